@@ -1,0 +1,127 @@
+"""What is accepted: the bounds of every field, once, for every face. Each failure names its field."""
+
+from __future__ import annotations
+
+from .errors import InvalidInput
+from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, LimitKey, Subject, Usage, Who
+from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
+from .text import ID_MAX, METADATA_BYTES_MAX, name, optional_name
+from .windows import parse_window
+
+TTL_DEFAULT_US = 60_000_000
+TTL_MIN_US = 1_000_000
+TTL_MAX_US = 3_600_000_000
+THRESHOLDS_MAX = 10
+DURATION_MS_MAX = 1_000_000_000_000
+
+_TOKEN_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+)
+
+
+def who(value: Who) -> Who:
+    """Raises InvalidInput when a name is empty, too long, or not printable."""
+    name(value.agent, "agent")
+    optional_name(value.service, "service")
+    optional_name(value.parent, "parent")
+    optional_name(value.project, "project", maximum=ID_MAX)
+    optional_name(value.session, "session", maximum=ID_MAX)
+    if EACH in (value.agent, value.parent, value.project, value.session):
+        raise InvalidInput("agent", '"*" means each one separately in a limit; it is nobody\'s name')
+    if value.parent == value.agent:
+        raise InvalidInput("parent", "an agent cannot be its own parent")
+    return value
+
+
+def usage(value: Usage) -> Usage:
+    """Raises InvalidInput when an amount is negative or too large."""
+    integer(value.requests, "requests", REQUESTS_MAX)
+    for field in _TOKEN_FIELDS:
+        amount = getattr(value, field)
+        if amount is not None:
+            integer(amount, field, TOKENS_MAX)
+    optional_name(value.unit_type, "unit_type", maximum=64)
+    optional_name(value.model, "model")
+    return value
+
+
+def integer(value: int, field: str, maximum: int) -> int:
+    """Raises InvalidInput unless `value` is within 0..maximum."""
+    if not 0 <= value <= maximum:
+        raise InvalidInput(field, f"must be between 0 and {maximum}")
+    return value
+
+
+def details(status_code: int | None, duration_ms: int | None, metadata: str | None, source: str) -> None:
+    """Raises InvalidInput when one of the descriptive fields of an event is out of bounds."""
+    if status_code is not None and not 0 <= status_code <= 65_535:
+        raise InvalidInput("status_code", "must be between 0 and 65535")
+    if duration_ms is not None:
+        integer(duration_ms, "duration_ms", DURATION_MS_MAX)
+    if metadata is not None and len(metadata.encode("utf-8", "surrogatepass")) > METADATA_BYTES_MAX:
+        raise InvalidInput("metadata", f"is larger than {METADATA_BYTES_MAX} bytes of JSON")
+    if source not in SOURCES:
+        raise InvalidInput("source", f"must be one of {', '.join(SOURCES)}")
+
+
+def ttl(ttl_us: int) -> int:
+    """Raises InvalidInput unless a hold lasts between 1 second and 1 hour."""
+    if not TTL_MIN_US <= ttl_us <= TTL_MAX_US:
+        raise InvalidInput("ttl", 'must be between "1s" and "1h"')
+    return ttl_us
+
+
+def limit_key(key: LimitKey) -> LimitKey:
+    """The key with its window normalised. Raises InvalidInput for an impossible one."""
+    kind, subject_name = key.subject.kind, key.subject.name
+    if kind == "pool":
+        if subject_name is not None:
+            raise InvalidInput("agent", "a limit for everybody has no name")
+    else:
+        name(subject_name or "", kind, maximum=ID_MAX if kind in ("project", "session") else 128)
+    if kind == "tier" and subject_name == EACH:
+        raise InvalidInput("tier", 'must name one tier; for each agent separately use agent="*"')
+    optional_name(key.service, "service")
+    if key.service == EACH:
+        raise InvalidInput("service", "must name one service; leave it out to count all services")
+    if key.metric not in METRICS:
+        raise InvalidInput("metric", f"must be one of {', '.join(METRICS)}")
+    return key.replace(window=parse_window(key.window).text)
+
+
+def limit_max(value: int) -> int:
+    """Raises InvalidInput unless the maximum fits the ledger's integers."""
+    return integer(value, "max", LIMIT_MAX_INTEGER)
+
+
+def thresholds(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Sorted and each once. Raises InvalidInput unless at most 10 percentages within 1..1000."""
+    if values is None:
+        return None
+    if len(values) > THRESHOLDS_MAX:
+        raise InvalidInput("thresholds", f"has {len(values)} entries; at most {THRESHOLDS_MAX} are allowed")
+    for value in values:
+        if not 1 <= value <= 1000:
+            raise InvalidInput("thresholds", "must be whole percentages between 1 and 1000")
+    return tuple(sorted(set(values)))
+
+
+def subject(**named: str | None) -> Subject:
+    """The subject of a limit from at most one of agent, tier, project, session.
+
+    Raises:
+        InvalidInput: more than one was given.
+    """
+    given = [(kind, value) for kind, value in named.items() if value is not None]
+    if not given:
+        return Subject()
+    if len(given) > 1:
+        raise InvalidInput(given[1][0], f"give at most one of {', '.join(LIMIT_FIELDS)}; {given[0][0]} is given too")
+    kind, value = given[0]
+    if kind not in LIMIT_FIELDS:
+        raise InvalidInput(kind, f"is not one of {', '.join(LIMIT_FIELDS)}")
+    return Subject(kind, value)  # pyright: ignore[reportArgumentType]  just checked

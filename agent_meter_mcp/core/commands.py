@@ -1,0 +1,188 @@
+"""What can be asked of a store, and what it answers. A command that fails is answered with its MeterError."""
+
+from __future__ import annotations
+
+from .decide import Decision, LimitState
+from .errors import MeterError
+from .models import (
+    Agent,
+    Alert,
+    KillSwitch,
+    Limit,
+    LimitKey,
+    Reservation,
+    Usage,
+    UsageEvent,
+    Who,
+)
+from .value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from .models import Action, CostSource, Outcome, Source, SwitchKind
+
+
+class Record(Value):
+    """Usage that happened. Always counted.
+
+    `may_backdate`: the reporter is trusted with `occurred_at`. `want_limits`: answer with the states of the limits
+    that bind (a batch has no use for them).
+    """
+
+    event: UsageEvent
+    may_backdate: bool = True
+    want_limits: bool = False
+
+
+class Reserve(Value):
+    """A hold of `usage`, for `ttl_us` from now. `event_id` is the id that the settled event will have."""
+
+    reservation_id: str
+    event_id: str
+    who: Who
+    usage: Usage
+    ttl_us: int
+    operation: str | None = None
+    source: Source = "self"
+
+
+class Settle(Value):
+    """The actual usage of a reservation. An empty `usage` (None) means that the estimate was right."""
+
+    reservation_id: str
+    usage: Usage | None
+    status_code: int | None = None
+    duration_ms: int | None = None
+    metadata: str | None = None
+    want_limits: bool = False
+
+
+class Release(Value):
+    """Nothing was used: give the hold back."""
+
+    reservation_id: str
+
+
+class Extend(Value):
+    """The hold lasts `ttl_us` from now."""
+
+    reservation_id: str
+    ttl_us: int
+
+
+class Refusal(Value):
+    """Refusals within one second, agent, service and limit, folded. `limit_id` None: the kill switch."""
+
+    who: Who
+    operation: str | None
+    source: Source
+    asked: Usage
+    limit_id: str | None
+    first_at_us: int
+    count: int = 1
+
+
+class Refuse(Value):
+    """Keep refusals that were decided in a read snapshot."""
+
+    refusals: tuple[Refusal, ...]
+
+
+class SetAgent(Value):
+    """Fields in `changes` (name, tier, owner, parent) get their values; None clears."""
+
+    agent_id: str
+    changes: tuple[tuple[str, str | None], ...]
+    actor: str
+
+
+class SetLimit(Value):
+    """Create or change. None in `action`, `zone` or `thresholds` keeps what is there (or the default)."""
+
+    limit_id: str
+    key: LimitKey
+    max: int
+    actor: str
+    action: Action | None = None
+    zone: str | None = None
+    thresholds: tuple[int, ...] | None = None
+
+
+class RemoveLimit(Value):
+    """By id or by natural key."""
+
+    actor: str
+    limit_id: str | None = None
+    key: LimitKey | None = None
+
+
+class SetSwitch(Value):
+    """Engage or release a kill switch."""
+
+    kind: SwitchKind
+    name: str | None
+    engaged: bool
+    reason: str | None
+    actor: str
+
+
+class Recorded(Value):
+    """Answer to Record and Settle. `retry_after_us`: only when over a limit and the states were wanted.
+
+    `switch` is the kill switch that stops this usage now, if the states were wanted.
+    """
+
+    event_id: str
+    seq: int
+    status: Literal["recorded", "duplicate", "corrected"]
+    outcome: Outcome
+    cost_nano_usd: int | None
+    cost_source: CostSource
+    booked_at_us: int
+    late: bool = False
+    limits: tuple[LimitState, ...] = ()
+    retry_after_us: int | None = None
+    switch: KillSwitch | None = None
+
+
+class Reserved(Value):
+    """Answer to Reserve. `reservation` is None when denied."""
+
+    status: Literal["reserved", "duplicate", "denied"]
+    decision: Decision
+    reservation: Reservation | None
+
+
+class LimitSet(Value):
+    limit: Limit
+    status: Literal["created", "changed", "unchanged"]
+
+
+class Switched(Value):
+    """`switch` is the switch as it is now, or as it was when it was released; None: nothing was engaged."""
+
+    switch: KillSwitch | None
+    engaged: bool
+    changed: bool
+
+
+class Applied(Value):
+    """`results` in the order of the commands; `alerts` that were raised on the way."""
+
+    results: list[Result]
+    alerts: tuple[Alert, ...] = ()
+
+
+class Ask(Value):
+    """May this be done now? (`check_budget`: nothing changes.)"""
+
+    who: Who
+    usage: Usage
+
+
+if TYPE_CHECKING:
+    Command = Record | Reserve | Settle | Release | Extend | Refuse | SetAgent | SetLimit | RemoveLimit | SetSwitch
+    Result = Recorded | Reserved | Reservation | Agent | LimitSet | Limit | Switched | int | MeterError
+

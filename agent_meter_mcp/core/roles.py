@@ -1,0 +1,71 @@
+"""Who may do what.
+
+| role | may |
+|---|---|
+| agent (bound to one agent) | record, check, reserve, settle and gate for itself and its children; read its own usage and the limits that bind it; engage the kill switch on itself |
+| service (bound to one service) | record, check, reserve and settle for any agent at that service |
+| viewer | read everything |
+| operator | everything |
+"""  # noqa: E501  a table row cannot be wrapped
+
+from __future__ import annotations
+
+from .errors import Forbidden
+from .value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Role = Literal["agent", "service", "viewer", "operator"]
+    Deed = Literal["use", "read", "control"]
+
+
+class Caller(Value):
+    """Who is asking. `name` is what the audit log says; `bound_to` the one agent or service of that role.
+
+    `default_agent`, `default_session` and `default_project` are what the client told us about itself: used where an
+    argument is left out, never instead of one.
+    """
+
+    role: Role
+    name: str
+    bound_to: str | None = None
+    default_agent: str | None = None
+    default_session: str | None = None
+    default_project: str | None = None
+
+
+def allow(caller: Caller, deed: Deed) -> None:
+    """Raises Forbidden unless the role may do it for somebody: `use` (record ... gate), `read`, `control`."""
+    allowed = {
+        "operator": ("use", "read", "control"),
+        "viewer": ("read",),
+        "agent": ("use", "read"),
+        "service": ("use",),
+    }[caller.role]
+    if deed not in allowed:
+        needed = {"use": "agent, service or operator", "read": "viewer, agent or operator", "control": "operator"}
+        raise Forbidden(f"this needs the role {needed[deed]}; you have the role {caller.role}. Nothing was changed.")
+
+
+def allow_agent(caller: Caller, agent: str, lineage: tuple[str, ...], parent: str | None) -> None:
+    """Raises Forbidden unless the caller may act for (or look at) this agent: itself or its tree.
+
+    `lineage` is the agent's, as known; `parent` what the request says its parent is, which counts for an agent
+    that has none yet.
+    """
+    if caller.role != "agent" or caller.bound_to in lineage:
+        return
+    if len(lineage) == 1 and parent is not None and parent == caller.bound_to:
+        return
+    raise Forbidden(
+        f"you are bound to agent {caller.bound_to!r} and may act only for it and the agents that it spawned, "
+        f"not for {agent!r}. Leave `agent` out, or name a child with parent={caller.bound_to!r}. Nothing was changed."
+    )
+
+
+def allow_service(caller: Caller, service: str | None) -> None:
+    """Raises Forbidden when a service credential is used for another service."""
+    if caller.role == "service" and service != caller.bound_to:
+        raise Forbidden(f"you are bound to service {caller.bound_to!r}. Nothing was changed.")

@@ -1,0 +1,226 @@
+"""From a caller's words to a store's command: rights, bounds, prices, ids.
+
+Everything that a face wants of the ledger passes here, so that every face has the same rules.
+"""
+
+from __future__ import annotations
+
+from .core import check
+from .core.booking import check_occurred
+from .core.commands import (
+    Ask,
+    Extend,
+    Record,
+    Release,
+    RemoveLimit,
+    Reserve,
+    SetAgent,
+    SetLimit,
+    SetSwitch,
+    Settle,
+)
+from .core.errors import Forbidden, InvalidInput
+from .core.models import Usage, UsageEvent, Who
+from .core.roles import Caller, allow, allow_agent, allow_service
+from .core.text import ID_MAX, REASON_MAX, name, optional_name
+from .core.value import Value
+from .core.windows import check_zone, parse_window
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from .core.models import Action, LimitKey, Reservation, Source, SwitchKind
+
+    class Prices(Protocol):
+        def price(self, usage: Usage, at_us: int, service: str) -> Usage: ...
+
+    Lineage = Callable[[str], tuple[str, ...]]
+
+AGENT_FIELDS = ("name", "tier", "owner", "parent")
+
+
+class Report(Value):
+    """One piece of usage in its caller's words. `metadata` is JSON text; `id` None: the ledger makes one."""
+
+    who: Who
+    usage: Usage
+    id: str | None = None
+    operation: str | None = None
+    source: Source = "self"
+    occurred_at_us: int | None = None
+    status_code: int | None = None
+    duration_ms: int | None = None
+    metadata: str | None = None
+
+
+class Intake:
+    """Makes commands. `lineage` answers an agent's line of ancestors as the store knows it."""
+
+    def __init__(self, prices: Prices, new_id: Callable[[int], str], lineage: Lineage) -> None:
+        self._prices = prices
+        self._new_id = new_id
+        self._lineage = lineage
+
+    def record(self, caller: Caller, report: Report, now_us: int, *, want_limits: bool = True) -> Record:
+        """Raises InvalidInput, Forbidden."""
+        who = self._acting_for(caller, report.who)
+        self._describe(report.operation, report.id)
+        check.details(report.status_code, report.duration_ms, report.metadata, report.source)
+        check_occurred(report.occurred_at_us, now_us)
+        self._source(caller, report.source)
+        at_us = now_us if report.occurred_at_us is None else report.occurred_at_us
+        return Record(
+            UsageEvent(
+                report.id or self._new_id(now_us),
+                who,
+                self._priced(report.usage, at_us, who.service or ""),
+                report.operation,
+                report.source,
+                report.occurred_at_us,
+                report.status_code,
+                report.duration_ms,
+                report.metadata,
+            ),
+            may_backdate=caller.role != "agent",
+            want_limits=want_limits,
+        )
+
+    def ask(self, caller: Caller, who: Who, usage: Usage, now_us: int) -> Ask:
+        """Raises InvalidInput, Forbidden."""
+        who = self._acting_for(caller, who, service_needed=False)
+        return Ask(who, self._priced(usage, now_us, who.service or ""))
+
+    def reserve(self, caller: Caller, report: Report, ttl_us: int, now_us: int) -> Reserve:
+        """Raises InvalidInput, Forbidden."""
+        who = self._acting_for(caller, report.who)
+        self._describe(report.operation, report.id)
+        self._source(caller, report.source)
+        reservation_id = self._new_id(now_us)
+        return Reserve(
+            reservation_id,
+            report.id or reservation_id,
+            who,
+            self._priced(report.usage, now_us, who.service or ""),
+            check.ttl(ttl_us),
+            report.operation,
+            report.source,
+        )
+
+    def settle(self, caller: Caller, held: Reservation, report: Settle, now_us: int) -> Settle:
+        """`held` is the reservation that `report` settles. Raises InvalidInput, Forbidden."""
+        self.may_hold(caller, held.who)
+        check.details(report.status_code, report.duration_ms, report.metadata, "self")
+        if report.usage is None:
+            return report
+        usage = report.usage.replace(
+            model=report.usage.model or held.usage.model, unit_type=report.usage.unit_type or held.usage.unit_type
+        )
+        return report.replace(usage=self._priced(usage, now_us, held.who.service or ""))
+
+    def may_hold(self, caller: Caller, who: Who) -> None:
+        """Raises Forbidden unless the caller may finish a reservation that `who` made."""
+        allow(caller, "use")
+        allow_agent(caller, who.agent, self._lineage(who.agent), None)
+        allow_service(caller, who.service)
+
+    def release(self, reservation_id: str) -> Release:
+        return Release(name(reservation_id, "reservation_id", maximum=ID_MAX))
+
+    def extend(self, reservation_id: str, ttl_us: int) -> Extend:
+        return Extend(name(reservation_id, "reservation_id", maximum=ID_MAX), check.ttl(ttl_us))
+
+    def set_agent(self, caller: Caller, agent_id: str, changes: dict[str, str | None]) -> SetAgent:
+        """Raises InvalidInput, Forbidden."""
+        allow(caller, "control")
+        check.who(Who(agent_id, parent=changes.get("parent")))
+        for field, value in changes.items():
+            if field not in AGENT_FIELDS:
+                raise InvalidInput(field, f"is not one of {', '.join(AGENT_FIELDS)}")
+            optional_name(value, field)
+        return SetAgent(agent_id, tuple(changes.items()), caller.name)
+
+    def set_limit(
+        self,
+        caller: Caller,
+        key: LimitKey,
+        maximum: int,
+        now_us: int,
+        *,
+        action: Action | None = None,
+        zone: str | None = None,
+        thresholds: tuple[int, ...] | None = None,
+    ) -> SetLimit:
+        """`maximum` is in the metric's integer unit. Raises InvalidInput, Forbidden."""
+        allow(caller, "control")
+        key = check.limit_key(key)
+        if action not in (None, "reject", "warn"):
+            raise InvalidInput("action", "must be reject or warn")
+        if zone is not None:
+            check_zone(zone)
+            if zone != "UTC" and parse_window(key.window).kind != "calendar":
+                raise InvalidInput("timezone", f"window {key.window!r} has no calendar: leave timezone out")
+        return SetLimit(
+            self._new_id(now_us),
+            key,
+            check.limit_max(maximum),
+            caller.name,
+            action,
+            zone,
+            check.thresholds(thresholds),
+        )
+
+    def remove_limit(self, caller: Caller, limit_id: str | None, key: LimitKey | None) -> RemoveLimit:
+        """By exactly one of the two. Raises InvalidInput, Forbidden."""
+        allow(caller, "control")
+        if (limit_id is None) == (key is None):
+            raise InvalidInput("limit_id", "give either limit_id or the limit's metric and window (with its subject)")
+        if limit_id is not None:
+            return RemoveLimit(caller.name, name(limit_id, "limit_id", maximum=ID_MAX))
+        return RemoveLimit(caller.name, key=None if key is None else check.limit_key(key))
+
+    def set_switch(
+        self, caller: Caller, kind: SwitchKind, target: str | None, engaged: bool, reason: str | None
+    ) -> SetSwitch:
+        """Raises InvalidInput, Forbidden."""
+        if kind != "everything":
+            name(target or "", kind)
+        optional_name(reason, "reason", maximum=REASON_MAX)
+        if engaged and reason is None:
+            raise InvalidInput("reason", "say why: it is shown to everybody who is stopped")
+        if caller.role == "agent":
+            if not engaged:
+                raise Forbidden("only an operator releases a kill switch. Nothing was changed.")
+            if kind != "agent" or target != caller.bound_to:
+                raise Forbidden(f"you may stop yourself (agent {caller.bound_to!r}) only. Nothing was changed.")
+        else:
+            allow(caller, "control")
+        return SetSwitch(kind, target, engaged, reason, caller.name)
+
+    def may_read(self, caller: Caller, agent: str | None) -> None:
+        """Raises Forbidden unless the caller may look at this agent's usage (None: at all it may see)."""
+        allow(caller, "read")
+        if agent is not None:
+            allow_agent(caller, agent, self._lineage(agent), None)
+
+    def _acting_for(self, caller: Caller, who: Who, *, service_needed: bool = True) -> Who:
+        allow(caller, "use")
+        check.who(who)
+        if service_needed and who.service is None:
+            raise InvalidInput("service", "is required: name the API, tool server or LLM provider that is used")
+        if caller.role == "agent" or who.parent is not None:
+            allow_agent(caller, who.agent, self._lineage(who.agent), who.parent)
+        allow_service(caller, who.service)
+        return who
+
+    def _describe(self, operation: str | None, event_id: str | None) -> None:
+        optional_name(operation, "operation", maximum=ID_MAX)
+        optional_name(event_id, "id", maximum=ID_MAX)
+
+    def _source(self, caller: Caller, source: Source) -> None:
+        if caller.role == "agent" and source != "self":
+            raise InvalidInput("source", "an agent reports about itself: leave source out")
+
+    def _priced(self, usage: Usage, at_us: int, service: str) -> Usage:
+        return self._prices.price(check.usage(usage), at_us, service)
