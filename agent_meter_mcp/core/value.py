@@ -9,7 +9,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, dataclass_transform
+    from typing import Any, ClassVar, Self, dataclass_transform
 else:
 
     def dataclass_transform(**_: object):
@@ -47,7 +47,7 @@ class Value(metaclass=_ValueType):
     """Base of all value classes. Subclasses need `from __future__ import annotations`."""
 
     if TYPE_CHECKING:
-        fields: tuple[str, ...]
+        fields: ClassVar[tuple[str, ...]]
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values in the fields that are named."""

@@ -74,19 +74,19 @@ def _add_schema_tool(server: MCPServer[Any]) -> None:
 
 def _add_resources(server: MCPServer[Any]) -> None:
     @server.resource("test://static-text", description="A text.", mime_type="text/plain")
-    async def static_text() -> str:  # pyright: ignore[reportUnusedFunction]
+    async def static_text() -> str:
         return "This is the content of the static text resource."
 
     @server.resource("test://static-binary", description="A picture.", mime_type="image/png")
-    async def static_binary() -> bytes:  # pyright: ignore[reportUnusedFunction]
+    async def static_binary() -> bytes:
         return base64.b64decode(PNG)
 
     @server.resource(WATCHED_URI, description="A text to subscribe to.", mime_type="text/plain")
-    async def watched() -> str:  # pyright: ignore[reportUnusedFunction]
+    async def watched() -> str:
         return "Watched resource content."
 
     @server.resource("test://template/{id}/data", description="A template.", mime_type="application/json")
-    async def template(id: str) -> str:  # pyright: ignore[reportUnusedFunction]
+    async def template(id: str) -> str:
         return json.dumps({"id": id, "templateTest": True, "data": f"Data for ID: {id}"})
 
 

@@ -1,6 +1,9 @@
 """The server under test as a process of its own: `python -m tests.conformance.server --port N --db FILE`.
 
-`build_app` is the one place that knows which server is tested.
+`build_server` and `build_app` are the seam, the only place that knows which server is tested. To put another
+one there: `build_server` returns it, on a new ledger in `db`; `build_app` serves it as users get it, with one
+difference that a run with fixtures needs: `event_store` and `retry_interval` in `streamable_http_app`;
+without them server-sse-polling cannot pass.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ RETRY_MS = 100
 
 
 def build_server(db: Path) -> MCPServer[Any]:
+    """Our server on a new ledger in `db`; an empty one in its place until `faces.mcp` is there."""
     return MCPServer("agent-meter", version="0.1.0")
 
 
-def build_app(db: Path, *, plain: bool) -> Starlette:
-    """Our application on the ledger in `db`: as it is if `plain`, else with fixtures and resumable streams."""
-    server = build_server(db)
+def build_app(db: Path, *, plain: bool, bare: bool) -> Starlette:
+    """Our application on the ledger in `db`: as it is if `plain`, else with the suite's fixtures in it."""
+    server = MCPServer("bare", version="0.1.0") if bare else build_server(db)
     if plain:
         return server.streamable_http_app(host=HOST)
     add_conformance_fixtures(server)
@@ -69,10 +73,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.server")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--db", type=Path, required=True)
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--plain", action="store_true", help="without the fixtures")
+    parser.add_argument("--bare", action="store_true", help="with the SDK's own server in place of ours")
     options = parser.parse_args()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app = build_app(options.db, plain=options.plain)
+    app = build_app(options.db, plain=options.plain, bare=options.bare)
     uvicorn.run(app, host=HOST, port=options.port, log_level="warning", timeout_graceful_shutdown=1)
 
 

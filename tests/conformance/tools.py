@@ -94,6 +94,11 @@ async def test_error_handling() -> str:
     raise ToolError("This tool intentionally returns an error for testing")
 
 
+async def greet(name: str) -> str:
+    """Greets; the tasks scenarios call it as the tool that never makes a task."""
+    return f"Hello, {name}!"
+
+
 CONTENT_TOOLS = (
     test_simple_text,
     test_image_content,
@@ -101,6 +106,7 @@ CONTENT_TOOLS = (
     test_embedded_resource,
     test_multiple_content_types,
     test_error_handling,
+    greet,
 )
 
 

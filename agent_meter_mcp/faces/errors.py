@@ -1,0 +1,48 @@
+"""One table: what each failure is called at each face.
+
+An MCP tool answers with the error's text and what to do next, HTTP with a status, a command with an exit code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.errors import MeterError
+
+RETRY = "Nothing was written. Try again in a second."
+
+
+class Shape(NamedTuple):
+    """`next_step` is added to the error's text where a model or a person reads it."""
+
+    http_status: int
+    exit_code: int
+    next_step: str = ""
+
+
+SHAPES = {
+    "invalid_input": Shape(422, 2, "Nothing was changed."),
+    "not_found": Shape(404, 3),
+    "conflict": Shape(409, 4),
+    "forbidden": Shape(403, 77),
+    "store_error": Shape(500, 74),
+    "store_busy": Shape(503, 75, RETRY),
+    "store_full": Shape(507, 74, "Free some space, then try again."),
+    "store_read_only": Shape(500, 73, "Make the file and its folder writable, or choose another with AGENT_METER_DB."),
+    "store_unusable": Shape(500, 65),
+    "store_too_new": Shape(500, 78, "Upgrade agent-meter-mcp."),
+    "overloaded": Shape(503, 75, RETRY),
+    "error": Shape(500, 70),
+}
+"""By the code of a MeterError. Exit codes from 64 on are those of sysexits.h."""
+
+
+def shape_of(error: MeterError) -> Shape:
+    return SHAPES[error.code]
+
+
+def text_of(error: MeterError) -> str:
+    """What is wrong, where, and how to put it right, as a model or a person reads it."""
+    text, step = str(error), shape_of(error).next_step
+    return text if not step or step in text else f"{text.rstrip('.')}. {step}"

@@ -1,0 +1,288 @@
+"""What the tools take. Each model turns itself into what the ledger takes; the core checks the values."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from agent_meter_mcp.core import check
+from agent_meter_mcp.core.commands import Settle
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import LIMIT_FIELDS, LimitKey, Usage, Who
+from agent_meter_mcp.core.money import micro_units, nano_usd
+from agent_meter_mcp.core.windows import parse_duration
+from agent_meter_mcp.intake import Report
+from .fields import Arguments, Count, Decimals, Flag, maximum_of, parse_time
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import SwitchKind
+    from agent_meter_mcp.core.roles import Caller
+
+AMOUNTS = (
+    "requests",
+    "units",
+    "unit_type",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "model",
+    "cost_usd",
+)
+TTL = "60s"
+
+Clearable = Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]
+Json = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
+SourceName = Literal["self", "sdk", "middleware", "proxy", "transcript", "otlp", "import"]
+MetricName = Literal["requests", "units", "tokens", "cost_usd"]
+ActionName = Literal["reject", "warn"]
+
+
+class WhoArguments(Arguments):
+    """Whose usage it is. What is left out is what the client told us about itself."""
+
+    agent: str | None = None
+    parent: Annotated[str | None, Field(description="agent that spawned it")] = None
+    session: str | None = None
+    project: str | None = None
+
+    def who(self, caller: Caller, service: str | None = None, *, project: str | None = None) -> Who:
+        """`project` is used where neither the argument nor the caller names one. Raises InvalidInput."""
+        agent = self.agent if self.agent is not None else caller.default_agent
+        if agent is None:
+            raise InvalidInput("agent", "is required here: say which agent this is for, such as agent='research-bot'")
+        return Who(
+            agent,
+            service,
+            self.parent,
+            _first(self.project, caller.default_project, project),
+            _first(self.session, caller.default_session),
+        )
+
+
+class AmountsArguments(Arguments):
+    """How much. Unstated is unknown, not 0."""
+
+    requests: Annotated[Count, Field(description="default 1")] = 1
+    units: Decimals | None = None
+    unit_type: str | None = None
+    input_tokens: Annotated[Count | None, Field(description="uncached only")] = None
+    output_tokens: Count | None = None
+    cache_read_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    cache_write_1h_tokens: Count | None = None
+    model: str | None = None
+    cost_usd: Decimals | None = None
+
+    def usage(self) -> Usage:
+        """Raises InvalidInput."""
+        return Usage(
+            self.requests,
+            None if self.units is None else micro_units(self.units),
+            self.unit_type,
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.cache_write_1h_tokens,
+            self.model,
+            None if self.cost_usd is None else nano_usd(self.cost_usd),
+            "unpriced" if self.cost_usd is None else "reported",
+        )
+
+
+class DetailArguments(Arguments):
+    """What else is known about usage that happened."""
+
+    status_code: Count | None = None
+    duration_ms: Count | None = None
+    metadata: Json | None = None
+
+    def metadata_text(self) -> str | None:
+        """Canonical JSON: sorted keys, no spaces. Raises InvalidInput."""
+        if self.metadata is None:
+            return None
+        try:
+            text = json.dumps(
+                self.metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            )
+            text.encode()
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidInput("metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply") from None
+        return text
+
+
+class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
+    service: str
+    operation: str | None = None
+    id: Annotated[str | None, Field(description="your key: a repeat with the same id counts once")] = None
+    occurred_at: Annotated[str | None, Field(description="ISO 8601 with offset")] = None
+    source: SourceName = "self"
+
+    def report(self, caller: Caller) -> Report:
+        """Raises InvalidInput."""
+        return Report(
+            self.who(caller, self.service),
+            self.usage(),
+            self.id,
+            self.operation,
+            self.source,
+            None if self.occurred_at is None else parse_time(self.occurred_at, "occurred_at"),
+            self.status_code,
+            self.duration_ms,
+            self.metadata_text(),
+        )
+
+
+class CheckBudget(WhoArguments, AmountsArguments):
+    service: str | None = None
+
+
+class ReserveBudget(WhoArguments, AmountsArguments):
+    service: str
+    operation: str | None = None
+    id: Annotated[str | None, Field(description="as in record_usage")] = None
+    ttl: Annotated[str, Field(description="at most 1h")] = TTL
+
+    def report(self, caller: Caller) -> Report:
+        """Raises InvalidInput."""
+        return Report(self.who(caller, self.service), self.usage(), self.id, self.operation)
+
+    def ttl_us(self) -> int:
+        return _ttl_us(self.ttl)
+
+
+class SettleReservation(AmountsArguments, DetailArguments):
+    reservation_id: str
+    action: Literal["settle", "release", "extend"] = "settle"
+    ttl: Annotated[str | None, Field(description='extend: from now, "60s"')] = None
+
+    def settle(self) -> Settle:
+        """What was used; nothing at all, if no amount is stated. Raises InvalidInput."""
+        self._refuse("ttl")
+        stated = self.model_fields_set.intersection(AMOUNTS)
+        return Settle(
+            self.reservation_id,
+            self.usage() if stated else None,
+            self.status_code,
+            self.duration_ms,
+            self.metadata_text(),
+            want_limits=True,
+        )
+
+    def release(self) -> str:
+        """The id. Raises InvalidInput when usage is stated: it would be lost."""
+        self._refuse("ttl", *AMOUNTS, *DetailArguments.model_fields)
+        return self.reservation_id
+
+    def extend_us(self) -> int:
+        """For how long from now. Raises InvalidInput."""
+        self._refuse(*AMOUNTS, *DetailArguments.model_fields)
+        return _ttl_us(self.ttl or TTL)
+
+    def _refuse(self, *fields: str) -> None:
+        for field in fields:
+            if field in self.model_fields_set:
+                raise InvalidInput(field, f"means nothing with action={self.action!r}: leave it out")
+
+
+class Gate(WhoArguments):
+    harness: Literal["claude-code", "codex", "gemini"]
+    event: Annotated[str, Field(description="hook_event_name")]
+    transcript_path: str | None = None
+    cwd: str | None = None
+
+
+class SetAgent(Arguments):
+    clearable = ("name", "tier", "owner", "parent")
+
+    agent: str
+    name: Clearable = None
+    tier: Clearable = None
+    owner: Clearable = None
+    parent: Clearable = None
+
+    def changes(self) -> dict[str, str | None]:
+        """What is to change; null clears. Raises InvalidInput when nothing is."""
+        changes = {field: getattr(self, field) for field in self.model_fields_set if field != "agent"}
+        if not changes:
+            raise InvalidInput("name", "nothing to change: give name, tier, owner or parent (null clears one)")
+        return changes
+
+
+class LimitKeyArguments(Arguments):
+    """What a limit is known by."""
+
+    agent: str | None = None
+    tier: str | None = None
+    project: str | None = None
+    session: str | None = None
+    service: str | None = None
+
+    def key_of(self, metric: MetricName, window: str) -> LimitKey:
+        """Raises InvalidInput."""
+        named = {field: getattr(self, field) for field in LIMIT_FIELDS}
+        return LimitKey(check.subject(**named), self.service, metric, window)
+
+
+class SetLimit(LimitKeyArguments):
+    max: Annotated[Decimals, Field(description="requests, units, tokens or dollars")]
+    metric: MetricName
+    window: Annotated[str, Field(description='rolling "90s".."366d", or hour, day, week, month, year, total')]
+    action: ActionName | None = None
+    timezone: Annotated[str | None, Field(description="IANA, default UTC")] = None
+    thresholds: Annotated[list[Count] | None, Field(description="alert at these %")] = None
+
+    def key(self) -> LimitKey:
+        return self.key_of(self.metric, self.window)
+
+    def maximum(self) -> int:
+        """In the metric's integer unit. Raises InvalidInput."""
+        return maximum_of(self.metric, self.max)
+
+
+class RemoveLimit(LimitKeyArguments):
+    limit_id: str | None = None
+    metric: MetricName | None = None
+    window: str | None = None
+
+    def key(self) -> LimitKey | None:
+        """The natural key; None when the limit is named by its id. Raises InvalidInput."""
+        if self.limit_id is not None:
+            for field in sorted(self.model_fields_set - {"limit_id"}):
+                raise InvalidInput(field, "leave it out: limit_id already names the limit")
+            return None
+        if self.metric is None or self.window is None:
+            missing = "metric" if self.metric is None else "window"
+            raise InvalidInput(missing, "is required, unless limit_id names the limit (list_limits shows ids)")
+        return self.key_of(self.metric, self.window)
+
+
+class SetKillSwitch(Arguments):
+    engaged: Flag
+    agent: str | None = None
+    service: str | None = None
+    everything: Flag | None = None
+    reason: Annotated[str | None, Field(description="required to engage")] = None
+
+    def target(self) -> tuple[SwitchKind, str | None]:
+        """Raises InvalidInput unless exactly one is named."""
+        given = [field for field in ("agent", "service", "everything") if getattr(self, field) not in (None, False)]
+        if len(given) != 1:
+            raise InvalidInput(
+                given[1] if given else "agent", "name exactly one of agent, service and everything (true)"
+            )
+        if given == ["agent"]:
+            return "agent", self.agent
+        return ("service", self.service) if given == ["service"] else ("everything", None)
+
+
+def _first(*values: str | None) -> str | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _ttl_us(text: str) -> int:
+    return parse_duration(text, field="ttl", minimum_us=check.TTL_MIN_US, maximum_us=check.TTL_MAX_US)

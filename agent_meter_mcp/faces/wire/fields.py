@@ -1,0 +1,145 @@
+"""The kinds of values at the edge, and how they become the ledger's integers and back.
+
+Decimals are JSON numbers. One that comes in is read by its decimal text, so 0.1 is one tenth; one that goes out is the
+nearest JSON number to the exact decimal, and the same number wherever it has at most 15 digits. Times are ISO 8601
+with an offset.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+
+from pydantic import BaseModel, ConfigDict, Strict, WithJsonSchema, model_validator
+from pydantic.functional_validators import BeforeValidator, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD, micro_units, nano_usd, scaled
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
+
+TIME_CHARACTERS_MAX = 64
+SECOND_US = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_YEAR_2_US = -62_104_060_800 * SECOND_US
+_YEAR_9999_US = 253_370_764_800 * SECOND_US
+
+
+def problem(text: str) -> PydanticCustomError:
+    """What a validator raises. `text` completes the sentence that the field's name begins."""
+    return PydanticCustomError("refused", "{text}", {"text": text})
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise problem("must be a whole number")
+    return value
+
+
+def _number(value: Any) -> int | float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise problem("must be a number")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_whole), WithJsonSchema({"type": "integer", "minimum": 0})]
+"""A whole number. The core says how large it may be."""
+Decimals = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number", "minimum": 0})]
+"""A decimal number, not converted yet."""
+Flag = Annotated[bool, Strict()]
+
+
+class Arguments(BaseModel):
+    """What a caller sends. An argument that is not known is an error; null is an argument left out."""
+
+    model_config = ConfigDict(extra="forbid")
+    clearable: ClassVar[tuple[str, ...]] = ()
+    """Where null is a value of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_null(cls, sent: Any) -> Any:
+        if not isinstance(sent, dict):
+            return sent
+        arguments = cast("dict[str, Any]", sent)
+        return {
+            field: value for field, value in arguments.items() if value is not None or field in cls.clearable
+        }
+
+
+class Result(BaseModel):
+    """What a caller gets. `message` says the same in a sentence or two."""
+
+    message: str
+
+    def text(self) -> str:
+        """What a model reads."""
+        return self.message
+
+
+def parse_time(text: str, field: str) -> int:
+    """An ISO 8601 time with an offset, in microseconds since 1970.
+
+    Raises:
+        InvalidInput: it is none, or has no offset; names `field`.
+    """
+    try:
+        if len(text) > TIME_CHARACTERS_MAX:
+            raise ValueError
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(field, 'must be an ISO 8601 time such as "2026-01-31T18:00:00Z"') from None
+    if time.tzinfo is None:
+        raise InvalidInput(field, f'has no offset from UTC: append "Z" or one such as "+01:00" to {text!r}')
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def time_text(at_us: int, zone: tzinfo = UTC) -> str:
+    """A time as ISO 8601, with "Z" for UTC and no fraction where there is none."""
+    time = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
+    return time.isoformat().removesuffix("+00:00") + "Z" if zone is UTC else time.isoformat()
+
+
+def optional_time(at_us: int | None) -> str | None:
+    """As `time_text`; None stays None, and a time too far off to be written (year 9999) is None as well."""
+    return time_text(at_us) if at_us is not None and _YEAR_2_US <= at_us < _YEAR_9999_US else None
+
+
+def seconds(length_us: int | None) -> int | None:
+    """Whole seconds, rounded up so that who waits that long has waited long enough."""
+    return None if length_us is None else -(-length_us // SECOND_US)
+
+
+_SCALES: dict[Metric, int] = {"requests": 1, "units": MICRO_PER_UNIT, "tokens": 1, "cost_usd": NANO_PER_USD}
+
+
+def decimal_of(metric: Metric, value: int) -> Decimal:
+    """An amount in the metric's integer unit, as the exact number of requests, units, tokens or dollars."""
+    return Decimal(value) / _SCALES[metric]
+
+
+def number_of(metric: Metric, value: int) -> int | float:
+    """As `decimal_of`, as a JSON number."""
+    exact = decimal_of(metric, value)
+    return int(exact) if exact == exact.to_integral_value() else float(exact)
+
+
+def optional_number(metric: Metric, value: int | None) -> int | float | None:
+    return None if value is None else number_of(metric, value)
+
+
+def maximum_of(metric: Metric, value: float, field: str = "max") -> int:
+    """What a limit's maximum is in the metric's integer unit. Raises InvalidInput, names `field`."""
+    if metric == "cost_usd":
+        return nano_usd(value, field=field, maximum=9_000_000_000)
+    if metric == "units":
+        return micro_units(value, field=field, maximum=9_000_000_000_000)
+    if isinstance(value, float) and not value.is_integer():
+        raise InvalidInput(field, f"must be a whole number of {metric}")
+    return scaled(value, 1, field=field, maximum=9_000_000_000_000_000_000)

@@ -1,0 +1,183 @@
+"""What the reading tools take, turned into the ledger's queries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import EACH, Who
+from agent_meter_mcp.core.queries import (
+    AGENTS_PAGE_MAX,
+    EVENTS_PAGE_MAX,
+    GROUPS_MAX,
+    AgentsQuery,
+    EventsQuery,
+    SummaryQuery,
+    UsageFilter,
+)
+from agent_meter_mcp.core.text import ID_MAX, name, optional_name
+from agent_meter_mcp.core.windows import check_zone, parse_window, period
+from .arguments import SourceName
+from .fields import Arguments, Count, Flag, parse_time
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import LimitKey
+    from agent_meter_mcp.core.queries import LimitView
+    from agent_meter_mcp.core.roles import Caller
+
+DimensionName = Literal[
+    "agent", "service", "operation", "model", "project", "session", "tier", "owner", "source", "outcome",
+    "hour", "day", "week", "month",
+]  # fmt: skip
+OrderName = Literal["cost_usd", "tokens", "requests", "units", "events", "rejected", "key"]
+LONG_NAMES = ("operation", "project", "session")
+
+
+class FilterArguments(Arguments):
+    """Which usage."""
+
+    since: Annotated[str | None, Field(description="ISO 8601 with offset")] = None
+    until: str | None = None
+    agent: str | None = None
+    include_children: Flag = False
+    service: str | None = None
+    operation: str | None = None
+    model: str | None = None
+    project: str | None = None
+    session: str | None = None
+    tier: str | None = None
+    source: SourceName | None = None
+    outcome: Literal["accepted", "over_limit", "rejected"] | None = None
+
+    def filtered(self, since_us: int | None, until_us: int | None) -> UsageFilter:
+        """Raises InvalidInput."""
+        if self.include_children and self.agent is None:
+            raise InvalidInput("include_children", "says whose: name the agent, or leave it out for everybody")
+        if since_us is not None and until_us is not None and since_us >= until_us:
+            raise InvalidInput("until", "must be later than since")
+        for field in ("agent", "service", "model", "tier"):
+            optional_name(getattr(self, field), field)
+        for field in LONG_NAMES:
+            optional_name(getattr(self, field), field, maximum=ID_MAX)
+        return UsageFilter(
+            since_us,
+            until_us,
+            self.agent,
+            self.include_children,
+            None,
+            self.service,
+            self.operation,
+            self.model,
+            self.project,
+            self.session,
+            self.tier,
+            self.source,
+            self.outcome,
+        )
+
+    def since_us(self) -> int | None:
+        return None if self.since is None else parse_time(self.since, "since")
+
+    def until_us(self) -> int | None:
+        return None if self.until is None else parse_time(self.until, "until")
+
+
+class GetUsageSummary(FilterArguments):
+    group_by: list[DimensionName] = []
+    window: Annotated[str | None, Field(description="instead of since/until, as in set_limit; default day")] = None
+    timezone: str = "UTC"
+    limit: Annotated[Count, Field(description="groups, at most 1000")] = 100
+    order_by: OrderName = "cost_usd"
+
+    def query(self, now_us: int) -> SummaryQuery:
+        """Raises InvalidInput."""
+        check_zone(self.timezone)
+        if len(set(self.group_by)) != len(self.group_by):
+            raise InvalidInput("group_by", "names a dimension twice")
+        chosen = self.filtered(*self._range(now_us))
+        return SummaryQuery(
+            chosen, tuple(self.group_by), self.timezone, self.order_by, _page(self.limit, GROUPS_MAX)
+        )
+
+    def _range(self, now_us: int) -> tuple[int | None, int | None]:
+        if self.since is not None or self.until is not None:
+            if self.window is not None:
+                raise InvalidInput("window", "give either window, or since and until")
+            return self.since_us(), self.until_us()
+        window = parse_window(self.window or "day")
+        if window.kind == "rolling":
+            return now_us - window.length_us + 1, None
+        return (None, None) if window.kind == "total" else period(window, self.timezone, now_us)
+
+
+class ListUsageEvents(FilterArguments):
+    cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None
+    limit: Annotated[Count, Field(description="at most 500")] = 50
+
+    def query(self) -> EventsQuery:
+        """Raises InvalidInput."""
+        chosen = self.filtered(self.since_us(), self.until_us())
+        return EventsQuery(chosen, _page(self.limit, EVENTS_PAGE_MAX), self._before_seq())
+
+    def _before_seq(self) -> int | None:
+        if self.cursor is None:
+            return None
+        if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
+            raise InvalidInput("cursor", "is not one that this tool returned: leave it out to start again")
+        return int(self.cursor)
+
+
+class ListAgents(Arguments):
+    status: Literal["active", "idle", "over_limit", "stopped"] | None = None
+    tier: str | None = None
+    owner: str | None = None
+    cursor: str | None = None
+    limit: Annotated[Count, Field(description="at most 500")] = 50
+
+    def query(self) -> AgentsQuery:
+        """Raises InvalidInput."""
+        for field in ("tier", "owner", "cursor"):
+            optional_name(getattr(self, field), field)
+        return AgentsQuery(
+            status=self.status,
+            tier=self.tier,
+            owner=self.owner,
+            after_agent=self.cursor,
+            limit=_page(self.limit, AGENTS_PAGE_MAX),
+        )
+
+
+class ListLimits(Arguments):
+    agent: str | None = None
+    service: str | None = None
+    project: str | None = None
+    session: str | None = None
+
+    def who(self, caller: Caller) -> Who | None:
+        """For whom; None: all limits. Raises InvalidInput."""
+        optional_name(self.service, "service")
+        optional_name(self.project, "project", maximum=ID_MAX)
+        optional_name(self.session, "session", maximum=ID_MAX)
+        agent = self.agent if self.agent is not None or caller.role != "agent" else caller.bound_to
+        if agent is None:
+            return None
+        own = caller if agent == caller.bound_to else None
+        project = self.project if self.project is not None or own is None else own.default_project
+        session = self.session if self.session is not None or own is None else own.default_session
+        return Who(name(agent, "agent"), self.service, None, project, session)
+
+    def concerns(self, view: LimitView) -> bool:
+        """Whether the limit can count usage at the service, project and session that are named."""
+        key: LimitKey = view.limit.key
+        kind, subject = key.subject.kind, key.subject.name
+        wanted = self.project if kind == "project" else self.session if kind == "session" else None
+        at_service = self.service is None or key.service in (None, self.service)
+        return at_service and (wanted is None or subject in (EACH, wanted))
+
+
+def _page(limit: int, maximum: int) -> int:
+    if not 1 <= limit <= maximum:
+        raise InvalidInput("limit", f"must be between 1 and {maximum}")
+    return limit

@@ -1,0 +1,368 @@
+"""What the reading and controlling tools give."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
+
+from agent_meter_mcp.core.queries import TIME_DIMENSIONS
+from . import wording
+from .fields import UTC_ZONE, Result, number_of, optional_number, optional_time, time_text
+from .results import LimitState, Number, state_fields
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core import models, queries
+    from agent_meter_mcp.core.commands import LimitSet as SetAnswer
+    from agent_meter_mcp.core.commands import Switched as SwitchAnswer
+    from agent_meter_mcp.core.decide import LimitState as State
+
+
+class Totals(BaseModel):
+    """Sums over usage that was counted. `rejected` counts refusals, which are in no other figure."""
+
+    events: int
+    requests: int
+    units: Number
+    tokens: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
+    cost_usd: Number
+    unpriced: int
+    over_limit: int
+    rejected: int
+
+    @classmethod
+    def of(cls, totals: queries.Totals) -> Totals:
+        return cls(**_totals_fields(totals))
+
+
+def _totals_fields(totals: queries.Totals) -> dict[str, Any]:
+    fields = totals.as_dict()
+    units, cost = fields.pop("units_micro"), fields.pop("cost_nano_usd")
+    return {
+        **fields,
+        "units": number_of("units", units),
+        "cost_usd": number_of("cost_usd", cost),
+        "tokens": totals.tokens,
+    }
+
+
+class Group(Totals):
+    """`key` has one value per dimension; null: not given. A period is named by its start."""
+
+    key: dict[str, str | None]
+
+
+class UsageSummary(Result):
+    since: str | None
+    until: str | None
+    total: Totals
+    groups: list[Group]
+    groups_left_out: int
+
+    @classmethod
+    def of_query(cls, query: queries.SummaryQuery, summary: queries.Summary) -> UsageSummary:
+        return cls(
+            message=wording.summary(query, summary),
+            since=optional_time(query.filter.since_us),
+            until=optional_time(query.filter.until_us),
+            total=Totals.of(summary.total),
+            groups=[
+                Group(key=_group_key(query, group.key), **_totals_fields(group.totals)) for group in summary.groups
+            ],
+            groups_left_out=summary.groups_left_out,
+        )
+
+
+def _group_key(query: queries.SummaryQuery, key: tuple[str | int | None, ...]) -> dict[str, str | None]:
+    zone = UTC_ZONE if query.zone == "UTC" else ZoneInfo(query.zone)
+    return {
+        dimension: time_text(value, zone) if isinstance(value, int) and dimension in TIME_DIMENSIONS else _text(value)
+        for dimension, value in zip(query.group_by, key, strict=True)
+    }
+
+
+def _text(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+class Event(BaseModel):
+    """A usage event. `count` is above 1 for refusals within one second, which share a row."""
+
+    id: str
+    outcome: Literal["accepted", "over_limit", "rejected"]
+    recorded_at: str
+    occurred_at: str | None
+    counted_at: str
+    service: str | None
+    agent: str
+    operation: str | None
+    requests: int
+    units: Number | None
+    unit_type: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_1h_tokens: int | None
+    model: str | None
+    cost_usd: Number | None
+    cost_source: Literal["reported", "computed", "unpriced"]
+    status_code: int | None
+    duration_ms: int | None
+    session: str | None
+    project: str | None
+    source: str
+    metadata: dict[str, Any] | None
+    limit_id: str | None
+    count: int
+
+    @classmethod
+    def of(cls, stored: models.StoredEvent) -> Event:
+        event, usage, who = stored.event, stored.event.usage, stored.event.who
+        return cls(
+            id=event.id,
+            outcome=stored.outcome,
+            recorded_at=time_text(stored.recorded_at_us),
+            occurred_at=optional_time(event.occurred_at_us),
+            counted_at=time_text(stored.booked_at_us),
+            service=who.service,
+            agent=who.agent,
+            operation=event.operation,
+            requests=usage.requests,
+            units=optional_number("units", usage.units_micro),
+            unit_type=usage.unit_type,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            model=usage.model,
+            cost_usd=optional_number("cost_usd", usage.cost_nano_usd),
+            cost_source=usage.cost_source,
+            status_code=event.status_code,
+            duration_ms=event.duration_ms,
+            session=who.session,
+            project=who.project,
+            source=event.source,
+            metadata=None if event.metadata is None else json.loads(event.metadata),
+            limit_id=stored.limit_id,
+            count=stored.count,
+        )
+
+
+class UsageEvents(Result):
+    events: list[Event]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, page: queries.EventsPage) -> UsageEvents:
+        return cls(
+            message=wording.events(page),
+            events=[Event.of(stored) for stored in page.events],
+            next_cursor=None if page.next_seq is None else str(page.next_seq),
+        )
+
+
+class Agent(BaseModel):
+    """Who uses, and how they stand. `spent` is over all time; `tightest` the hard limit with the least room."""
+
+    agent: str
+    name: str | None
+    tier: str | None
+    owner: str | None
+    parent: str | None
+    status: Literal["active", "idle", "over_limit", "stopped"]
+    first_seen: str | None
+    last_seen: str | None
+    spent: Totals
+    tightest: LimitState | None
+
+    @classmethod
+    def of(cls, view: queries.AgentView) -> Agent:
+        return cls(
+            **_agent_fields(view.agent),
+            status=view.status,
+            first_seen=optional_time(view.first_seen_us),
+            last_seen=optional_time(view.last_seen_us),
+            spent=Totals.of(view.totals),
+            tightest=None if view.tightest is None else LimitState.of(view.tightest),
+        )
+
+
+def _agent_fields(agent: models.Agent) -> dict[str, Any]:
+    return {
+        "agent": agent.agent_id,
+        "name": agent.name,
+        "tier": agent.tier,
+        "owner": agent.owner,
+        "parent": agent.parent,
+    }
+
+
+class Agents(Result):
+    agents: list[Agent]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, page: queries.AgentsPage) -> Agents:
+        agents = [Agent.of(view) for view in page.agents]
+        return cls(message=wording.agents(page), agents=agents, next_cursor=page.next_agent)
+
+
+class AgentSet(Result):
+    agent: str
+    name: str | None
+    tier: str | None
+    owner: str | None
+    parent: str | None
+
+    @classmethod
+    def of(cls, agent: models.Agent) -> AgentSet:
+        return cls(message=wording.agent_set(agent), **_agent_fields(agent))
+
+
+class Limit(BaseModel):
+    """A limit as it was set."""
+
+    limit_id: str
+    subject: str
+    service: str | None
+    metric: str
+    window: str
+    max: Number
+    action: str
+    timezone: str
+    thresholds: list[int]
+
+    @classmethod
+    def of(cls, limit: models.Limit) -> Limit:
+        return cls(**_limit_fields(limit))
+
+
+def _limit_fields(limit: models.Limit) -> dict[str, Any]:
+    return {
+        "limit_id": limit.limit_id,
+        "subject": str(limit.key.subject),
+        "service": limit.key.service,
+        "metric": limit.key.metric,
+        "window": limit.key.window,
+        "max": number_of(limit.key.metric, limit.max),
+        "action": limit.action,
+        "timezone": limit.zone,
+        "thresholds": list(limit.thresholds),
+    }
+
+
+class LimitSet(Result):
+    """`state` is null where nobody has used anything of it yet."""
+
+    status: Literal["created", "changed", "unchanged"]
+    limit: Limit
+    state: LimitState | None
+
+    @classmethod
+    def of(cls, answer: SetAnswer, state: State | None) -> LimitSet:
+        return cls(
+            message=wording.limit_set(answer, state),
+            status=answer.status,
+            limit=Limit.of(answer.limit),
+            state=None if state is None else LimitState.of(state),
+        )
+
+
+class LimitRemoved(Result):
+    removed: Limit
+
+    @classmethod
+    def of(cls, limit: models.Limit) -> LimitRemoved:
+        return cls(message=wording.limit_removed(limit), removed=Limit.of(limit))
+
+
+class ListedLimit(LimitState):
+    """Asked for one agent: `binds`, or `replaced_by` the limit_id of a more specific one."""
+
+    timezone: str
+    thresholds: list[int]
+    binds: bool | None
+    replaced_by: str | None
+
+    @classmethod
+    def of_view(cls, view: queries.LimitView) -> ListedLimit:
+        fields = _limit_fields(view.limit)
+        state = _unused(view.limit, fields) if view.state is None else state_fields(view.state)
+        replaced_by = None if view.bound is None else view.bound.replaced_by
+        binds = None if view.bound is None else replaced_by is None
+        return cls(**{**state, **fields}, binds=binds, replaced_by=replaced_by)
+
+
+def _unused(limit: models.Limit, fields: dict[str, Any]) -> dict[str, Any]:
+    """The state of a limit that counts each one separately, before anybody used anything."""
+    return {
+        **dict.fromkeys(("scope", "resets_at", "frees_at", "runs_out_at")),
+        **dict.fromkeys(("used", "held", "burn_per_hour"), 0),
+        "remaining": fields["max"],
+        "percent": 0.0 if limit.max else 100.0,
+        "exceeded": limit.max == 0,
+    }
+
+
+class Limits(Result):
+    limits: list[ListedLimit]
+
+    @classmethod
+    def of(cls, views: list[queries.LimitView]) -> Limits:
+        return cls(message=wording.limits(views), limits=[ListedLimit.of_view(view) for view in views])
+
+
+class KillSwitchSet(Result):
+    engaged: bool
+    changed: bool
+    kind: Literal["agent", "service", "everything"]
+    name: str | None
+    reason: str | None
+    engaged_by: str | None
+    engaged_at: str | None
+
+    @classmethod
+    def of(cls, answer: SwitchAnswer, kind: models.SwitchKind, name: str | None) -> KillSwitchSet:
+        switch = answer.switch
+        return cls(
+            message=wording.switched(answer, kind, name),
+            engaged=answer.engaged,
+            changed=answer.changed,
+            kind=kind,
+            name=name,
+            reason=None if switch is None else switch.reason,
+            engaged_by=None if switch is None else switch.engaged_by,
+            engaged_at=None if switch is None else time_text(switch.engaged_at_us),
+        )
+
+
+class Alert(BaseModel):
+    """A threshold that was reached."""
+
+    number: int
+    raised_at: str
+    limit_id: str
+    scope: str | None
+    threshold: int
+    percent: float
+
+    @classmethod
+    def of(cls, alert: models.Alert) -> Alert:
+        percent = round(100 * alert.used / alert.max, 1) if alert.max else 100.0
+        return cls(
+            number=alert.number,
+            raised_at=time_text(alert.raised_at_us),
+            limit_id=alert.limit_id,
+            scope=alert.scope or None,
+            threshold=alert.threshold,
+            percent=percent,
+        )

@@ -1,0 +1,14 @@
+"""The async heart: the only way to write, and the way to read beside the event loop.
+
+ledger     what may be asked of it, by whom
+engine     from the event loop to the store and back
+worker     a thread that does work in batches
+refusals   refusals folded before they are written
+feed       what has just happened, for those who watch
+sight      what an agent may see of what is not usage
+"""
+
+from .feed import FeedItem, Subscription
+from .ledger import Ledger
+
+__all__ = ["FeedItem", "Ledger", "Subscription"]

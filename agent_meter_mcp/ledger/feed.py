@@ -1,0 +1,208 @@
+"""What has just happened, for whoever watches: events, refusals, alerts, control actions, after their COMMIT.
+
+Watching never slows recording: a subscriber that does not keep up loses the oldest items, and knows how many.
+Alerts and control actions are read from the store, so those of other processes on the same file are among them,
+each once. Events of other processes are not (a page of events shows them).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Protocol, Self, TypeAlias, TypeVar
+
+    from agent_meter_mcp.core.commands import Refusal
+    from agent_meter_mcp.store.base import Store
+
+    T = TypeVar("T")
+    FeedItem: TypeAlias = StoredEvent | Refusal | Alert | AuditEntry
+    Concerns = Callable[[FeedItem], Awaitable[bool]]
+
+    class Read(Protocol):
+        """Runs something blocking off the event loop."""
+
+        async def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+BACKLOG_MAX = 1000
+CAUGHT_UP_MAX = 1000
+"""The most alerts, and the most control actions, that are read at one look."""
+
+
+class Subscription:
+    """`async with ledger.subscribe() as items: async for item in items: ...`. Ends when the ledger closes."""
+
+    def __init__(self, feed: Feed, concerns: Concerns | None, maximum: int) -> None:
+        self._feed = feed
+        self._concerns = concerns
+        self._items: deque[FeedItem] = deque(maxlen=maximum)
+        self._news = asyncio.Event()
+        self._ended = False
+        self._failure: BaseException | None = None
+        self.dropped = 0
+        """How many items were lost because they were not taken in time."""
+
+    async def __aenter__(self) -> Self:
+        await self._feed.join(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._feed.leave(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> FeedItem:
+        while True:
+            while not self._items:
+                if self._failure is not None:
+                    raise self._failure
+                if self._ended:
+                    raise StopAsyncIteration
+                self._news.clear()
+                await self._news.wait()
+            item = self._items.popleft()
+            if self._concerns is None or await self._concerns(item):
+                return item
+
+    def put(self, item: FeedItem) -> None:
+        if len(self._items) == self._items.maxlen:
+            self.dropped += 1
+        self._items.append(item)
+        self._news.set()
+
+    def end(self, failure: BaseException | None = None) -> None:
+        self._ended, self._failure = True, failure
+        self._news.set()
+
+
+class Watch:
+    """Finds alerts and control actions that it has not seen yet. Blocking; one call at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._version = 0
+        self._alert = 0
+        self._action = 0
+
+    def start(self) -> None:
+        """From now on. Raises StoreError."""
+        self._version = self._store.changed()
+        self._alert = max((alert.number for alert in self._store.alerts(limit=1)), default=0)
+        self._action = max((entry.seq for entry in self._store.audit(limit=1)), default=0)
+
+    def look(self, *, sure: bool) -> list[Alert | AuditEntry]:
+        """What is new, oldest first. Reads only if somebody has committed, or `sure`. Raises StoreError."""
+        version = self._store.changed()
+        if version == self._version and not sure:
+            return []
+        alerts = self._store.alerts(after=self._alert, limit=CAUGHT_UP_MAX)
+        actions = self._new_actions()
+        self._version = version
+        self._alert = max((alert.number for alert in alerts), default=self._alert)
+        self._action = max((entry.seq for entry in actions), default=self._action)
+        return sorted([*actions, *reversed(alerts)], key=_at_us)
+
+    def _new_actions(self) -> list[AuditEntry]:
+        found: list[AuditEntry] = []
+        before: int | None = None
+        while len(found) < CAUGHT_UP_MAX:
+            page = self._store.audit(before_seq=before)
+            found += [entry for entry in page if entry.seq > self._action]
+            if not page or page[-1].seq <= self._action:
+                break
+            before = page[-1].seq
+        return found[::-1]
+
+
+def _at_us(item: Alert | AuditEntry) -> int:
+    return item.seq if isinstance(item, AuditEntry) else item.raised_at_us
+
+
+class Feed:
+    """Hands items to the subscribers. Lives on the event loop; `read` runs a look at the store off it."""
+
+    def __init__(self, store: Store, read: Read, *, poll_s: float) -> None:
+        self._watch = Watch(store)
+        self._read = read
+        self._poll_s = poll_s
+        self._subscribers: set[Subscription] = set()
+        self._starting = asyncio.Lock()
+        self._poked = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._subscribers)
+
+    def publish(self, item: FeedItem) -> None:
+        for subscriber in self._subscribers:
+            subscriber.put(item)
+
+    def poke(self) -> None:
+        """Alerts or control actions were just committed here: do not wait for the next look."""
+        self._poked.set()
+
+    async def join(self, subscriber: Subscription) -> None:
+        """Raises StoreError, Overloaded."""
+        async with self._starting:
+            if self._watcher is None:
+                await self._read(self._watch.start)
+                if not self._closed:
+                    self._watcher = asyncio.create_task(self._look_now_and_then())
+            if self._closed:
+                subscriber.end()
+            else:
+                self._subscribers.add(subscriber)
+
+    def leave(self, subscriber: Subscription) -> None:
+        self._subscribers.discard(subscriber)
+        if not self._subscribers:
+            self._stop()
+
+    def close(self) -> None:
+        """Ends all subscriptions, after what they have not taken yet."""
+        self._closed = True
+        self._end(None)
+
+    def _end(self, failure: Exception | None) -> None:
+        for subscriber in self._subscribers:
+            subscriber.end(failure)
+        self._subscribers.clear()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _look_now_and_then(self) -> None:
+        sure = False
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_s):
+                    await self._poked.wait()
+            sure = sure or self._poked.is_set()
+            self._poked.clear()
+            try:
+                found = await self._read(lambda sure=sure: self._watch.look(sure=sure))
+            except MeterError:  # the store is busy or away: what is new stays new
+                continue
+            except Exception as error:  # nobody awaits this task: those who watch are told
+                self._end(error)
+                return
+            sure = False
+            for item in found:
+                self.publish(item)

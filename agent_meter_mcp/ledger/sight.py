@@ -1,0 +1,38 @@
+"""What a caller in the agent role may see of things that are not usage: its own tree's, and what binds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.limits import Policy
+    from agent_meter_mcp.core.models import Alert, KillSwitch
+    from agent_meter_mcp.core.roles import Caller
+
+
+def sees_agent(caller: Caller, policy: Policy, agent: str) -> bool:
+    """Whether it is the caller's own agent or one that it spawned. Any other role sees everybody."""
+    return caller.role != "agent" or agent == caller.bound_to or caller.bound_to in policy.lineage(agent)
+
+
+def sees_switch(caller: Caller, policy: Policy, switch: KillSwitch) -> bool:
+    """Whether it stops somebody whom the caller sees, or the caller itself."""
+    if caller.role != "agent" or switch.kind != "agent":
+        return True
+    stopped = switch.name or ""
+    return sees_agent(caller, policy, stopped) or stopped in policy.lineage(caller.bound_to or "")
+
+
+def sees_alert(caller: Caller, policy: Policy, alert: Alert) -> bool:
+    """Whether it is about a counter that counts somebody whom the caller sees; or its own project or session."""
+    if caller.role != "agent":
+        return True
+    limit = policy.limits.get(alert.limit_id)
+    if limit is None:
+        return False
+    counted = policy.coverage(limit, alert.scope)
+    if limit.key.subject.kind == "project":
+        return counted.project == caller.default_project
+    if limit.key.subject.kind == "session":
+        return counted.session == caller.default_session
+    return counted.agents is None or not counted.agents.isdisjoint(policy.tree(caller.bound_to or ""))

@@ -1,0 +1,154 @@
+"""A thread that does blocking work for the event loop, in batches.
+
+Callers put work in; the thread takes all that has gathered since it last looked (it never waits for more) and
+does it in one go; the answers of a batch come back to the loop in one wake-up. So a single caller pays one
+hand-over, and many share the price of one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Generic, TypeVar
+
+from anyio import to_thread
+
+from agent_meter_mcp.core.errors import Overloaded
+
+CLOSED = "this process is shutting down; nothing was written. Try again."
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Job(Generic[Item, Answer]):
+    """Items that are done in the same batch, and who waits for their answers. `note` is for `done` alone."""
+
+    __slots__ = ("future", "items", "note")
+
+    def __init__(self, items: Sequence[Item], future: asyncio.Future[Sequence[Answer]], note: object) -> None:
+        self.items = items
+        self.future = future
+        self.note = note
+
+
+class Worker(Generic[Item, Answer]):
+    """Runs `run(items) -> answers` in a thread of its own; all other methods belong to the event loop.
+
+    What `run` raises is raised to everybody who waits for that batch, and the thread goes on with the next.
+    `done(job, answers)` is called on the loop for each job of a batch that succeeded, even if nobody waits for
+    it any more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[Item]], Sequence[Answer]],
+        *,
+        queue_max: int,
+        batch_max: int,
+        done: Callable[[Job[Item, Answer], Sequence[Answer]], None] | None = None,
+    ) -> None:
+        self._run = run
+        self._done = done
+        self._queue_max = queue_max
+        self._batch_max = batch_max
+        self._queue: SimpleQueue[Job[Item, Answer] | None] = SimpleQueue()
+        self._waiting = 0
+        self._open = False
+        self._loop: asyncio.AbstractEventLoop
+        # A daemon, so that a program that ends without closing does not hang. What it was told is committed.
+        self._thread = Thread(target=self._main, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        self._thread.start()
+
+    def submit(
+        self, items: Sequence[Item], *, note: object = None, urgent: bool = False
+    ) -> asyncio.Future[Sequence[Answer]]:
+        """The answers, in the order of `items`. If the waiter is cancelled, it is done all the same.
+
+        `urgent` work is taken beyond the bound of the queue.
+
+        Raises:
+            Overloaded: the queue is full, or the worker is closed; nothing was done.
+        """
+        if not self._open:
+            raise Overloaded(CLOSED)
+        if self._waiting + len(items) > self._queue_max and not urgent:
+            raise Overloaded(f"{self._waiting} requests are waiting; nothing was written. Try again shortly.")
+        self._waiting += len(items)
+        future: asyncio.Future[Sequence[Answer]] = self._loop.create_future()
+        self._queue.put(Job(items, future, note))
+        return future
+
+    async def close(self) -> None:
+        """Does what was submitted, answers it, and ends the thread. May be called twice."""
+        if self._open:
+            self._open = False
+            self._queue.put(None)
+        if self._thread.ident is not None:
+            # The loop hears of the thread's end after it has heard all its answers.
+            await to_thread.run_sync(self._thread.join)
+
+    def _main(self) -> None:
+        held: Job[Item, Answer] | None = None
+        while (job := held or self._queue.get()) is not None:
+            batch, held, ended = self._gather(job)
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, batch, self._outcome(batch))
+            except RuntimeError:  # the loop ended without closing us: nobody is left to tell
+                return
+            if ended:
+                return
+
+    def _gather(
+        self, first: Job[Item, Answer]
+    ) -> tuple[list[Job[Item, Answer]], Job[Item, Answer] | None, bool]:
+        """What is there by now: a batch, the job that did not fit into it, whether it was the last batch."""
+        batch, size = [first], len(first.items)
+        while size < self._batch_max:
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                break
+            if job is None:
+                return batch, None, True
+            size += len(job.items)
+            if size > self._batch_max:
+                return batch, job, False
+            batch.append(job)
+        return batch, None, False
+
+    def _outcome(self, batch: list[Job[Item, Answer]]) -> Sequence[Answer] | Exception:
+        items = [item for job in batch for item in job.items]
+        try:
+            answers = self._run(items)
+        except Exception as error:
+            # A future refuses StopIteration.
+            return RuntimeError("the work ended early") if isinstance(error, StopIteration) else error
+        except BaseException as error:
+            return RuntimeError(f"the work was interrupted: {error!r}")
+        if len(answers) != len(items):
+            return RuntimeError(f"{len(items)} items got {len(answers)} answers")
+        return answers
+
+    def _deliver(self, batch: list[Job[Item, Answer]], outcome: Sequence[Answer] | Exception) -> None:
+        start = 0
+        for job in batch:
+            end = start + len(job.items)
+            if isinstance(outcome, Exception):
+                if not job.future.done():
+                    job.future.set_exception(outcome)
+            else:
+                answers = outcome[start:end]
+                if not job.future.done():
+                    job.future.set_result(answers)
+                if self._done is not None:
+                    self._done(job, answers)
+            start = end
+        self._waiting -= start

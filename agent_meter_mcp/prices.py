@@ -1,0 +1,383 @@
+"""What usage costs: reported by its caller, priced by the operator's own file, or by genai-prices' list.
+
+The list comes with the installed package; nothing here touches the network. Importing it takes 0.4 s, so that waits
+until usage needs it, or until `PriceBook.preload`. A model's prices are turned into integers when they are first
+needed and kept; after that, to price an event takes microseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+
+from .core.errors import InvalidInput
+from .core.models import Usage
+from .core.money import COST_USD_MAX, NANO_PER_USD, nano_usd
+from .core.pricing import (
+    ATTO_PER_USD,
+    MODEL_NAME_MAX,
+    PROVIDERS,
+    OwnPrices,
+    TokenPrice,
+    cost_of,
+    has_price,
+    normalised_model,
+    split_variant,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from decimal import Decimal
+    from pathlib import Path
+
+    from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
+
+CHECK_INTERVAL_US = 1_000_000
+"""How long the override file is believed before it is looked at again."""
+FILE_BYTES_MAX = 1_048_576
+MODELS_KEPT = 4096
+"""How many pairs of model and service stay resolved; past it, all are resolved anew."""
+
+_COST_MAX = COST_USD_MAX * NANO_PER_USD
+_AT_MAX_US = 253_402_300_799_000_000  # the last second of the year 9999
+_CONTEXTS = {
+    "fast": {"speed": "fast", "service_tier": "fast"},
+    "batch": {"processing": "batch"},
+    "flex": {"service_tier": "flex"},
+    "priority": {"service_tier": "priority"},
+}
+"""What genai-prices calls each variant of `core.pricing`."""
+
+
+class PriceBook:
+    """Fills in what usage costs. Safe to use from many threads.
+
+    Nothing is read or imported before it is needed. `problem` says what is wrong with the override file when a
+    change to it cannot be used; its last good prices stay in force then.
+    """
+
+    def __init__(self, override_path: Path | None) -> None:
+        self.problem: InvalidInput | None = None
+        self._path = override_path
+        self._lock = Lock()
+        self._own: OwnPrices | None = None
+        self._own_version = ""
+        self._signature: tuple[int, ...] | None = None
+        self._checked_us: int | None = None
+        self._list: _PriceList | None = None
+        self._models: dict[tuple[str, str], _ListedModel | None] = {}
+
+    def price(self, usage: Usage, at_us: int, service: str) -> Usage:
+        """The usage with `cost_nano_usd`, `cost_source` and `price_version` filled in, at the prices of `at_us`.
+
+        A cost that is given stays: as reported, or as computed if this did it before. It may read the override
+        file and, the first time, import genai_prices.
+
+        Raises:
+            InvalidInput: the override file cannot be used, or the cost would pass $1,000,000.
+        """
+        if usage.cost_nano_usd is not None:
+            if usage.cost_source == "computed":
+                return usage
+            return usage.replace(cost_source="reported", price_version=None)
+        cost, version = self._cost(usage, at_us, service)
+        if cost is None:
+            return usage.replace(cost_source="unpriced", price_version=None)
+        if cost > _COST_MAX:
+            raise InvalidInput(
+                "cost_usd",
+                f"computed from the amounts, it passes {COST_USD_MAX}; record them as several events",
+            )
+        return usage.replace(cost_nano_usd=cost, cost_source="computed", price_version=version)
+
+    def preload(self, at_us: int = 0) -> None:
+        """Does now what the first `price` would: reads the override file and imports genai_prices.
+
+        Raises:
+            InvalidInput: the override file cannot be used.
+        """
+        self._own_prices(at_us)
+        self._loaded_list()
+
+    def known(self, model: str) -> bool:
+        """Whether there is a price for a model of this name. Raises as `preload`."""
+        own = self._own_prices(self._checked_us or 0)
+        if own is not None and own.has_model(model):
+            return True
+        listed = self._listed(model, "")
+        return listed is not None and listed.has_price()
+
+    @property
+    def version(self) -> str:
+        """Which price lists are in force. Raises as `preload`."""
+        from importlib.metadata import version
+
+        built_in = f"genai-prices {version('genai-prices')}"
+        own = self._own_prices(self._checked_us or 0)
+        return built_in if own is None else f"{self._own_version}, {built_in}"
+
+    def _cost(self, usage: Usage, at_us: int, service: str) -> tuple[int | None, str | None]:
+        own = self._own_prices(at_us)
+        if own is not None:
+            cost = own.cost_of(usage, at_us, service)
+            if cost is not None:
+                return cost, self._own_version
+        if usage.model is None or usage.tokens is None:
+            return None, None
+        listed = self._listed(usage.model, service)
+        return (None, None) if listed is None else (listed.cost_of(usage, at_us), listed.version)
+
+    def _listed(self, model: str, service: str) -> _ListedModel | None:
+        if len(model) > MODEL_NAME_MAX:
+            return None
+        key = (model, service)
+        try:
+            return self._models[key]
+        except KeyError:
+            prices = self._loaded_list()
+        with self._lock:
+            if len(self._models) >= MODELS_KEPT:
+                self._models.clear()
+                prices.forget()
+            found = self._models[key] = prices.find(model, service)
+        return found
+
+    def _loaded_list(self) -> _PriceList:
+        if self._list is None:
+            with self._lock:
+                if self._list is None:
+                    self._list = _PriceList()
+        return self._list
+
+    def _own_prices(self, at_us: int) -> OwnPrices | None:
+        if self._path is None:
+            return None
+        checked_us = self._checked_us
+        if checked_us is None or not 0 <= at_us - checked_us < CHECK_INTERVAL_US:
+            with self._lock:
+                self._refresh(self._path)
+                self._checked_us = at_us
+        return self._own
+
+    def _refresh(self, path: Path) -> None:
+        try:
+            signature = _signature(path)
+            if signature != self._signature:
+                self._own, self._own_version = (None, "") if signature is None else _own_prices_in(path)
+                self._signature = signature
+            self.problem = None
+        except InvalidInput as error:
+            if self._checked_us is None:
+                raise
+            self.problem = error
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _own_prices_in(path: Path) -> tuple[OwnPrices, str]:
+    """The prices of a file, and their version."""
+    import hashlib
+    import tomllib
+    from decimal import Decimal
+
+    try:
+        with open(path, "rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if len(content) > FILE_BYTES_MAX:
+        raise InvalidInput(
+            str(path), f"is larger than {FILE_BYTES_MAX} bytes; keep only the models that you use"
+        )
+    try:
+        document = tomllib.loads(content.decode("utf-8-sig"), parse_float=Decimal)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise InvalidInput(str(path), f"is not valid TOML ({error}); correct it or remove the file") from None
+    return OwnPrices(document, str(path)), f"override:{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        str(path), f"cannot be read ({error.strerror}); make it a file that this user may read"
+    )
+
+
+class _PriceList:
+    """The models of genai-prices. Making one imports it; `find` and `forget` are for one thread at a time."""
+
+    def __init__(self) -> None:
+        import genai_prices
+        from genai_prices import data, data_snapshot
+
+        self.version = f"genai-prices {genai_prices.__version__}"
+        self._snapshot_type = data_snapshot.DataSnapshot
+        self._providers = data.providers
+        self._provider_ids = {provider.id for provider in data.providers}
+        self.forget()
+
+    def forget(self) -> None:
+        """Frees the memory of looked up names: a snapshot remembers each one, found or not."""
+        self._snapshot = self._snapshot_type(self._providers, from_auto_update=False)
+
+    def find(self, name: str, service: str) -> _ListedModel | None:
+        variant = split_variant(name)[1]
+        for model, provider_id in self._meanings(name, service):
+            try:
+                provider, found = self._snapshot.find_provider_model(model, None, provider_id, None)
+            except LookupError:
+                continue
+            return _ListedModel(found, provider, variant, self.version)
+        return None
+
+    def _meanings(self, name: str, service: str) -> Iterator[tuple[str, str | None]]:
+        """What a name may mean, as (model, provider), the likeliest first.
+
+        A service that is a provider knows its models by its own names. Elsewhere a name with a slash is OpenRouter's
+        if it has one like that: there, `anthropic/claude-opus-4.6-fast` costs more than `claude-opus-4.6`, as which
+        Anthropic's part of the list takes it.
+        """
+        written = split_variant(name)[0]
+        model, provider = normalised_model(name)
+        seller = PROVIDERS.get(service.lower(), service.lower())
+        if seller in self._provider_ids:
+            yield written, seller
+            if provider in (None, seller):
+                yield model, seller
+        if "/" in written:
+            yield written, "openrouter"
+        yield model, provider
+
+
+class _ListedModel:
+    """A model of the list, with its prices as integers once they were needed."""
+
+    def __init__(self, model: ModelInfo, provider: Provider, variant: str | None, version: str) -> None:
+        from datetime import UTC, datetime, timedelta
+
+        self.version = version
+        self._model = model
+        # As genai-prices has it: a provider that sells the model of another one has no variants of it.
+        is_own = any(model is own for own in provider.models)
+        self._context = _CONTEXTS[variant] if variant and is_own else None
+        self._epoch, self._microsecond = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+        self._known: dict[object, TokenPrice | None] = {}
+
+    def has_price(self) -> bool:
+        price = self._as_integers(self._prices_at(_AT_MAX_US))
+        return price is None or has_price(price)
+
+    def cost_of(self, usage: Usage, at_us: int) -> int | None:
+        prices = self._prices_at(at_us)
+        price = self._as_integers(prices)
+        return cost_of(price, usage) if price is not None else _library_cost(prices, usage)
+
+    def _prices_at(self, at_us: int) -> ModelPrice:
+        """By date, and by the time of day where the list has that."""
+        moment = self._epoch + self._microsecond * min(max(at_us, 0), _AT_MAX_US)
+        return self._model.get_prices(moment, self._context)
+
+    def _as_integers(self, prices: ModelPrice) -> TokenPrice | None:
+        # With a context the list makes a new object each time, of numbers that stay.
+        key = id(prices) if self._context is None else (*vars(prices), *map(id, vars(prices).values()))
+        try:
+            return self._known[key]
+        except KeyError:
+            price = self._known[key] = _integer_price(prices, free=self._model.id.endswith(":free"))
+            return price
+
+
+_SAMPLE = Usage(
+    input_tokens=4001,
+    output_tokens=5003,
+    cache_read_tokens=1009,
+    cache_write_tokens=2003,
+    cache_write_1h_tokens=3001,
+)
+
+
+def _integer_price(prices: ModelPrice, *, free: bool) -> TokenPrice | None:
+    """The same prices as integers; None if there is no such, which pricing sample amounts in both ways shows."""
+    from decimal import Decimal
+
+    if free and not vars(prices):
+        return TokenPrice(0, 0, 0, 0, 0)
+    tiered = [
+        price for price in vars(prices).values() if price is not None and not isinstance(price, Decimal)
+    ]
+    starts = sorted({tier.start for price in tiered for tier in price.tiers}, reverse=True)
+    try:
+        above = tuple((start, _prices_of_kinds(prices, start + 1)) for start in starts)
+        price = _prices_of_kinds(prices, 0).replace(above=above)
+        samples = [_SAMPLE, *(_SAMPLE.replace(input_tokens=start) for start in starts)]
+        if has_price(price) and any(
+            cost_of(price, usage) != _library_cost(prices, usage) for usage in samples
+        ):
+            return None
+    except ValueError:
+        return None
+    return price
+
+
+def _prices_of_kinds(prices: ModelPrice, input_total: int) -> TokenPrice:
+    """What applies to a request with so much input. Raises ValueError if atto-USD are too coarse."""
+    from decimal import Decimal
+
+    def atto(price: Decimal | TieredPrices | None, per: int = 1) -> int | None:
+        if price is None:
+            return None
+        if not isinstance(price, Decimal):
+            price = next(
+                (tier.price for tier in reversed(price.tiers) if input_total > tier.start), price.base
+            )
+        numerator, denominator = price.as_integer_ratio()
+        amount, rest = divmod(numerator * ATTO_PER_USD, denominator * per)
+        if rest:
+            raise ValueError(price)
+        return amount
+
+    uncached, write = atto(prices.input_mtok), atto(prices.cache_write_mtok)
+    read, write_5m, write_1h = (
+        atto(price)
+        for price in (prices.cache_read_mtok, prices.cache_write_5m_mtok, prices.cache_write_1h_mtok)
+    )
+    write = uncached if write is None else write
+    return TokenPrice(
+        input=uncached,
+        output=atto(prices.output_mtok),
+        cache_read=uncached if read is None else read,
+        cache_write=write if write_5m is None else write_5m,
+        cache_write_1h=write if write_1h is None else write_1h,
+        request=atto(prices.requests_kcount, 1000),
+    )
+
+
+def _library_cost(prices: ModelPrice, usage: Usage) -> int | None:
+    """As `cost_of`, but slowly and for any prices: by genai-prices' own arithmetic. None also for what it refuses."""
+    from genai_prices import Usage as LibraryUsage
+
+    read, write_5m, write_1h = (
+        tokens or 0
+        for tokens in (usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens)
+    )
+    amounts = LibraryUsage(
+        input_tokens=(usage.input_tokens or 0) + read + write_5m + write_1h,
+        output_tokens=usage.output_tokens or 0,
+        cache_read_tokens=read,
+        cache_write_tokens=write_5m + write_1h,
+        cache_write_5m_tokens=write_5m,
+        cache_write_1h_tokens=write_1h,
+    )
+    try:
+        total = prices.calc_price(amounts)["total_price"]
+    except ValueError:
+        return None
+    return nano_usd(total, maximum=10**15) if total else None

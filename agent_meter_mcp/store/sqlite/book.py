@@ -1,0 +1,234 @@
+"""The book: configuration and counters as one connection sees them, kept while the file says that nobody else wrote.
+
+Used by the writer under its lock and by each reader in its snapshot. `PRAGMA data_version` tells whether another
+connection has committed; `meta.epoch` whether the configuration changed.
+"""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.decide import (
+    HOLDERS_MAX,
+    Decision,
+    Holder,
+    LimitState,
+    Reason,
+    asked_of,
+    decision,
+    fits,
+)
+from agent_meter_mcp.core.limits import Policy
+from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
+from agent_meter_mcp.core.windows import bucket
+
+from .counters import Counter
+from .rows import RESERVATION_COLUMNS, limit_of, reservation_of
+from .sums import FAR_US
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent_meter_mcp.core.decide import Stated
+    from agent_meter_mcp.core.models import Reservation
+
+    from .driver import Connection
+
+COUNTERS_MAX = 20_000
+PLANS_MAX = 20_000
+
+
+class Plan:
+    """What binds one (agent, service, project, session): its counters, and the switch that stops it."""
+
+    __slots__ = ("counters", "dims", "switch")
+
+    def __init__(self, counters: list[Counter], switch: KillSwitch | None) -> None:
+        self.counters = counters
+        self.switch = switch
+        self.dims: dict[tuple[str | None, ...], int] = {}
+
+
+class Book:
+    """Policy, plans and counters of one connection. `last` is the highest seq in the file (and given out)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.policy = Policy()
+        self.last = 0
+        self.generation = 0
+        self.expired: list[Reservation] = []
+        """Holds that are over but still counted in the cells: a reader takes them off as it loads a counter."""
+        self.settle_events: Callable[[int], None] = lambda cutoff_us: None
+        """Called before events booked before a cutoff are read: a writer puts down what it has not written yet."""
+        self._version = -1
+        self._epoch = -1
+        self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
+
+    def forget(self) -> None:
+        """Nothing that is cached may be used again (after a rollback)."""
+        self._version = self._epoch = -1
+
+    def refresh(self) -> bool:
+        """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`)."""
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            return False
+        self._version = version
+        self.generation += 1
+        (self.last,) = self.connection.execute(
+            "SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM reservation), 0),"
+            " coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0))"
+        ).fetchone()
+        (epoch,) = self.connection.execute("SELECT v FROM meta WHERE k = 'epoch'").fetchone()
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.load_policy()
+        if len(self._counters) > COUNTERS_MAX:
+            self._counters.clear()
+            self._plans.clear()
+        return True
+
+    def load_policy(self) -> None:
+        """Reads the configuration; plans and counters are made anew."""
+        execute = self.connection.execute
+        agents = [
+            Agent(*row)
+            for row in execute(
+                "SELECT agent_id, name, tier, owner, parent FROM agent WHERE tier IS NOT NULL OR parent IS NOT NULL"
+            )
+        ]
+        limits: list[Limit] = [
+            limit_of(row)
+            for row in execute(
+                "SELECT limit_id, subject, name, service, metric, window, max, action, zone, thresholds, created"
+                " FROM quota ORDER BY created, limit_id"
+            )
+        ]
+        switches = [
+            KillSwitch(kind, name or None, reason, by, at)
+            for kind, name, reason, by, at in execute(
+                "SELECT kind, name, reason, engaged_by, engaged_at FROM switch"
+            )
+        ]
+        self.policy = Policy(agents, limits, switches)
+        self._plans.clear()
+        self._counters.clear()
+
+    def plan(self, who: Who) -> Plan:
+        key = (who.agent, who.service, who.project, who.session)
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            counters = [self.counter(bound.limit, bound.scope) for bound in self.policy.binding(who)]
+            plan = self._plans[key] = Plan(counters, self.policy.stopped_by(who))
+        return plan
+
+    def counter(self, limit: Limit, scope: str) -> Counter:
+        counter = self._counters.get((limit.limit_id, scope))
+        if counter is None:
+            counter = Counter(self.connection, limit, scope, self.policy.coverage(limit, scope))
+            self._counters[limit.limit_id, scope] = counter
+        return counter
+
+    def ready(self, counter: Counter, at_us: int) -> Counter:
+        """The counter, loaded and advanced to `at_us`."""
+        if counter.generation != self.generation:
+            counter.load(self.connection, at_us)
+            counter.generation = self.generation
+            counter.advance(at_us)
+            for held in self.expired:
+                if self.policy.coverage(counter.limit, counter.scope).includes(held.who):
+                    counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
+        elif at_us >= counter.until:
+            counter.advance(at_us)
+        return counter
+
+    def overdue(self, at_us: int) -> list[Reservation]:
+        """Holds that are over, and still counted as held."""
+        rows = self.connection.execute(
+            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 0 AND expires <= ?", (at_us,)
+        ).fetchall()
+        return [reservation_of(row, at_us) for row in rows]
+
+    # -- decisions ----------------------------------------------------------------------------------------------
+
+    def state(
+        self, counter: Counter, at_us: int, asked: int | None = 0, *, exact: bool = False
+    ) -> LimitState:
+        """The counter's figures; exact ones where the request does not fit by buckets (rules 16 and 17)."""
+        self.ready(counter, at_us)
+        used, held = counter.used, counter.held
+        window = counter.window
+        if counter.rolling:
+            if exact and not fits(used, held, asked, counter.maximum):
+                self.settle_events(at_us - window.length_us + 1)
+                used, held = counter.exact(at_us)
+            filled = [
+                number for number, cell in counter.buckets.items() if number >= counter.oldest and cell[0] > 0
+            ]
+            frees_at = counter.leaves_at(min(filled)) if filled else None
+            return LimitState(
+                counter.limit, counter.scope, used, held, at_us - window.length_us, None, frees_at, at_us
+            )
+        since = counter.current
+        if window.kind == "total":
+            since = at_us if counter.first_us is None else counter.first_us
+        return LimitState(counter.limit, counter.scope, used, held, since, counter.period_end, None, at_us)
+
+    def decide(self, who: Who, usage: Usage, at_us: int) -> Decision:
+        """Would it be allowed at `at_us`?"""
+        plan = self.plan(who)
+        asked = usage.stated
+        states = [self.state(counter, at_us, asked[counter.metric], exact=True) for counter in plan.counters]
+        reasons = [
+            self._reason(counter, state, asked, at_us)
+            for counter, state in zip(plan.counters, states, strict=True)
+            if not fits(state.used, state.held, asked_of(state, asked), state.limit.max)
+        ]
+        return decision(states, plan.switch, reasons, at_us)
+
+    def _reason(self, counter: Counter, state: LimitState, asked: Stated, at_us: int) -> Reason:
+        amount = asked_of(state, asked)
+        code = "limit" if counter.hard else "soft_limit"
+        start_us, end_us = counter.oldest, FAR_US
+        if counter.rolling:
+            start_us = max(counter.oldest * counter.window.grain_us, at_us - counter.window.length_us + 1)
+        holds = self._holds(counter, start_us, end_us, at_us)
+        largest = sorted((hold for hold in holds if hold[3] > 0), key=lambda hold: (-hold[3], hold[1]))
+        holders = tuple(Holder(hold[1], hold[2], hold[3], hold[4]) for hold in largest[:HOLDERS_MAX])
+        return Reason(code, state, None, amount, self.retry_at(counter, amount, at_us), holders)
+
+    def retry_at(self, counter: Counter, asked: int | None, at_us: int) -> int | None:
+        """When `asked` would fit by the passing of time alone (rule 18); None: never."""
+        needed = 1 if asked is None else asked
+        if needed > counter.maximum:
+            return None
+        frees: list[tuple[int, int]] = []
+        start_us = counter.oldest * counter.window.grain_us if counter.rolling else counter.oldest
+        for reserved_us, _, _, amount, expires_us in self._holds(counter, start_us, FAR_US, at_us):
+            if counter.rolling:
+                number = bucket(counter.window, counter.limit.zone, reserved_us)
+                expires_us = min(expires_us, counter.leaves_at(number))
+            frees.append((expires_us, amount))
+        if counter.rolling:
+            frees += [
+                (counter.leaves_at(number), cell[0])
+                for number, cell in counter.buckets.items()
+                if number >= counter.oldest and cell[0]
+            ]
+        elif counter.period_end is not None:
+            frees = [free for free in frees if free[0] < counter.period_end]
+            frees.append((counter.period_end, counter.used + counter.held))
+        left = counter.used + counter.held
+        for moment, amount in sorted(frees):
+            left -= amount
+            if left + needed <= counter.maximum:
+                return moment
+        return None
+
+    def _holds(
+        self, counter: Counter, start_us: int, end_us: int, at_us: int
+    ) -> Sequence[tuple[int, str, str, int, int]]:
+        return counter.sums.held(start_us, end_us, at_us) if counter.held else ()

@@ -1,0 +1,228 @@
+"""Agents, limits and kill switches: changed at once, audited, and every counter that it touches computed anew."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLimit, SetSwitch, Switched
+from agent_meter_mcp.core.errors import InvalidInput, NotFound
+from agent_meter_mcp.core.models import LIMITS_MAX, Agent, KillSwitch, Limit, LimitKey, Who
+
+from .rows import limit_columns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agent_meter_mcp.core.value import Value
+
+    from .writer import Writer
+
+_DEFAULT_THRESHOLDS = (50, 80, 100)
+
+
+def set_agent(writer: Writer, command: SetAgent) -> Agent:
+    """Raises InvalidInput for a parent that is impossible."""
+    before = _known_agent(writer, command.agent_id)
+    after = (before or Agent(command.agent_id)).replace(**dict(command.changes))
+    if after == before:
+        return after
+    if after.parent is not None and (before is None or before.parent != after.parent):
+        _unlinked_policy(writer, command.agent_id).check_parent(command.agent_id, after.parent)
+    seq = _audit(writer, command.actor, "set_agent", f"agent {command.agent_id}", before, after)
+    _keep_agent(writer, before, after, seq)
+    return after
+
+
+def link_parent(writer: Writer, who: Who) -> None:
+    """Rule 5: the first word about an agent's parent counts. Raises InvalidInput."""
+    known = writer.book.policy.agents.get(who.agent)
+    if who.parent is None or (known is not None and known.parent == who.parent):
+        return
+    if known is not None and known.parent is not None:
+        raise InvalidInput(
+            "parent",
+            f"agent {who.agent!r} is a child of {known.parent!r}, not of {who.parent!r}. Leave parent out; "
+            "an operator can move the agent with set_agent.",
+        )
+    writer.book.policy.check_parent(who.agent, who.parent)
+    before = _known_agent(writer, who.agent)
+    after = (before or Agent(who.agent)).replace(parent=who.parent)
+    _keep_agent(writer, before, after, writer.at_us)
+
+
+def _known_agent(writer: Writer, agent_id: str) -> Agent | None:
+    row = writer.connection.execute(
+        "SELECT agent_id, name, tier, owner, parent FROM agent WHERE agent_id = ?", (agent_id,)
+    ).fetchone()
+    return None if row is None else Agent(*row)
+
+
+def _unlinked_policy(writer: Writer, agent_id: str) -> Any:
+    """The policy as it would be without the agent's present parent."""
+    from agent_meter_mcp.core.limits import Policy
+
+    others = [agent for agent in writer.book.policy.agents.values() if agent.agent_id != agent_id]
+    return Policy(others)
+
+
+def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) -> None:
+    writer.put_down()
+    for agent_id in (after.agent_id, after.parent):
+        if agent_id is not None:
+            writer.know_agent(agent_id, at_us)
+    execute = writer.connection.execute
+    execute(
+        "UPDATE agent SET name = ?, tier = ?, owner = ?, parent = ? WHERE agent_id = ?",
+        (after.name, after.tier, after.owner, after.parent, after.agent_id),
+    )
+    if before is None or before.tier != after.tier:
+        execute(
+            "DELETE FROM counter WHERE scope = ? AND limit_id IN"
+            " (SELECT limit_id FROM quota WHERE subject IN ('agent', 'tier'))",
+            (after.agent_id,),
+        )
+    if (before.parent if before is not None else None) != after.parent:
+        above = {*writer.book.policy.lineage(after.agent_id)}
+        if after.parent is not None:
+            above.update(writer.book.policy.lineage(after.parent))
+        marks = ", ".join("?" * len(above))
+        execute(
+            "DELETE FROM counter WHERE limit_id IN"
+            f" (SELECT limit_id FROM quota WHERE subject = 'agent' AND name IN ({marks}))",
+            tuple(above),
+        )
+    _changed(writer)
+
+
+def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
+    """Rule 23."""
+    key = command.key
+    before = _limit_with(writer, key)
+    if before is None:
+        if len(writer.book.policy.limits) >= LIMITS_MAX:
+            raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
+        after = Limit(
+            command.limit_id,
+            key,
+            command.max,
+            command.action or "reject",
+            command.zone or "UTC",
+            _DEFAULT_THRESHOLDS if command.thresholds is None else command.thresholds,
+            writer.at_us,
+        )
+    else:
+        after = before.replace(
+            max=command.max,
+            action=command.action or before.action,
+            zone=command.zone or before.zone,
+            thresholds=before.thresholds if command.thresholds is None else command.thresholds,
+        )
+        if after == before:
+            return LimitSet(after, "unchanged")
+    _audit(writer, command.actor, "set_limit", _described(key), before, after)
+    writer.put_down()
+    columns = limit_columns(after)
+    writer.connection.execute(
+        f"INSERT INTO quota VALUES ({', '.join('?' * len(columns))}) ON CONFLICT (limit_id) DO UPDATE"
+        " SET max = excluded.max, action = excluded.action, zone = excluded.zone, thresholds = excluded.thresholds",
+        columns,
+    )
+    if before is None or before.zone != after.zone:
+        _drop_family(writer, key)
+    _changed(writer)
+    return LimitSet(after, "created" if before is None else "changed")
+
+
+def remove_limit(writer: Writer, command: RemoveLimit) -> Limit:
+    """Raises NotFound."""
+    if command.limit_id is not None:
+        limit = writer.book.policy.limits.get(command.limit_id)
+    else:
+        limit = None if command.key is None else _limit_with(writer, command.key)
+    if limit is None:
+        raise NotFound("there is no such limit. list_limits shows them with their ids.")
+    _audit(writer, command.actor, "remove_limit", _described(limit.key), limit, None)
+    writer.put_down()
+    _drop_family(writer, limit.key)
+    writer.connection.execute("DELETE FROM quota WHERE limit_id = ?", (limit.limit_id,))
+    _changed(writer)
+    return limit
+
+
+def set_switch(writer: Writer, command: SetSwitch) -> Switched:
+    """Rule 23."""
+    found = [
+        switch
+        for switch in writer.book.policy.switches
+        if switch.kind == command.kind and switch.name == command.name
+    ]
+    before = found[0] if found else None
+    if (before is not None) == command.engaged:
+        return Switched(before, command.engaged, False)
+    after = None
+    if command.engaged:
+        after = KillSwitch(command.kind, command.name, command.reason or "", command.actor, writer.at_us)
+    target = command.kind if command.name is None else f"{command.kind} {command.name}"
+    action = "engage_kill_switch" if command.engaged else "release_kill_switch"
+    _audit(writer, command.actor, action, target, before, after, command.reason)
+    execute = writer.connection.execute
+    if after is not None:
+        execute(
+            "INSERT INTO switch (kind, name, reason, engaged_by, engaged_at) VALUES (?, ?, ?, ?, ?)",
+            (after.kind, after.name or "", after.reason, after.engaged_by, after.engaged_at_us),
+        )
+    else:
+        execute("DELETE FROM switch WHERE kind = ? AND name = ?", (command.kind, command.name or ""))
+    writer.put_down()
+    _changed(writer)
+    return Switched(after or before, command.engaged, True)
+
+
+def _limit_with(writer: Writer, key: LimitKey) -> Limit | None:
+    return next((limit for limit in writer.book.policy.limits.values() if limit.key == key), None)
+
+
+def _described(key: LimitKey) -> str:
+    at = "" if key.service is None else f" at {key.service}"
+    return f"{key.metric} per {key.window} for {key.subject}{at}"
+
+
+def _drop_family(writer: Writer, key: LimitKey) -> None:
+    """Counters of all limits that may replace, or be replaced by, a limit with this key."""
+    writer.connection.execute(
+        "DELETE FROM counter WHERE limit_id IN"
+        " (SELECT limit_id FROM quota WHERE service = ? AND metric = ? AND window = ?)",
+        (key.service or "", key.metric, key.window),
+    )
+
+
+def _changed(writer: Writer) -> None:
+    """Every process reads the configuration anew; ours does so now."""
+    execute = writer.connection.execute
+    execute("DELETE FROM cell WHERE counter NOT IN (SELECT id FROM counter)")
+    execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
+    writer.reload()
+
+
+def _audit(
+    writer: Writer,
+    actor: str,
+    action: str,
+    target: str,
+    before: Value | None,
+    after: Value | None,
+    reason: str | None = None,
+) -> int:
+    seq = writer.take_seq()
+    writer.connection.execute(
+        "INSERT INTO audit (id, actor, action, target, before, after, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (seq, actor, action, target, _json(before), _json(after), reason),
+    )
+    return seq
+
+
+def _json(value: Value | None) -> str | None:
+    if value is None:
+        return None
+    from json import dumps
+
+    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

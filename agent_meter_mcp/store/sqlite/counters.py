@@ -1,0 +1,220 @@
+"""Counters: the cached sums that make admission O(1).
+
+A counter belongs to one limit and scope. It holds its window as buckets of [used, held]: one bucket for a calendar
+period or a total, a ring of sixtieths for a rolling window (twice the window is kept, so that usage booked in the
+past is judged by what lay around it). The rows of `cell` are its copy in the file; without a `counter` row it is
+computed from the ledger.
+"""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.models import METRICS, Limit
+from agent_meter_mcp.core.windows import (
+    SLOTS,
+    Window,
+    bucket,
+    bucket_range,
+    oldest_bucket,
+    parse_window,
+    period,
+)
+
+from .sums import FAR_US, Sums
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.limits import Coverage
+
+    from .driver import Connection
+
+NEVER = 2**63
+
+
+class Counter:
+    """One counter at one moment of the file. `used` and `held` are the sums over the window current at `advance`."""
+
+    __slots__ = (
+        "alert_at", "alert_period", "buckets", "cell", "current", "dirty", "edge", "first_us", "generation", "hard",
+        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "scope", "sums", "until", "used", "window",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, limit: Limit, scope: str, coverage: Coverage) -> None:
+        self.limit = limit
+        self.scope = scope
+        self.window: Window = parse_window(limit.key.window)
+        self.metric = METRICS.index(limit.key.metric)
+        self.maximum = limit.max
+        self.hard = limit.action == "reject"
+        self.sums = Sums(connection, coverage, limit.key.metric)
+        self.id: int | None = None
+        self.generation = -1
+        self.dirty: set[int] = set()
+        self._empty()
+
+    def _empty(self) -> None:
+        self.buckets: dict[int, list[int]] = {}
+        self.used = self.held = 0
+        self.current = self.oldest = self.kept = 0
+        self.cell = [0, 0]
+        self.until = 0
+        self.period_end: int | None = None
+        self.first_us: int | None = None
+        self.alert_period = -1
+        self.alert_at = 0
+        self.edge = (-1, 0, 0)
+        """(bucket, cutoff, used): of the oldest bucket, what was booked before the cutoff."""
+
+    # -- loading ------------------------------------------------------------------------------------------------
+
+    def load(self, connection: Connection, at_us: int) -> None:
+        """From its cells, or from the ledger where the file has none."""
+        self._empty()
+        self.dirty.clear()
+        row = connection.execute(
+            "SELECT id, first FROM counter WHERE limit_id = ? AND scope = ?",
+            (self.limit.limit_id, self.scope),
+        ).fetchone()
+        if row is None:
+            self.id = None
+            self._compute(at_us)
+        else:
+            self.id, self.first_us = row
+            for number, used, held in connection.execute(
+                "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ?",
+                (self.id, self._kept_from(at_us)),
+            ):
+                self.buckets[number] = [used, held]
+
+    def _kept_from(self, at_us: int) -> int:
+        """The oldest bucket that may still matter: for a rolling window, of the window before the current one."""
+        if self.window.kind == "rolling":
+            return oldest_bucket(self.window, at_us - self.window.length_us)
+        return bucket(self.window, self.limit.zone, at_us)
+
+    def _compute(self, at_us: int) -> None:
+        first = self._kept_from(at_us)
+        if self.window.kind == "rolling":
+            grain_us = self.window.grain_us
+            start_us = first * grain_us
+            for number, used in self.sums.buckets(
+                start_us, at_us // grain_us * grain_us + grain_us, grain_us
+            ).items():
+                self.buckets[number] = [used, 0]
+        else:
+            start_us, end_us = period(self.window, self.limit.zone, at_us)
+            used = self.sums.used_long(start_us, FAR_US if end_us is None else end_us)
+            self.buckets[first] = [used, 0]
+            if self.window.kind == "total":
+                self.first_us = self.sums.first_booked()
+        for reserved_us, amount in self.sums.unsettled(start_us):
+            number = bucket(self.window, self.limit.zone, reserved_us)
+            self.buckets.setdefault(number, [0, 0])[1] += amount
+        self.dirty.update(self.buckets)
+
+    # -- the window ---------------------------------------------------------------------------------------------
+
+    def advance(self, at_us: int) -> None:
+        """Makes `used`, `held` and `cell` those of the window current at `at_us`."""
+        window = self.window
+        if window.kind == "rolling":
+            self.current = at_us // window.grain_us
+            self.oldest = oldest_bucket(window, at_us)
+            self.kept = self._kept_from(at_us)
+            for number in [
+                number for number in self.buckets if number < self.kept and number not in self.dirty
+            ]:
+                del self.buckets[number]
+            self.until = min(
+                (self.current + 1) * window.grain_us,
+                (self.oldest + 1) * window.grain_us + window.length_us - 1,
+            )
+        else:
+            start_us, self.period_end = period(window, self.limit.zone, at_us)
+            self.current = self.oldest = self.kept = start_us
+            self.until = NEVER if self.period_end is None else self.period_end
+        self.used = self.held = 0
+        for number, (used, held) in self.buckets.items():
+            if number >= self.oldest:
+                self.used += used
+                self.held += held
+        self.cell = self.buckets.setdefault(self.current, [0, 0])
+        self.alert_at = 0
+
+    def add(self, booked_us: int, used: int, held: int) -> bool:
+        """Counts (or takes back) an amount where it is booked. False: outside what this counter keeps."""
+        number = bucket(self.window, self.limit.zone, booked_us)
+        if number < self.kept:
+            return False
+        cell = self.buckets.setdefault(number, [0, 0])
+        cell[0] += used
+        cell[1] += held
+        self.dirty.add(number)
+        if number >= self.oldest:
+            self.used += used
+            self.held += held
+            if number == self.oldest:
+                self.edge = (-1, 0, 0)
+        if used and (self.first_us is None or booked_us < self.first_us):
+            self.first_us = booked_us
+        return True
+
+    def exact(self, at_us: int) -> tuple[int, int]:
+        """(used, held) over exactly (at - length, at], for a rolling window; needs all events in the file.
+
+        Each event of the oldest bucket is read once per bucket, as the edge moves over it.
+        """
+        grain_us, number = self.window.grain_us, self.oldest
+        start_us, cutoff_us = number * grain_us, at_us - self.window.length_us + 1
+        oldest = self.buckets.get(number)
+        if oldest is None or cutoff_us <= start_us:
+            return self.used, self.held
+        if self.edge[0] != number:
+            self.edge = (number, start_us, 0)
+        _, seen_us, gone = self.edge
+        if oldest[0] and cutoff_us > seen_us:
+            gone += self.sums.used(seen_us, cutoff_us)
+            self.edge = (number, cutoff_us, gone)
+        held_gone = sum(row[3] for row in self.sums.held(start_us, cutoff_us, at_us)) if oldest[1] else 0
+        return self.used - gone, self.held - held_gone
+
+    def slots(self) -> list[tuple[int | None, int, int, int, int]]:
+        """The rows of `cell` that changed, and none of them is changed any more."""
+        rows = [(self.id, number % SLOTS, number, *self.buckets[number]) for number in sorted(self.dirty)]
+        self.dirty.clear()
+        return rows
+
+    def bucket_of(self, booked_us: int) -> int:
+        return bucket(self.window, self.limit.zone, booked_us)
+
+    def period_of(self, booked_us: int) -> tuple[int, int]:
+        """The calendar period [start, end) in which `booked_us` counts."""
+        start_us, end_us = period(self.window, self.limit.zone, booked_us)
+        return start_us, FAR_US if end_us is None else end_us
+
+    def alert_start(self, at_us: int) -> int:
+        """What stands for the current window in an alert (rule 21)."""
+        return at_us // self.window.length_us * self.window.length_us if self.rolling else self.current
+
+    def sums_between(self, first: int, last: int, start_us: int, end_us: int, at_us: int) -> dict[int, int]:
+        """Used and open holds per bucket from `first` to `last`; for a calendar window, of the one period."""
+        if not self.rolling:
+            held = sum(row[3] for row in self.sums.held(start_us, end_us, at_us))
+            return {first: self.sums.used_long(start_us, end_us) + held}
+        grain_us = self.window.grain_us
+        found = dict.fromkeys(range(first, last + 1), 0)
+        found.update(self.sums.buckets(first * grain_us, (last + 1) * grain_us, grain_us))
+        for reserved_us, _, _, amount, _ in self.sums.held(first * grain_us, (last + 1) * grain_us, at_us):
+            found[reserved_us // grain_us] += amount
+        return found
+
+    @property
+    def rolling(self) -> bool:
+        return self.window.kind == "rolling"
+
+    def leaves_at(self, number: int) -> int:
+        """When a bucket has left the rolling window as a whole."""
+        return (
+            bucket_range(self.window, number, self.limit.zone)[0]
+            + self.window.grain_us
+            + self.window.length_us
+        )

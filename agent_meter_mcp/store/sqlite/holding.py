@@ -1,0 +1,147 @@
+"""Reservations: held atomically, released, extended; and refusals, kept."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.commands import Extend, Refusal, Refuse, Release, Reserve, Reserved
+from agent_meter_mcp.core.decide import Decision, Reason, decision
+from agent_meter_mcp.core.errors import Conflict
+from agent_meter_mcp.core.models import SECOND_US, Reservation, UsageEvent
+
+from .configuring import link_parent
+from .recording import dim_of, find_event, find_reservation
+from .rows import (
+    AMOUNTS,
+    RELEASED,
+    RESERVATION_COLUMNS,
+    amount_columns,
+    key_of,
+    reservation_columns,
+    reservation_of,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .writer import Writer
+
+
+def reserve(writer: Writer, command: Reserve) -> Reserved:
+    """Rules 10 and 11."""
+    who = command.who.replace(parent=None)
+    service = who.service or ""
+    key = key_of(command.event_id)
+    if command.event_id != command.reservation_id:
+        row = writer.connection.execute(
+            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE key = ? AND service = ?", (key, service)
+        ).fetchone()
+        if row is not None:
+            return _again(writer, command, reservation_of(row, writer.at_us))
+        if find_event(writer, service, key) is not None:
+            raise Conflict(
+                f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
+            )
+    writer.check_totals(command.usage.amounts)
+    if command.who.parent is not None:
+        link_parent(writer, command.who)
+    at_us = writer.at_us
+    writer.ready(writer.book.plan(who), at_us)
+    verdict = writer.book.decide(who, command.usage, at_us)
+    if not verdict.allowed:
+        first = verdict.reasons[0]
+        limit_id = None if first.state is None else first.state.limit.limit_id
+        _fold(writer, Refusal(who, command.operation, command.source, command.usage, limit_id, at_us))
+        return Reserved("denied", verdict, None)
+    writer.book.last = at_us
+    held = Reservation(
+        command.reservation_id,
+        command.event_id,
+        who,
+        command.usage,
+        command.operation,
+        command.source,
+        at_us,
+        at_us + command.ttl_us,
+    )
+    writer.connection.execute(
+        f"INSERT INTO reservation ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 22)})",
+        reservation_columns(held),
+    )
+    writer.open_keys.add((service, key))
+    writer.know_agent(who.agent, at_us)
+    writer.hold(held, 1, at_us)
+    return Reserved("reserved", _after(writer, held, at_us, verdict.reasons), held)
+
+
+def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason, ...] = ()) -> Decision:
+    """The decision as the caller gets it: allowed, with the states as they are with this hold."""
+    states = [
+        writer.book.state(counter, at_us) for counter in writer.ready(writer.book.plan(held.who), at_us)
+    ]
+    return decision(states, None, reasons, at_us)
+
+
+def _again(writer: Writer, command: Reserve, held: Reservation) -> Reserved:
+    sent = (command.who.replace(parent=None), command.usage, command.operation, command.source)
+    if sent != (held.who, held.usage, held.operation, held.source):
+        raise Conflict(f"id {command.event_id!r} was reserved before with other content: use a new id")
+    return Reserved("duplicate", _after(writer, held, writer.at_us), held)
+
+
+def release(writer: Writer, command: Release) -> Reservation:
+    """Rule 13."""
+    at_us = writer.at_us
+    held = find_reservation(writer, command.reservation_id, at_us)
+    if held.state == "settled":
+        raise Conflict(
+            f"reservation {held.reservation_id!r} is settled: its usage happened and stays recorded"
+        )
+    if held.state != "open":
+        return held
+    writer.hold(held, -1, at_us)
+    writer.connection.execute(
+        f"UPDATE reservation SET state = {RELEASED} WHERE reservation_id = ?", (held.reservation_id,)
+    )
+    writer.close_key(held)
+    return held.replace(state="released")
+
+
+def extend(writer: Writer, command: Extend) -> Reservation:
+    """Rule 13."""
+    at_us = writer.at_us
+    held = find_reservation(writer, command.reservation_id, at_us)
+    if held.state != "open":
+        raise Conflict(f"reservation {held.reservation_id!r} is {held.state}: reserve again")
+    expires_us = at_us + command.ttl_us
+    writer.connection.execute(
+        "UPDATE reservation SET expires = ? WHERE reservation_id = ?", (expires_us, held.reservation_id)
+    )
+    return held.replace(expires_at_us=expires_us)
+
+
+def refuse(writer: Writer, command: Refuse) -> int:
+    """Rule 15."""
+    for refusal in command.refusals:
+        _fold(writer, refusal)
+    return sum(refusal.count for refusal in command.refusals)
+
+
+def _fold(writer: Writer, refusal: Refusal) -> None:
+    who, execute = refusal.who.replace(parent=None), writer.connection.execute
+    second = refusal.first_at_us // SECOND_US
+    place = (second, who.agent, who.service or "", refusal.limit_id or "")
+    row = execute(
+        "UPDATE refusal SET count = count + ? WHERE second = ? AND agent = ? AND service = ? AND limit_id = ?"
+        " RETURNING id, dim",
+        (refusal.count, *place),
+    ).fetchone()
+    if row is not None:
+        writer.rollups.add_refusals(row[1], refusal.count, row[0])
+        return
+    seq = writer.take_seq()
+    event = UsageEvent("", who, refusal.asked, refusal.operation, refusal.source)
+    dim = dim_of(writer, writer.book.plan(who), event, "rejected", seq)
+    execute(
+        f"INSERT INTO refusal (id, second, agent, service, limit_id, dim, count, {AMOUNTS}, price)"
+        f" VALUES ({', '.join('?' * 16)})",
+        (seq, *place, dim, refusal.count, *amount_columns(refusal.asked), refusal.asked.price_version),
+    )
+    writer.rollups.add_refusals(dim, refusal.count, seq)

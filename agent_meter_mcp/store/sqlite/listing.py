@@ -1,0 +1,210 @@
+"""Lists: events, agents, limits."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.limits import Bound
+from agent_meter_mcp.core.models import EACH, Agent, Limit, StoredEvent, Who
+from agent_meter_mcp.core.queries import (
+    ACTIVE_WITHIN_US,
+    AgentsPage,
+    AgentView,
+    EventsPage,
+    LimitView,
+    SummaryQuery,
+    Totals,
+    UsageFilter,
+)
+
+from . import summarising
+from .filters import filter_condition
+from .rows import EVENT_SELECT, REFUSAL_SELECT, event_of, refusal_of
+from .schema import ALL
+from .sums import FAR_US
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.queries import AgentsQuery, AgentStatus, EventsQuery
+
+    from .reading import Reader
+
+_CHUNK = 200
+
+
+def events(reader: Reader, query: EventsQuery) -> EventsPage:
+    """Events and refusals together, newest first."""
+    where, values = filter_condition(query.filter, reader.book.policy)
+    before = FAR_US if query.before_seq is None else query.before_seq
+    since, until = query.filter.since_us or 0, query.filter.until_us
+    until = FAR_US if until is None else until
+
+    def newest(
+        select: str, alias: str, booked: str, read: Callable[[tuple[Any, ...]], StoredEvent]
+    ) -> list[StoredEvent]:
+        # What is booked at or after `since` was recorded at or after it, so the id bounds the search.
+        rows = reader.connection.execute(
+            f"{select} WHERE {alias}.id < ? AND {alias}.id >= ? AND {booked} >= ? AND {booked} < ?"
+            f" AND {where} ORDER BY {alias}.id DESC LIMIT ?",
+            (before, since, since, until, *values, query.limit + 1),
+        )
+        return [read(row) for row in rows]
+
+    found = newest(EVENT_SELECT, "e", "coalesce(e.booked, e.id)", event_of)
+    found += newest(REFUSAL_SELECT, "r", "r.id", refusal_of)
+    found.sort(key=lambda event: -event.seq)
+    page = tuple(found[: query.limit])
+    return EventsPage(page, page[-1].seq if len(found) > query.limit else None)
+
+
+def agents(reader: Reader, query: AgentsQuery, at_us: int) -> AgentsPage:
+    """Rule 25, in the order of ids; agents that a status leaves out are passed over."""
+    views: list[AgentView] = []
+    after = query.after_agent or ""
+    totals = _totals(reader)
+    while True:
+        rows = _agent_rows(reader, query, after)
+        for view in _views(reader, rows, totals, at_us):
+            if query.status is None or view.status == query.status:
+                views.append(view)
+        if len(views) > query.limit:
+            return AgentsPage(tuple(views[: query.limit]), views[query.limit - 1].agent.agent_id)
+        if len(rows) < _CHUNK:
+            return AgentsPage(tuple(views), None)
+        after = rows[-1][0]
+
+
+def _agent_rows(reader: Reader, query: AgentsQuery, after: str) -> list[tuple[Any, ...]]:
+    terms, values = ["agent_id > ?"], [after]
+    for column, value in (("agent_id", query.agent), ("tier", query.tier), ("owner", query.owner)):
+        if value is not None:
+            terms.append(f"{column} = ?")
+            values.append(value)
+    if query.within is not None:
+        tree = reader.book.policy.tree(query.within)
+        terms.append(f"agent_id IN ({', '.join('?' * len(tree))})")
+        values.extend(sorted(tree))
+    return reader.connection.execute(
+        f"SELECT agent_id, name, tier, owner, parent, created FROM agent WHERE {' AND '.join(terms)}"
+        f" ORDER BY agent_id LIMIT {_CHUNK}",
+        values,
+    ).fetchall()
+
+
+def _views(
+    reader: Reader, rows: list[tuple[Any, ...]], totals: dict[str | int | None, Totals], at_us: int
+) -> list[AgentView]:
+    if not rows:
+        return []
+    seen = _last_seen(reader, rows[0][0], rows[-1][0])
+    views: list[AgentView] = []
+    for *described, created in rows:
+        agent = Agent(*described)
+        who = Who(agent.agent_id)
+        states = [
+            reader.book.state(counter, at_us) for counter in reader.book.plan(who).counters if counter.hard
+        ]
+        tightest = max(states, key=_fullness, default=None)
+        last_seen = seen.get(agent.agent_id)
+        status: AgentStatus = "idle"
+        if reader.book.policy.stopped_by(who) is not None:
+            status = "stopped"
+        elif any(state.exceeded for state in states):
+            status = "over_limit"
+        elif last_seen is not None and at_us - last_seen <= ACTIVE_WITHIN_US:
+            status = "active"
+        views.append(
+            AgentView(agent, status, created, last_seen, totals.get(agent.agent_id, Totals()), tightest)
+        )
+    return views
+
+
+def _fullness(state: LimitState) -> tuple[float, str]:
+    maximum = state.limit.max
+    full = (state.used + state.held) / maximum if maximum else float("inf")
+    return (full, _reversed(state.limit.limit_id))
+
+
+def _reversed(text: str) -> str:
+    """Sorts the other way round: of equally full limits the one with the lowest id is meant."""
+    return "".join(chr(0x10FFFF - ord(char)) for char in text)
+
+
+def _totals(reader: Reader) -> dict[str | int | None, Totals]:
+    """Per agent, over all time."""
+    found = summarising.summary(reader, SummaryQuery(UsageFilter(), ("agent",), limit=2**31))
+    return {group.key[0]: group.totals for group in found.groups}
+
+
+def _last_seen(reader: Reader, first: str, last: str) -> dict[str, int]:
+    (rolled,) = reader.connection.execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+    return dict(
+        reader.connection.execute(
+            "SELECT agent, max(last) FROM ("
+            f" SELECT d.agent AS agent, max(x.last) AS last FROM dim d CROSS JOIN rollup x ON x.grain = {ALL}"
+            " AND x.bucket = 0 AND x.dim = d.id WHERE d.agent BETWEEN ? AND ? GROUP BY 1 UNION ALL"
+            " SELECT d.agent, max(x.id) FROM event x CROSS JOIN dim d ON d.id = x.dim"
+            " WHERE x.id > ? AND d.agent BETWEEN ?1 AND ?2 GROUP BY 1) GROUP BY 1",
+            (first, last, rolled),
+        ).fetchall()
+    )
+
+
+def limits(reader: Reader, who: Who | None, at_us: int) -> list[LimitView]:
+    """Rule 26."""
+    book = reader.book
+    if who is not None:
+        bound = sorted(
+            book.policy.matching(who), key=lambda one: (one.limit.created_at_us, one.limit.limit_id)
+        )
+        return [LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound]
+    views: list[LimitView] = []
+    for limit in sorted(book.policy.limits.values(), key=lambda limit: (limit.created_at_us, limit.limit_id)):
+        if limit.key.subject.kind != "tier" and limit.key.subject.name != EACH:
+            views.append(LimitView(limit, _state_of(reader, Bound(limit, ""), at_us)))
+        else:
+            views.append(LimitView(limit, _tightest(reader, limit, at_us)))
+    return views
+
+
+def _state_of(reader: Reader, bound: Bound, at_us: int) -> LimitState:
+    """For a limit that does not bind, its counter is computed for this answer only."""
+    counter = reader.book.counter(bound.limit, bound.scope)
+    return reader.book.state(counter, at_us)
+
+
+def _tightest(reader: Reader, limit: Limit, at_us: int) -> LimitState | None:
+    """Of a limit that counts each one separately, the counter with most used and held."""
+    kind = "agent" if limit.key.subject.kind == "tier" else limit.key.subject.kind
+    tier = limit.key.subject.name if limit.key.subject.kind == "tier" else None
+    best: LimitState | None = None
+    for scope in _scopes(reader, kind, tier):
+        who = (
+            Who(scope, limit.key.service)
+            if kind == "agent"
+            else Who("", limit.key.service, None, scope, scope)
+        )
+        bound = [one for one in reader.book.policy.matching(who) if one.limit.limit_id == limit.limit_id]
+        if not bound or bound[0].replaced_by is not None:
+            continue
+        state = _state_of(reader, Bound(limit, scope), at_us)
+        taken = state.used + state.held
+        if taken and (best is None or taken > best.used + best.held):
+            best = state
+    return best
+
+
+def _scopes(reader: Reader, kind: str, tier: str | None) -> list[str]:
+    execute = reader.connection.execute
+    if kind != "agent":
+        rows = execute(
+            f"SELECT DISTINCT {kind} FROM dim WHERE {kind} != '' UNION SELECT {kind} FROM reservation"
+            f" WHERE state = 0 AND {kind} != '' ORDER BY 1"
+        )
+    elif tier is not None:
+        rows = execute("SELECT agent_id FROM agent WHERE tier = ? ORDER BY 1", (tier,))
+    else:
+        rows = execute("SELECT agent_id FROM agent ORDER BY 1")
+    return [scope for (scope,) in rows]

@@ -1,0 +1,192 @@
+"""Reads: each in one snapshot, without a lock, on a connection of its own from a small pool."""
+
+from __future__ import annotations
+
+import threading
+
+from agent_meter_mcp.core.models import Alert, AuditEntry
+
+from . import driver, listing, summarising
+from .book import Book
+from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservation_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent_meter_mcp.core.commands import Ask
+    from agent_meter_mcp.core.decide import Decision
+    from agent_meter_mcp.core.limits import Policy
+    from agent_meter_mcp.core.models import Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.queries import (
+        AgentsPage,
+        AgentsQuery,
+        EventsPage,
+        EventsQuery,
+        LimitView,
+        Summary,
+        SummaryQuery,
+    )
+
+_NAMED = {
+    "agent": ("agent", "agent_id"),
+    "service": ("service", "name"),
+    "operation": ("dim", "operation"),
+    "model": ("dim", "model"),
+    "project": ("dim", "project"),
+    "session": ("dim", "session"),
+}
+
+
+class Readers:
+    """Connections for reading: as many as there are reads at once, kept for the next ones."""
+
+    def __init__(self, connect: Callable[[], driver.Connection]) -> None:
+        self._connect = connect
+        self._idle: list[Reader] = []
+        self._lock = threading.Lock()
+        self._watch: driver.Connection | None = None
+        self._closed = False
+
+    def take(self) -> Reader:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return Reader(self._connect())
+
+    def give(self, reader: Reader) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(reader)
+                return
+        reader.connection.close()
+
+    def changed(self) -> int:
+        """`PRAGMA data_version` of a connection that never writes."""
+        with self._lock:
+            if self._watch is None:
+                self._watch = self._connect()
+            (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            return version
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for reader in self._idle:
+                reader.connection.close()
+            self._idle.clear()
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+
+
+class Snapshot:
+    """`with Snapshot(...) as reader`: a reader inside one read transaction."""
+
+    def __init__(self, readers: Readers, path: str) -> None:
+        self._readers = readers
+        self._path = path
+
+    def __enter__(self) -> Reader:
+        try:
+            self._reader = self._readers.take()
+            self._reader.connection.execute("BEGIN")
+        except driver.Error as error:
+            raise driver.meter_error(error, self._path) from error
+        return self._reader
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        reader = self._reader
+        if reader.connection.in_transaction:
+            reader.connection.execute("COMMIT")
+        if isinstance(error, driver.Error):
+            reader.connection.close()
+            raise driver.meter_error(error, self._path) from error
+        self._readers.give(reader)
+
+
+class Reader:
+    """One reading connection and what it has read of the configuration and the counters."""
+
+    def __init__(self, connection: driver.Connection) -> None:
+        self.connection = connection
+        self.book = Book(connection)
+
+    def look(self, now_us: int) -> int:
+        """Brings the book up to date; answers the time at which this snapshot decides."""
+        book = self.book
+        changed = book.refresh()
+        at_us = max(now_us, book.last + 1)
+        expired = book.overdue(at_us)
+        if changed or expired or book.expired:
+            book.generation += bool(expired or book.expired) and not changed
+            book.expired = expired
+        return at_us
+
+    def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
+        at_us = self.look(now_us)
+        return [self.book.decide(ask.who, ask.usage, at_us) for ask in asks]
+
+    def policy(self) -> Policy:
+        self.book.refresh()
+        return self.book.policy
+
+    def event(self, service: str, event_id: str) -> StoredEvent | None:
+        row = self.connection.execute(
+            f"{EVENT_SELECT} WHERE e.key = ? AND e.service = (SELECT id FROM service WHERE name = ?)",
+            (key_of(event_id), service),
+        ).fetchone()
+        return None if row is None else event_of(row)
+
+    def reservation(self, reservation_id: str, now_us: int) -> Reservation | None:
+        row = self.connection.execute(
+            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
+        ).fetchone()
+        return None if row is None else reservation_of(row, self.look(now_us))
+
+    def reservations(self, now_us: int) -> list[Reservation]:
+        at_us = self.look(now_us)
+        rows = self.connection.execute(
+            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 0 AND expires > ? ORDER BY id",
+            (at_us,),
+        ).fetchall()
+        return [reservation_of(row, at_us) for row in rows]
+
+    def alerts(self, after: int, limit: int) -> list[Alert]:
+        rows = self.connection.execute(
+            "SELECT number, raised_at, limit_id, scope, period_start, threshold, used, max FROM alert"
+            " WHERE number > ? ORDER BY number DESC LIMIT ?",
+            (after, limit),
+        )
+        return [Alert(*row) for row in rows]
+
+    def audit(self, before_seq: int | None, limit: int) -> list[AuditEntry]:
+        rows = self.connection.execute(
+            "SELECT id, actor, action, target, before, after, reason FROM audit WHERE ? IS NULL OR id < ?1"
+            " ORDER BY id DESC LIMIT ?",
+            (before_seq, limit),
+        )
+        return [AuditEntry(*row) for row in rows]
+
+    def names(self, kind: str, prefix: str, limit: int) -> list[str]:
+        table, column = _NAMED[kind]
+        rows = self.connection.execute(
+            f"SELECT DISTINCT {column} FROM {table} WHERE {column} != '' AND substr({column}, 1, ?) = ?"
+            " ORDER BY 1 LIMIT ?",
+            (len(prefix), prefix, limit),
+        )
+        return [name for (name,) in rows]
+
+    def summary(self, query: SummaryQuery, now_us: int) -> Summary:
+        self.look(now_us)
+        return summarising.summary(self, query)
+
+    def events(self, query: EventsQuery) -> EventsPage:
+        self.book.refresh()
+        return listing.events(self, query)
+
+    def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage:
+        return listing.agents(self, query, self.look(now_us))
+
+    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
+        return listing.limits(self, who, self.look(now_us))

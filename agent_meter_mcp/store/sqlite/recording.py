@@ -1,0 +1,313 @@
+"""Usage that happened: recorded once, counted always; replays, corrections, settlements."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.booking import booked_at
+from agent_meter_mcp.core.commands import Record, Recorded, Settle
+from agent_meter_mcp.core.errors import Conflict, NotFound
+from agent_meter_mcp.core.models import Reservation, StoredEvent, Usage, UsageEvent
+from agent_meter_mcp.core.replay import classify
+
+from .configuring import link_parent
+from .rows import AMOUNTS as AMOUNT_COLUMNS
+from .rows import (
+    EVENT_SELECT,
+    RESERVATION_COLUMNS,
+    SETTLED,
+    amount_columns,
+    event_of,
+    key_of,
+    reservation_of,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Amounts, Outcome
+
+    from .book import Plan
+    from .writer import Writer
+
+
+def record(writer: Writer, command: Record) -> Recorded:
+    """Rules 5 to 9."""
+    event = command.event
+    who = event.who
+    key = key_of(event.id)
+    service = who.service or ""
+    if writer.careful or writer.has_pending(key, writer.service(service)):
+        stored = find_event(writer, service, key)
+        if stored is not None:
+            return _replay(writer, stored, _without_parent(event), command.want_limits)
+    if writer.open_keys and (service, key) in writer.open_keys:
+        raise Conflict(
+            f"id {event.id!r} belongs to an open reservation at {service}: settle that reservation"
+        )
+    if who.parent is not None:
+        writer.check_totals(event.usage.amounts)
+        link_parent(writer, who)
+        event = _without_parent(event)
+    at_us = writer.at_us
+    booked_us = booked_at(event.occurred_at_us, at_us, may_backdate=command.may_backdate)
+    return _store(writer, event, key, at_us, booked_us, want_limits=command.want_limits)
+
+
+def _without_parent(event: UsageEvent) -> UsageEvent:
+    return event if event.who.parent is None else event.replace(who=event.who.replace(parent=None))
+
+
+def _store(
+    writer: Writer,
+    event: UsageEvent,
+    key: str | bytes,
+    at_us: int,
+    booked_us: int,
+    *,
+    held: Reservation | None = None,
+    late: bool = False,
+    want_limits: bool = False,
+) -> Recorded:
+    """Judges, counts and keeps a new event. `held` is the open reservation that it settles."""
+    usage = event.usage
+    amounts = usage.amounts
+    writer.check_totals(amounts)
+    plan = writer.book.plan(event.who)
+    counters = writer.ready(plan, at_us)
+    if held is None:
+        outcome = writer.over(counters, amounts, booked_us, at_us)
+    else:
+        writer.hold(held, -1, at_us)
+        outcome = _settled_outcome(writer, plan, held, amounts, at_us)
+    writer.book.last = at_us
+    writer.count(counters, amounts, booked_us, at_us)
+    writer.add_event(
+        (
+            at_us,
+            key,
+            writer.service(event.who.service or ""),
+            dim_of(writer, plan, event, outcome, at_us),
+            *amount_columns(usage),
+            None if usage.price_version is None else writer.price(usage.price_version),
+            None if booked_us == at_us else booked_us,
+            event.occurred_at_us,
+            event.status_code,
+            event.duration_ms,
+            event.metadata,
+        ),
+        booked_us,
+    )
+    result = Recorded(
+        event.id, at_us, "recorded", outcome, usage.cost_nano_usd, usage.cost_source, booked_us, late
+    )
+    return _with_limits(writer, plan, result, at_us) if want_limits else result
+
+
+def _settled_outcome(writer: Writer, plan: Plan, held: Reservation, actual: Amounts, at_us: int) -> Outcome:
+    """Rule 12: inside what was held is inside; the rest is judged where the hold was made."""
+    reserved = held.usage.amounts
+    for counter in plan.counters:
+        index = counter.metric
+        if (
+            counter.hard
+            and actual[index] > reserved[index]
+            and not writer.inside(counter, actual[index], held.reserved_at_us, at_us)
+        ):
+            return "over_limit"
+    return "accepted"
+
+
+def dim_of(writer: Writer, plan: Plan, event: UsageEvent, outcome: Outcome, at_us: int) -> int:
+    """The interned dimensions of an event."""
+    usage = event.usage
+    short = (event.operation, usage.model, event.source, usage.unit_type, outcome)
+    dim = plan.dims.get(short)
+    if dim is None:
+        who = event.who
+        dim = writer.dim(
+            (
+                who.service or "",
+                who.agent,
+                event.operation or "",
+                usage.model or "",
+                who.project or "",
+                who.session or "",
+                event.source,
+                usage.unit_type or "",
+                outcome,
+            ),
+            at_us,
+        )
+        if len(plan.dims) > 1000:
+            plan.dims.clear()
+        plan.dims[short] = dim
+    return dim
+
+
+def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Recorded:
+    counters = writer.ready(plan, at_us)
+    states = tuple(writer.book.state(counter, at_us) for counter in counters)
+    retry_after_us = None
+    if result.outcome == "over_limit":
+        moments = [
+            writer.book.retry_at(counter, None, at_us)
+            for counter in counters
+            if counter.hard and counter.used + counter.held >= counter.maximum
+        ]
+        if moments and None not in moments:
+            retry_after_us = max(moment for moment in moments if moment is not None) - at_us
+    return result.replace(limits=states, retry_after_us=retry_after_us, switch=plan.switch)
+
+
+# -- replays --------------------------------------------------------------------------------------------------------
+
+
+def find_event(writer: Writer, service: str, key: str | bytes) -> StoredEvent | None:
+    """The event under this key, pending ones too."""
+    number = writer.service(service)
+    if writer.has_pending(key, number):
+        writer.put_down()
+    row = writer.connection.execute(
+        f"{EVENT_SELECT} WHERE e.key = ? AND e.service = ?", (key, number)
+    ).fetchone()
+    return None if row is None else event_of(row)
+
+
+def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: bool) -> Recorded:
+    """Rule 8."""
+    status, differing = classify(stored.event, sent)
+    if status == "conflict":
+        raise Conflict(
+            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)} differ. Nothing was "
+            "changed. Use a new id for new usage; only growing amounts correct an earlier report.",
+            differing,
+        )
+    if status == "corrected":
+        stored = _correct(writer, stored, sent)
+    usage = stored.event.usage
+    result = Recorded(
+        stored.event.id,
+        stored.seq,
+        status,
+        stored.outcome,
+        usage.cost_nano_usd,
+        usage.cost_source,
+        stored.booked_at_us,
+    )
+    plan = writer.book.plan(sent.who)
+    return _with_limits(writer, plan, result, writer.at_us) if want_limits else result
+
+
+def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEvent:
+    """Counts the difference at the old booking, and keeps the older figures."""
+    from json import dumps
+
+    at_us, booked_us = writer.at_us, stored.booked_at_us
+    older, newer = stored.event.usage.amounts, sent.usage.amounts
+    delta = (newer[0] - older[0], newer[1] - older[1], newer[2] - older[2], newer[3] - older[3])
+    writer.check_totals(delta)
+    plan = writer.book.plan(sent.who)
+    counters = writer.ready(plan, at_us)
+    writer.put_down()
+    outcome = stored.outcome
+    for counter in counters:
+        if counter.hard and not writer.inside(
+            counter, newer[counter.metric], booked_us, at_us, own_used=older[counter.metric]
+        ):
+            outcome = "over_limit"
+    writer.count(counters, delta, booked_us, at_us)
+    dims = [
+        dim_of(writer, plan, stored.event, stored.outcome, at_us),
+        dim_of(writer, plan, stored.event, outcome, at_us),
+    ]
+    usage, execute = sent.usage, writer.connection.execute
+    execute(
+        "INSERT INTO correction (event, at, older) VALUES (?, ?, ?)",
+        (
+            stored.seq,
+            at_us,
+            dumps(dict(zip(AMOUNT_COLUMNS.split(", "), amount_columns(stored.event.usage), strict=True))),
+        ),
+    )
+    settings = ", ".join(f"{column} = ?" for column in AMOUNT_COLUMNS.split(", "))
+    execute(
+        f"UPDATE event SET dim = ?, {settings}, price = ?, status = ?, duration = ?, metadata = ? WHERE id = ?",
+        (
+            dims[1],
+            *amount_columns(usage),
+            None if usage.price_version is None else writer.price(usage.price_version),
+            sent.status_code,
+            sent.duration_ms,
+            sent.metadata,
+            stored.seq,
+        ),
+    )
+    writer.rollups.correct(
+        stored.seq, booked_us, _rollup_row(dims[0], stored.event.usage), _rollup_row(dims[1], usage)
+    )
+    return stored.replace(event=sent, outcome=outcome)
+
+
+def _rollup_row(dim: int, usage: Usage) -> tuple[int, ...]:
+    amounts = amount_columns(usage)
+    return (dim, *(amount or 0 for amount in amounts), int(amounts[7] is None))
+
+
+# -- settling -------------------------------------------------------------------------------------------------------
+
+
+def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reservation:
+    """Raises NotFound."""
+    row = writer.connection.execute(
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFound(
+            f"there is no reservation {reservation_id!r}. Its id is in the answer of reserve_budget."
+        )
+    return reservation_of(row, at_us)
+
+
+def settle(writer: Writer, command: Settle) -> Recorded:
+    """Rule 12."""
+    at_us = writer.at_us
+    held = find_reservation(writer, command.reservation_id, at_us)
+    usage = held.usage if command.usage is None else _inherit(command.usage, held.usage)
+    event = UsageEvent(
+        held.event_id,
+        held.who,
+        usage,
+        held.operation,
+        held.source,
+        None,
+        command.status_code,
+        command.duration_ms,
+        command.metadata,
+    )
+    key = key_of(event.id)
+    stored = find_event(writer, held.who.service or "", key)
+    if stored is not None:
+        return _replay(writer, stored, event, command.want_limits)
+    is_open = held.state == "open"
+    writer.check_totals(usage.amounts)
+    writer.connection.execute(
+        f"UPDATE reservation SET state = {SETTLED} WHERE reservation_id = ?", (held.reservation_id,)
+    )
+    writer.close_key(held)
+    booked_us = held.reserved_at_us if is_open else at_us
+    return _store(
+        writer,
+        event,
+        key,
+        at_us,
+        booked_us,
+        held=held if is_open else None,
+        late=not is_open,
+        want_limits=command.want_limits,
+    )
+
+
+def _inherit(actual: Usage, estimate: Usage) -> Usage:
+    if actual.model is None or actual.unit_type is None:
+        return actual.replace(
+            model=actual.model or estimate.model, unit_type=actual.unit_type or estimate.unit_type
+        )
+    return actual

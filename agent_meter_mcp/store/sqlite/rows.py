@@ -1,0 +1,177 @@
+"""Values of the core as columns, and back."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.models import (
+    Limit,
+    LimitKey,
+    Reservation,
+    StoredEvent,
+    Subject,
+    Usage,
+    UsageEvent,
+    Who,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agent_meter_mcp.core.models import Outcome, ReservationState
+
+    Row = tuple[Any, ...]
+
+AMOUNTS = "requests, units, input, output, cache_read, cache_write, cache_write_1h, cost"
+EVENT_COLUMNS = f"id, key, service, dim, {AMOUNTS}, price, booked, occurred, status, duration, metadata"
+EVENT_INSERT = f"INSERT INTO event ({EVENT_COLUMNS}) VALUES ({', '.join('?' * 18)}) ON CONFLICT (key, service) DO NOTHING"
+EVENT_SELECT = """
+SELECT e.id, e.key, d.service, d.agent, d.operation, d.model, d.project, d.session, d.source, d.unit_type, d.outcome,
+    e.requests, e.units, e.input, e.output, e.cache_read, e.cache_write, e.cache_write_1h, e.cost, p.version,
+    e.booked, e.occurred, e.status, e.duration, e.metadata
+FROM event e JOIN dim d ON d.id = e.dim LEFT JOIN price p ON p.id = e.price"""
+REFUSAL_SELECT = """
+SELECT r.id, d.service, d.agent, d.operation, d.model, d.project, d.session, d.source, d.unit_type,
+    r.requests, r.units, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h, r.cost, r.price,
+    r.count, r.limit_id
+FROM refusal r JOIN dim d ON d.id = r.dim"""
+RESERVATION_COLUMNS = (
+    "id, reservation_id, key, service, agent, project, session, operation, source, model, unit_type, "
+    f"{AMOUNTS}, price, expires, state"
+)
+STATES: tuple[ReservationState, ...] = ("open", "settled", "released", "expired")
+OPEN, SETTLED, RELEASED, EXPIRED = range(4)
+
+_HEX = "0123456789abcdef"
+
+
+def key_of(event_id: str) -> str | bytes:
+    """The id as it is stored: a canonical lower-case UUID as 16 bytes (a third of the size), else the text."""
+    if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
+        digits = event_id.replace("-", "")
+        if len(digits) == 32 and not digits.strip(_HEX):
+            return bytes.fromhex(digits)
+    return event_id
+
+
+def id_of(key: str | bytes) -> str:
+    """The inverse of `key_of`."""
+    if isinstance(key, str):
+        return key
+    digits = key.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def amount_columns(usage: Usage) -> Row:
+    """The eight columns of `AMOUNTS`; NULL where nothing was stated."""
+    return (
+        usage.requests,
+        usage.units_micro,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.cost_nano_usd,
+    )
+
+
+def usage_of(amounts: Row, model: str, unit_type: str, price_version: str | None) -> Usage:
+    cost = amounts[7]
+    source = "unpriced" if cost is None else ("reported" if price_version is None else "computed")
+    return Usage(
+        amounts[0],
+        amounts[1],
+        unit_type or None,
+        *amounts[2:7],
+        model or None,
+        cost,
+        source,
+        None if cost is None else price_version,
+    )
+
+
+def event_of(row: Row) -> StoredEvent:
+    """From a row of `EVENT_SELECT`."""
+    seq, key, service, agent, operation, model, project, session, source, unit_type, outcome = row[:11]
+    booked, occurred, status, duration, metadata = row[20:]
+    who = Who(agent, service, None, project or None, session or None)
+    usage = usage_of(row[11:19], model, unit_type, row[19])
+    event = UsageEvent(
+        id_of(key), who, usage, operation or None, source, occurred, status, duration, metadata
+    )
+    return StoredEvent(seq, event, outcome, seq if booked is None else booked)
+
+
+def refusal_of(row: Row) -> StoredEvent:
+    """From a row of `REFUSAL_SELECT`."""
+    seq, service, agent, operation, model, project, session, source, unit_type = row[:9]
+    who = Who(agent, service or None, None, project or None, session or None)
+    usage = usage_of(row[9:17], model, unit_type, row[17])
+    event = UsageEvent(f"refused-{seq}", who, usage, operation or None, source)
+    outcome: Outcome = "rejected"
+    return StoredEvent(seq, event, outcome, seq, row[18], row[19] or None)
+
+
+def reservation_of(row: Row, at_us: int) -> Reservation:
+    """From a row of `RESERVATION_COLUMNS`; one that is over at `at_us` is reported as expired."""
+    seq, reservation_id, key, service, agent, project, session, operation, source, model, unit_type = row[:11]
+    price, expires, state = row[19:]
+    if state == OPEN and expires <= at_us:
+        state = EXPIRED
+    return Reservation(
+        reservation_id,
+        id_of(key),
+        Who(agent, service, None, project or None, session or None),
+        usage_of(row[11:19], model, unit_type, price),
+        operation or None,
+        source,
+        seq,
+        expires,
+        STATES[state],
+    )
+
+
+def reservation_columns(held: Reservation) -> Row:
+    who, usage = held.who, held.usage
+    return (
+        held.reserved_at_us,
+        held.reservation_id,
+        key_of(held.event_id),
+        who.service or "",
+        who.agent,
+        who.project or "",
+        who.session or "",
+        held.operation or "",
+        held.source,
+        usage.model or "",
+        usage.unit_type or "",
+        *amount_columns(usage),
+        usage.price_version,
+        held.expires_at_us,
+        STATES.index(held.state),
+    )
+
+
+def limit_of(row: Row) -> Limit:
+    """From limit_id, subject, name, service, metric, window, max, action, zone, thresholds, created."""
+    limit_id, kind, name, service, metric, window, maximum, action, zone, thresholds, created = row
+    key = LimitKey(Subject(kind, name or None), service or None, metric, window)
+    percents = tuple(int(part) for part in thresholds.split(",") if part)
+    return Limit(limit_id, key, maximum, action, zone, percents, created)
+
+
+def limit_columns(limit: Limit) -> Row:
+    key = limit.key
+    return (
+        limit.limit_id,
+        key.subject.kind,
+        key.subject.name or "",
+        key.service or "",
+        key.metric,
+        key.window,
+        limit.max,
+        limit.action,
+        limit.zone,
+        ",".join(str(percent) for percent in limit.thresholds),
+        limit.created_at_us,
+    )

@@ -1,0 +1,193 @@
+"""The store on one SQLite file: many processes, one truth."""
+
+from __future__ import annotations
+
+import threading
+
+from agent_meter_mcp.core.commands import (
+    Applied,
+    Extend,
+    Record,
+    Refuse,
+    Release,
+    RemoveLimit,
+    Reserve,
+    SetAgent,
+    SetLimit,
+    SetSwitch,
+    Settle,
+)
+from agent_meter_mcp.core.errors import MeterError
+
+from . import configuring, driver, holding, reading, recording, schema
+from .turnstile import Turnstile
+from .writer import Replayed, Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from agent_meter_mcp.core.commands import Ask, Command, Result
+    from agent_meter_mcp.core.decide import Decision
+    from agent_meter_mcp.core.limits import Policy
+    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.queries import (
+        AgentsPage,
+        AgentsQuery,
+        Difference,
+        EventsPage,
+        EventsQuery,
+        LimitView,
+        Summary,
+        SummaryQuery,
+    )
+
+    Handler = Callable[[Writer, Any], Result]
+
+CAREFUL_UP_TO = 4
+"""Batches of so few commands look each id up at once: cheaper than starting again when one is a replay."""
+
+_HANDLERS: dict[type, Handler] = {
+    Record: recording.record,
+    Settle: recording.settle,
+    Reserve: holding.reserve,
+    Release: holding.release,
+    Extend: holding.extend,
+    Refuse: holding.refuse,
+    SetAgent: configuring.set_agent,
+    SetLimit: configuring.set_limit,
+    RemoveLimit: configuring.remove_limit,
+    SetSwitch: configuring.set_switch,
+}
+
+
+def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 10.0) -> SqliteStore:
+    """Opens the ledger at `path`, making or migrating the file when that is needed.
+
+    `synchronous`: FULL survives a power cut, NORMAL a crash of the process. `busy_timeout_s` is how long a write
+    waits for other processes.
+
+    Raises:
+        StoreError: the folder is missing, the file is no ledger, is newer, or cannot be opened; it is as it was.
+    """
+    schema.prepare(path, busy_timeout_s)
+    return SqliteStore(path, synchronous, busy_timeout_s)
+
+
+class SqliteStore:
+    """See `store.base.Store`. One connection writes, under a lock; reads take connections of their own."""
+
+    def __init__(self, path: str, synchronous: str, busy_timeout_s: float) -> None:
+        self.path = path
+        self._connect: Callable[[], driver.Connection] = lambda: driver.connect(
+            path, synchronous=synchronous, busy_timeout_s=busy_timeout_s
+        )
+        self._turnstile = Turnstile(path, busy_timeout_s)
+        self._writing = threading.Lock()
+        self._writer = Writer(self._connect())
+        self._readers = reading.Readers(self._connect)
+
+    def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
+        with self._writing:
+            try:
+                if len(commands) > CAREFUL_UP_TO:
+                    try:
+                        return self._transaction(commands, now_us, careful=False)
+                    except Replayed:
+                        pass
+                return self._transaction(commands, now_us, careful=True)
+            except driver.Error as error:
+                raise driver.meter_error(error, self.path) from error
+
+    def _transaction(self, commands: Sequence[Command], now_us: int, *, careful: bool) -> Applied:
+        writer, execute = self._writer, self._writer.connection.execute
+        with self._turnstile:
+            execute("BEGIN IMMEDIATE")
+            try:
+                writer.begin(now_us, careful)
+                results = [_handle(writer, command) for command in commands]
+                writer.finish()
+                execute("COMMIT")
+            except BaseException:
+                if writer.connection.in_transaction:
+                    execute("ROLLBACK")
+                writer.forget()
+                raise
+        return Applied(results, tuple(writer.alerts))
+
+    def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
+        with self._reader() as reader:
+            return reader.peek(asks, now_us)
+
+    def summary(self, query: SummaryQuery, now_us: int) -> Summary:
+        with self._reader() as reader:
+            return reader.summary(query, now_us)
+
+    def events(self, query: EventsQuery) -> EventsPage:
+        with self._reader() as reader:
+            return reader.events(query)
+
+    def event(self, service: str, event_id: str) -> StoredEvent | None:
+        with self._reader() as reader:
+            return reader.event(service, event_id)
+
+    def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage:
+        with self._reader() as reader:
+            return reader.agents(query, now_us)
+
+    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
+        with self._reader() as reader:
+            return reader.limits(who, now_us)
+
+    def policy(self) -> Policy:
+        with self._reader() as reader:
+            return reader.policy()
+
+    def reservation(self, reservation_id: str, now_us: int) -> Reservation | None:
+        with self._reader() as reader:
+            return reader.reservation(reservation_id, now_us)
+
+    def reservations(self, now_us: int) -> list[Reservation]:
+        with self._reader() as reader:
+            return reader.reservations(now_us)
+
+    def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
+        with self._reader() as reader:
+            return reader.alerts(after, limit)
+
+    def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        with self._reader() as reader:
+            return reader.audit(before_seq, limit)
+
+    def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
+        with self._reader() as reader:
+            return reader.names(kind, prefix, limit)
+
+    def changed(self) -> int:
+        try:
+            return self._readers.changed()
+        except driver.Error as error:
+            raise driver.meter_error(error, self.path) from error
+
+    def verify(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[Difference]:
+        from .verifying import verify
+
+        with self._reader() as reader:
+            yield from verify(reader, progress)
+
+    def close(self) -> None:
+        with self._writing:
+            self._readers.close()
+            self._writer.connection.close()
+            self._turnstile.close()
+
+    def _reader(self) -> reading.Snapshot:
+        return reading.Snapshot(self._readers, self.path)
+
+
+def _handle(writer: Writer, command: Command) -> Result:
+    try:
+        return _HANDLERS[type(command)](writer, command)
+    except MeterError as error:
+        return error

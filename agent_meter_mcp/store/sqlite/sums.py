@@ -1,0 +1,186 @@
+"""Sums over the ledger for one counter: what its cached cells must say.
+
+Long stretches are read from the rollups (events up to the watermark, by whole hours and days), the ragged ends and
+the tail beyond the watermark from the events themselves, all in the caller's transaction. Intervals are half-open.
+"""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.limits import Coverage
+
+from .schema import ALL, DAY, GRAIN_US, HOUR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from agent_meter_mcp.core.models import Metric
+
+    from .driver import Connection
+
+HOUR_US, DAY_US = GRAIN_US[HOUR], GRAIN_US[DAY]
+FAR_US = 2**62
+"""Later than any booking."""
+
+_BOOKINGS = (("x.booked IS NULL AND x.id", "x.id"), ("x.booked", "x.booked"))
+"""Events booked when they were recorded are found by id, the others by their own index."""
+
+_EVENT_METRIC = {
+    "requests": "x.requests",
+    "units": "coalesce(x.units, 0)",
+    "tokens": "coalesce(x.input, 0) + coalesce(x.output, 0) + coalesce(x.cache_read, 0)"
+    " + coalesce(x.cache_write, 0) + coalesce(x.cache_write_1h, 0)",
+    "cost_usd": "coalesce(x.cost, 0)",
+}
+_ROLLUP_METRIC = {
+    "requests": "x.requests",
+    "units": "x.units",
+    "tokens": "x.input + x.output + x.cache_read + x.cache_write + x.cache_write_1h",
+    "cost_usd": "x.cost",
+}
+
+
+def condition(coverage: Coverage, alias: str) -> tuple[str, list[Any]]:
+    """SQL that holds for the rows (of `dim` or `reservation`) that a counter counts, and its parameters."""
+    terms: list[str] = []
+    values: list[Any] = []
+    for column, value in (
+        ("service", coverage.service),
+        ("project", coverage.project),
+        ("session", coverage.session),
+    ):
+        if value is not None:
+            terms.append(f"{alias}.{column} = ?")
+            values.append(value)
+    if coverage.agents is not None:
+        terms.append(f"{alias}.agent IN ({', '.join('?' * len(coverage.agents))})")
+        values.extend(sorted(coverage.agents))
+    return " AND ".join(terms) or "1", values
+
+
+class Sums:
+    """The sums of one metric over one coverage, as the connection sees them."""
+
+    def __init__(self, connection: Connection, coverage: Coverage, metric: Metric) -> None:
+        self._connection = connection
+        self._where, self._values = condition(coverage, "d")
+        self._held_where, self._held_values = condition(coverage, "x")
+        self._event_metric = _EVENT_METRIC[metric]
+        self._rollup_metric = _ROLLUP_METRIC[metric]
+
+    def used(self, start_us: int, end_us: int) -> int:
+        """Usage booked in [start, end), event by event."""
+        return sum(amount for _, amount in self._events(start_us, end_us, "0", "1"))
+
+    def used_long(self, start_us: int, end_us: int) -> int:
+        """As `used`, from the rollups where they reach."""
+        rolled = self._rolled()
+        if start_us <= 0 and end_us >= FAR_US:
+            return self._rollup(ALL, 0, 1, "0").get(0, 0) + self._tail(start_us, end_us, rolled, "0").get(
+                0, 0
+            )
+        first, last = -(-start_us // HOUR_US), end_us // HOUR_US
+        if first >= last:
+            return self.used(start_us, end_us)
+        first_day, last_day = -(-first * HOUR_US // DAY_US), last * HOUR_US // DAY_US
+        hours = [(first, last)]
+        total = 0
+        if first_day < last_day:
+            hours = [(first, first_day * 24), (last_day * 24, last)]
+            total += self._rollup(DAY, first_day, last_day, "0").get(0, 0)
+        total += sum(self._rollup(HOUR, *stretch, "0").get(0, 0) for stretch in hours)
+        for edge in ((start_us, first * HOUR_US), (last * HOUR_US, end_us)):
+            total += sum(amount for _, amount in self._events(*edge, "0", f"x.id <= {rolled}"))
+        return total + self._tail(start_us, end_us, rolled, "0").get(0, 0)
+
+    def buckets(self, start_us: int, end_us: int, grain_us: int) -> dict[int, int]:
+        """Usage booked in [start, end) per bucket of `grain_us`; the ends lie on buckets."""
+        if grain_us % HOUR_US == 0 and start_us >= 0:
+            grain_hours = grain_us // HOUR_US
+            rolled = self._rolled()
+            found = self._rollup(
+                HOUR, start_us // HOUR_US, -(-end_us // HOUR_US), f"x.bucket / {grain_hours}"
+            )
+            for bucket, amount in self._tail(start_us, end_us, rolled, f"/ {grain_us}").items():
+                found[bucket] = found.get(bucket, 0) + amount
+            return found
+        found: dict[int, int] = {}
+        for bucket, amount in self._events(start_us, end_us, f"/ {grain_us}", "1"):
+            found[bucket] = found.get(bucket, 0) + amount
+        return found
+
+    def held(self, start_us: int, end_us: int, at_us: int) -> list[tuple[int, str, str, int, int]]:
+        """Open holds made in [start, end): (reserved_at, reservation_id, agent, amount, expires_at)."""
+        return self._connection.execute(
+            f"SELECT x.id, x.reservation_id, x.agent, {self._event_metric}, x.expires FROM reservation x"
+            f" WHERE x.state = 0 AND x.expires > ? AND x.id >= ? AND x.id < ? AND {self._held_where}",
+            (at_us, start_us, end_us, *self._held_values),
+        ).fetchall()
+
+    def unsettled(self, start_us: int) -> list[tuple[int, int]]:
+        """(reserved_at, amount) of holds whose state is open, expired or not, made since `start_us`."""
+        return self._connection.execute(
+            f"SELECT x.id, {self._event_metric} FROM reservation x WHERE x.state = 0 AND x.id >= ? AND {self._held_where}",
+            (start_us, *self._held_values),
+        ).fetchall()
+
+    def first_booked(self) -> int | None:
+        """When the earliest usage was booked; the rollups say in which hour to look."""
+        rolled = self._rolled()
+        hour = self._connection.execute(
+            f"SELECT x.bucket FROM rollup x CROSS JOIN dim d ON d.id = x.dim WHERE x.grain = {HOUR}"
+            f" AND {self._where} AND {self._rollup_metric} > 0 ORDER BY x.bucket LIMIT 1",
+            self._values,
+        ).fetchone()
+        stretches = [(f"x.id > {rolled}", 0, FAR_US)]
+        if hour is not None:
+            stretches.append((f"x.id <= {rolled}", hour[0] * HOUR_US, (hour[0] + 1) * HOUR_US))
+        known: list[int] = []
+        for extra, start_us, end_us in stretches:
+            for when, booked in _BOOKINGS:
+                (first,) = self._connection.execute(
+                    f"SELECT min({booked}) FROM event x CROSS JOIN dim d ON d.id = x.dim WHERE {when} >= ?"
+                    f" AND {booked} < ? AND {extra} AND {self._where} AND {self._event_metric} > 0",
+                    (start_us, end_us, *self._values),
+                ).fetchone()
+                known += [] if first is None else [first]
+        return min(known, default=None)
+
+    def _events(self, start_us: int, end_us: int, bucket: str, extra: str) -> Iterable[tuple[int, int]]:
+        """(bucket, sum) from the events: those booked when they were recorded, and those booked elsewhere."""
+        if start_us >= end_us:
+            return
+        for when, booked in _BOOKINGS:
+            grouped = bucket if bucket == "0" else f"{booked} {bucket}"
+            yield from self._connection.execute(
+                f"SELECT {grouped}, sum({self._event_metric}) FROM event x CROSS JOIN dim d ON d.id = x.dim"
+                f" WHERE {when} >= ? AND {booked} < ? AND {extra} AND {self._where} GROUP BY 1",
+                (start_us, end_us, *self._values),
+            )
+
+    def _tail(self, start_us: int, end_us: int, rolled: int, bucket: str) -> dict[int, int]:
+        grouped = bucket if bucket == "0" else f"coalesce(x.booked, x.id) {bucket}"
+        return dict(
+            self._connection.execute(
+                f"SELECT {grouped}, sum({self._event_metric}) FROM event x CROSS JOIN dim d ON d.id = x.dim"
+                f" WHERE x.id > ? AND coalesce(x.booked, x.id) >= ? AND coalesce(x.booked, x.id) < ?"
+                f" AND {self._where} GROUP BY 1",
+                (rolled, start_us, end_us, *self._values),
+            ).fetchall()
+        )
+
+    def _rollup(self, grain: int, first: int, last: int, bucket: str) -> dict[int, int]:
+        if first >= last:
+            return {}
+        return dict(
+            self._connection.execute(
+                f"SELECT {bucket}, sum({self._rollup_metric}) FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
+                f" WHERE x.grain = ? AND x.bucket >= ? AND x.bucket < ? AND {self._where} GROUP BY 1",
+                (grain, first, last, *self._values),
+            ).fetchall()
+        )
+
+    def _rolled(self) -> int:
+        (rolled,) = self._connection.execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+        return rolled

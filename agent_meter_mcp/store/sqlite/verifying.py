@@ -1,0 +1,146 @@
+"""Every view rebuilt from the events, beside the live one, in one snapshot."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.queries import Difference
+
+from .book import Book
+from .counters import Counter
+from .rollups import HOURLY
+from .rows import RESERVATION_COLUMNS, reservation_of
+from .schema import ALL, DAY, HOUR
+from .sums import FAR_US
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .reading import Reader
+
+    Progress = Callable[[str, int, int], None]
+
+CHUNK = 50_000
+_FIGURES = (
+    "events", "requests", "units", "input", "output", "cache_read", "cache_write", "cache_write_1h", "cost", "unpriced",
+)  # fmt: skip
+
+
+def verify(reader: Reader, progress: Progress | None) -> Iterator[Difference]:
+    """Yields each difference between a view and the ledger."""
+    report = progress or _silent
+    yield from _file(reader, report)
+    yield from _rollups(reader, report)
+    yield from _counters(reader, report)
+    yield from _references(reader)
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return
+
+
+def _file(reader: Reader, report: Progress) -> Iterator[Difference]:
+    """SQLite's own check of the file's pages."""
+    report("file", 0, 1)
+    found = [line for (line,) in reader.connection.execute("PRAGMA quick_check") if line != "ok"]
+    for line in found:
+        yield Difference("file", line, 1, 0)
+    report("file", 1, 1)
+
+
+def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
+    execute = reader.connection.execute
+    (rolled,) = execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+    (total,) = execute("SELECT count(*) FROM event WHERE id <= ?", (rolled,)).fetchone()
+    rebuilt: dict[tuple[int, int, int], list[int]] = {}
+    after, done = 0, 0
+    while after < rolled:
+        (upto,) = execute(
+            f"SELECT coalesce(max(id), ?) FROM (SELECT id FROM event WHERE id > ? AND id <= ?1 ORDER BY id LIMIT {CHUNK})",
+            (rolled, after),
+        ).fetchone()
+        for row in execute(HOURLY, (after, upto)):
+            _add(rebuilt, row[0], row[1], row[2:12])
+            done += row[2]
+        after = upto
+        report("rollups", done, total)
+    for seq, dim, count in execute("SELECT id, dim, count FROM refusal"):
+        _add(rebuilt, seq // 3_600_000_000, dim, (count, *(0,) * 9))
+    live = {
+        row[:3]: list(row[3:13])
+        for row in execute(
+            "SELECT grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write, cache_write_1h,"
+            " cost, unpriced FROM rollup"
+        )
+    }
+    for place in sorted({*rebuilt, *live}):
+        have, should = live.get(place, [0] * 10), rebuilt.get(place, [0] * 10)
+        for name, one, other in zip(_FIGURES, have, should, strict=True):
+            if one != other:
+                grain, bucket, dim = place
+                yield Difference(
+                    f"rollup {('hour', 'day', 'all')[grain]} {name}",
+                    f"bucket {bucket}, dim {dim}",
+                    one,
+                    other,
+                )
+
+
+def _add(
+    rebuilt: dict[tuple[int, int, int], list[int]], hour: int, dim: int, figures: tuple[int, ...]
+) -> None:
+    for place in ((HOUR, hour, dim), (DAY, hour // 24, dim), (ALL, 0, dim)):
+        sums = rebuilt.setdefault(place, [0] * 10)
+        for index, figure in enumerate(figures):
+            sums[index] += figure
+
+
+def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
+    """Each stored cell against the events and open holds of its stretch, event by event."""
+    book = Book(reader.connection)
+    book.refresh()
+    execute = reader.connection.execute
+    stored = execute("SELECT id, limit_id, scope FROM counter ORDER BY id").fetchall()
+    for done, (number, limit_id, scope) in enumerate(stored):
+        report("counters", done, len(stored))
+        limit = book.policy.limits.get(limit_id)
+        if limit is None:
+            yield Difference("counter", f"{limit_id} {scope!r}: its limit is gone", 1, 0)
+            continue
+        counter = book.counter(limit, scope)
+        cells = execute(
+            "SELECT bucket, used, held FROM cell WHERE counter = ? ORDER BY bucket", (number,)
+        ).fetchall()
+        newest = max((bucket for bucket, _, _ in cells), default=0)
+        for bucket, used, held in cells:
+            if counter.rolling and bucket <= newest - 128:
+                continue
+            if not counter.rolling and bucket != newest:
+                continue
+            start_us, end_us = _stretch(counter, bucket)
+            should = counter.sums.used(start_us, end_us)
+            holds = sum(amount for at, amount in counter.sums.unsettled(start_us) if at < end_us)
+            where = f"{limit.key.metric} per {limit.key.window} for {limit.key.subject} {scope!r}, from {start_us}"
+            if used != should:
+                yield Difference("counter used", where, used, should)
+            if held != holds:
+                yield Difference("counter held", where, held, holds)
+    report("counters", len(stored), len(stored))
+
+
+def _stretch(counter: Counter, bucket: int) -> tuple[int, int]:
+    if counter.rolling:
+        return bucket * counter.window.grain_us, (bucket + 1) * counter.window.grain_us
+    return counter.period_of(bucket) if counter.window.kind == "calendar" else (0, FAR_US)
+
+
+def _references(reader: Reader) -> Iterator[Difference]:
+    """Settled reservations have their event, and only they do."""
+    execute = reader.connection.execute
+    for row in execute(f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 1").fetchall():
+        held = reservation_of(row, 0)
+        found = execute(
+            "SELECT 1 FROM event WHERE key = ? AND service = (SELECT id FROM service WHERE name = ?)",
+            (row[2], held.who.service or ""),
+        ).fetchone()
+        if found is None:
+            yield Difference("reservation", f"{held.reservation_id} is settled, its event is missing", 1, 0)

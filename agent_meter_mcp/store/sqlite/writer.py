@@ -1,0 +1,373 @@
+"""One write transaction: load what is needed, apply the commands in memory, put everything down at the end.
+
+Commands see each other because counters are changed in memory at once; events and cells go to the file in one
+`executemany` each. Whatever fails rolls the whole transaction back, and the caches are dropped with it.
+"""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.decide import reached
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import LEDGER_MAX, Alert, Reservation
+
+from .book import Book, Plan
+from .counters import NEVER, Counter
+from .rollups import Rollups
+from .rows import EVENT_INSERT, EXPIRED, key_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from agent_meter_mcp.core.models import Amounts, Outcome
+
+    from .driver import Connection
+
+HEADROOM = 2**62
+"""Below this total, no batch can bring a sum past the largest integer; above it, every event is checked."""
+
+
+class Replayed(Exception):
+    """An id in the batch is in the file already: the transaction starts again, looking up each id first."""
+
+
+class Writer:
+    """State of the writing connection, over all its transactions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.book = Book(connection)
+        self.book.settle_events = self._put_down_before
+        self.rollups = Rollups(connection)
+        self.now_us = 0
+        self.careful = True
+        """Look up each id before it is inserted; without it the insert itself finds replays (then `Replayed`)."""
+        self.open_keys: set[tuple[str, str | bytes]] = set()
+        self.alerts: list[Alert] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._keys: set[tuple[str | bytes, int]] = set()
+        self._inserted = 0
+        self._pending_from = NEVER
+        self._touched: list[Counter] = []
+        self._dims: dict[tuple[str, ...], int] = {}
+        self._services: dict[str, int] = {}
+        self._prices: dict[str, int] = {}
+        self._agents: set[str] = set()
+        self._past: dict[tuple[str, str], dict[int, int]] = {}
+        """Per counter, used and held in buckets (or periods) of the past, as far as this transaction needed them."""
+
+    # -- the frame of a transaction -----------------------------------------------------------------------------
+
+    def begin(self, now_us: int, careful: bool) -> None:
+        """Call after BEGIN IMMEDIATE."""
+        self.now_us = now_us
+        self.careful = careful
+        self.alerts = []
+        if self.book.refresh():
+            self.open_keys = {
+                (service, key)
+                for service, key in self.connection.execute(
+                    "SELECT service, key FROM reservation WHERE state = 0"
+                )
+            }
+            self.rollups.load()
+        self._expire(self.at_us)
+
+    def finish(self) -> None:
+        """Call before COMMIT: everything that is still in memory goes to the file."""
+        self.put_down()
+        self.rollups.advance(self._inserted, self.book.last)
+        self._inserted = 0
+        self._past.clear()
+
+    def forget(self) -> None:
+        """Call after ROLLBACK: what was interned or counted may not exist."""
+        self.book.forget()
+        self._events.clear()
+        self._keys.clear()
+        self._pending_from = NEVER
+        for counter in self._touched:
+            counter.dirty.clear()
+        self._touched.clear()
+        self._dims.clear()
+        self._services.clear()
+        self._prices.clear()
+        self._agents.clear()
+        self._past.clear()
+
+    def reload(self) -> None:
+        """The configuration was changed by this transaction."""
+        self.put_down()
+        self._past.clear()
+        self.book.load_policy()
+
+    @property
+    def at_us(self) -> int:
+        """The seq that the next stored thing gets."""
+        return max(self.now_us, self.book.last + 1)
+
+    def take_seq(self) -> int:
+        seq = self.book.last = self.at_us
+        return seq
+
+    # -- counting -----------------------------------------------------------------------------------------------
+
+    def ready(self, plan: Plan, at_us: int) -> list[Counter]:
+        """The plan's counters, loaded and advanced, and noted as touched when they are new to the file."""
+        generation = self.book.generation
+        for counter in plan.counters:
+            if counter.generation != generation or at_us >= counter.until:
+                self.book.ready(counter, at_us)
+                if counter.id is None:
+                    self._touched.append(counter)
+                    counter.id = self._new_counter(counter)
+        return plan.counters
+
+    def over(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> Outcome:
+        """The outcome of usage that happened (rule 7); it has not been counted yet."""
+        for counter in counters:
+            if counter.hard and not self.inside(counter, amounts[counter.metric], booked_us, at_us):
+                return "over_limit"
+        return "accepted"
+
+    def inside(
+        self, counter: Counter, amount: int, booked_us: int, at_us: int, own_used: int = 0, own_held: int = 0
+    ) -> bool:
+        """Whether `S(booked) - own + amount <= max` (rule 4). `own` is booked at the same moment."""
+        taken = own_used + own_held
+        if booked_us == at_us or (not counter.rolling and booked_us >= counter.current):
+            room = counter.maximum - amount + taken
+            if counter.used + counter.held <= room:
+                return True
+            if not counter.rolling:
+                return False
+            if counter.used + counter.held - sum(counter.buckets.get(counter.oldest, (0, 0))) > room:
+                return False
+            self._put_down_before(at_us - counter.window.length_us + 1)
+            return sum(counter.exact(at_us)) <= room
+        return self._fits_around(counter, booked_us, at_us, counter.maximum - amount + taken)
+
+    def _fits_around(self, counter: Counter, booked_us: int, at_us: int, room: int) -> bool:
+        """Whether S(booked) <= room, for usage booked at another moment than now.
+
+        For a rolling window whole buckets are tried first, which can only say too much; they are kept for this
+        transaction, so that an import reads each stretch of the ledger once.
+        """
+        key = (counter.limit.limit_id, counter.scope)
+        around = self._past.setdefault(key, {})
+        if counter.rolling:
+            length_us, grain_us = counter.window.length_us, counter.window.grain_us
+            start_us, end_us = booked_us - length_us + 1, booked_us + length_us
+            numbers = range(start_us // grain_us, (min(end_us, at_us + 1) - 1) // grain_us + 1)
+        else:
+            grain_us = 0
+            start_us, end_us = counter.period_of(booked_us)
+            numbers = range(start_us, start_us + 1)
+        unknown = [number for number in numbers if number not in around]
+        if unknown:
+            self.put_down()
+            around.update(counter.sums_between(unknown[0], unknown[-1], start_us, end_us, at_us))
+        if sum([around[number] for number in numbers]) <= room:
+            return True
+        if not counter.rolling:
+            return False
+        self.put_down()
+        held = sum(row[3] for row in counter.sums.held(start_us, end_us, at_us))
+        return counter.sums.used_long(start_us, end_us) + held <= room
+
+    def count(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> None:
+        """Adds usage to every counter that binds, and raises alerts."""
+        for counter in counters:
+            amount = amounts[counter.metric]
+            if not amount:
+                continue
+            if not counter.dirty:
+                self._touched.append(counter)
+            if booked_us == at_us and not self._past:
+                counter.cell[0] += amount
+                counter.used += amount
+                counter.dirty.add(counter.current)
+                if counter.first_us is None:
+                    counter.first_us = at_us
+            else:
+                around = self._past.get((counter.limit.limit_id, counter.scope))
+                if around is not None:
+                    number = counter.bucket_of(booked_us)
+                    if number in around:
+                        around[number] += amount
+                if not counter.add(booked_us, amount, 0):
+                    continue
+            if amount > 0 and counter.used >= counter.alert_at:
+                self._alert(counter, booked_us, at_us)
+
+    def hold(self, held: Reservation, sign: int, at_us: int) -> list[Counter]:
+        """Adds (1) or takes off (-1) a hold; answers the counters that bind it."""
+        self._past.clear()
+        counters = self.ready(self.book.plan(held.who), at_us)
+        amounts = held.usage.amounts
+        for counter in counters:
+            amount = amounts[counter.metric]
+            if amount:
+                if not counter.dirty:
+                    self._touched.append(counter)
+                counter.add(held.reserved_at_us, 0, sign * amount)
+        return counters
+
+    def _expire(self, at_us: int) -> None:
+        """Holds that are over stop counting: this is hygiene, every decision leaves them out already."""
+        if not self.open_keys:
+            return
+        for held in self.book.overdue(at_us):
+            self.hold(held, -1, at_us)
+            self.connection.execute(
+                f"UPDATE reservation SET state = {EXPIRED} WHERE reservation_id = ?", (held.reservation_id,)
+            )
+            self.close_key(held)
+
+    def close_key(self, held: Reservation) -> None:
+        """The reservation is open no longer."""
+        self.open_keys.discard((held.who.service or "", key_of(held.event_id)))
+
+    def _alert(self, counter: Counter, booked_us: int, at_us: int) -> None:
+        """Rule 21; afterwards `alert_at` is the usage at which the next threshold can be reached."""
+        start_us = counter.alert_start(at_us)
+        if counter.rolling:
+            if booked_us <= at_us - counter.window.length_us:
+                return
+        elif booked_us < counter.current:
+            return
+        limit, execute = counter.limit, self.connection.execute
+        for threshold in reached(limit, counter.used):
+            row = execute(
+                "INSERT INTO alert (limit_id, scope, period_start, threshold, used, max, raised_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING number",
+                (limit.limit_id, counter.scope, start_us, threshold, counter.used, limit.max, at_us),
+            ).fetchone()
+            if row is not None:
+                self.alerts.append(
+                    Alert(
+                        row[0],
+                        at_us,
+                        limit.limit_id,
+                        counter.scope,
+                        start_us,
+                        threshold,
+                        counter.used,
+                        limit.max,
+                    )
+                )
+        above = [percent for percent in limit.thresholds if counter.used * 100 < percent * limit.max]
+        counter.alert_at = -(-min(above) * limit.max // 100) if above else NEVER
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def dim(self, key: tuple[str, ...], at_us: int) -> int:
+        """The id of (service, agent, operation, model, project, session, source, unit_type, outcome)."""
+        known = self._dims.get(key)
+        if known is None:
+            row = self.connection.execute(
+                "SELECT id FROM dim WHERE service = ? AND agent = ? AND operation = ? AND model = ? AND project = ?"
+                " AND session = ? AND source = ? AND unit_type = ? AND outcome = ?",
+                key,
+            ).fetchone()
+            if row is None:
+                row = self.connection.execute(
+                    "INSERT INTO dim (service, agent, operation, model, project, session, source, unit_type, outcome)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                    key,
+                ).fetchone()
+            if len(self._dims) > 50_000:
+                self._dims.clear()
+            known = self._dims[key] = row[0]
+            self.know_agent(key[1], at_us)
+        return known
+
+    def know_agent(self, agent_id: str, at_us: int) -> None:
+        """An agent comes into being with the first that is heard of it."""
+        if agent_id not in self._agents:
+            self.connection.execute(
+                "INSERT INTO agent (agent_id, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (agent_id, at_us),
+            )
+            if len(self._agents) > 50_000:
+                self._agents.clear()
+            self._agents.add(agent_id)
+
+    def service(self, name: str) -> int:
+        return self._services.get(name) or self._intern(self._services, "service", "name", name)
+
+    def price(self, version: str) -> int:
+        return self._prices.get(version) or self._intern(self._prices, "price", "version", version)
+
+    def _intern(self, known: dict[str, int], table: str, column: str, text: str) -> int:
+        execute = self.connection.execute
+        row = execute(f"SELECT id FROM {table} WHERE {column} = ?", (text,)).fetchone()
+        if row is None:
+            row = execute(f"INSERT INTO {table} ({column}) VALUES (?) RETURNING id", (text,)).fetchone()
+        known[text] = row[0]
+        return row[0]
+
+    def _new_counter(self, counter: Counter) -> int:
+        (number,) = self.connection.execute(
+            "INSERT INTO counter (limit_id, scope, first) VALUES (?, ?, ?) RETURNING id",
+            (counter.limit.limit_id, counter.scope, counter.first_us),
+        ).fetchone()
+        return number
+
+    # -- putting down -------------------------------------------------------------------------------------------
+
+    def has_pending(self, key: str | bytes, service: int) -> bool:
+        return (key, service) in self._keys
+
+    def add_event(self, row: tuple[Any, ...], booked_us: int) -> None:
+        """A row of `EVENT_COLUMNS`, not in the file yet."""
+        self._events.append(row)
+        self._keys.add((row[1], row[2]))
+        if booked_us < self._pending_from:
+            self._pending_from = booked_us
+
+    def _put_down_before(self, cutoff_us: int) -> None:
+        if self._pending_from < cutoff_us:
+            self.put_down()
+
+    def put_down(self) -> None:
+        """Writes the events and cells that are pending. Raises Replayed when an id was in the file already."""
+        if self._events:
+            cursor = self.connection.executemany(EVENT_INSERT, self._events)
+            if cursor.rowcount != len(self._events):
+                raise Replayed
+            self._inserted += len(self._events)
+            self._events.clear()
+            self._keys.clear()
+            self._pending_from = NEVER
+        if self._touched:
+            cells: list[tuple[Any, ...]] = []
+            firsts: list[tuple[int | None, int | None]] = []
+            for counter in self._touched:
+                cells += counter.slots()
+                if counter.window.kind == "total":
+                    firsts.append((counter.first_us, counter.id))
+            self._touched.clear()
+            self.connection.executemany(
+                "INSERT INTO cell (counter, slot, bucket, used, held) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (counter, slot) DO UPDATE"
+                " SET bucket = excluded.bucket, used = excluded.used, held = excluded.held",
+                cells,
+            )
+            if firsts:
+                self.connection.executemany(
+                    "UPDATE counter SET first = ? WHERE id = ? AND first IS NOT ?1", firsts
+                )
+
+    def check_totals(self, amounts: Amounts) -> None:
+        """Raises InvalidInput when a sum over the whole ledger would pass the largest integer (rule 9)."""
+        if max(self.rollups.grand) < HEADROOM:
+            return
+        self.put_down()
+        totals = self.rollups.exact_grand()
+        for field, total, amount in zip(
+            ("requests", "units", "tokens", "cost_usd"), totals, amounts, strict=True
+        ):
+            if total + amount > LEDGER_MAX:
+                raise InvalidInput(field, "the sum over the whole ledger would pass its largest number")
