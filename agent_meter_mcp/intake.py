@@ -115,7 +115,8 @@ class Intake:
         if report.usage is None:
             return report
         usage = report.usage.replace(
-            model=report.usage.model or held.usage.model, unit_type=report.usage.unit_type or held.usage.unit_type
+            model=report.usage.model or held.usage.model,
+            unit_type=report.usage.unit_type or held.usage.unit_type,
         )
         return report.replace(usage=self._priced(usage, now_us, held.who.service or ""))
 
@@ -175,7 +176,9 @@ class Intake:
         """By exactly one of the two. Raises InvalidInput, Forbidden."""
         allow(caller, "control")
         if (limit_id is None) == (key is None):
-            raise InvalidInput("limit_id", "give either limit_id or the limit's metric and window (with its subject)")
+            raise InvalidInput(
+                "limit_id", "give either limit_id or the limit's metric and window (with its subject)"
+            )
         if limit_id is not None:
             return RemoveLimit(caller.name, name(limit_id, "limit_id", maximum=ID_MAX))
         return RemoveLimit(caller.name, key=None if key is None else check.limit_key(key))
@@ -193,7 +196,9 @@ class Intake:
             if not engaged:
                 raise Forbidden("only an operator releases a kill switch. Nothing was changed.")
             if kind != "agent" or target != caller.bound_to:
-                raise Forbidden(f"you may stop yourself (agent {caller.bound_to!r}) only. Nothing was changed.")
+                raise Forbidden(
+                    f"you may stop yourself (agent {caller.bound_to!r}) only. Nothing was changed."
+                )
         else:
             allow(caller, "control")
         return SetSwitch(kind, target, engaged, reason, caller.name)
@@ -208,7 +213,9 @@ class Intake:
         allow(caller, "use")
         check.who(who)
         if service_needed and who.service is None:
-            raise InvalidInput("service", "is required: name the API, tool server or LLM provider that is used")
+            raise InvalidInput(
+                "service", "is required: name the API, tool server or LLM provider that is used"
+            )
         if caller.role == "agent" or who.parent is not None:
             allow_agent(caller, who.agent, self._lineage(who.agent), who.parent)
         allow_service(caller, who.service)

@@ -1,8 +1,8 @@
 """What usage costs: reported by its caller, priced by the operator's own file, or by genai-prices' list.
 
-The list comes with the installed package; nothing here touches the network. Importing it takes 0.4 s, so that waits
-until usage needs it, or until `PriceBook.preload`. A model's prices are turned into integers when they are first
-needed and kept; after that, to price an event takes microseconds.
+The list comes with the installed package; nothing here touches the network. Importing it takes 0.4 s, so that
+waits until usage needs it, or until `PriceBook.preload`. A model's prices are turned into integers when they
+are first needed, and kept; after that, to price an event takes microseconds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
+    from .core.models import CostSource
+
 CHECK_INTERVAL_US = 1_000_000
 """How long the override file is believed before it is looked at again."""
 FILE_BYTES_MAX = 1_048_576
@@ -53,8 +55,8 @@ _CONTEXTS = {
 class PriceBook:
     """Fills in what usage costs. Safe to use from many threads.
 
-    Nothing is read or imported before it is needed. `problem` says what is wrong with the override file when a
-    change to it cannot be used; its last good prices stay in force then.
+    Nothing is read or imported before it is needed. `problem` says what is wrong with a change of the
+    override file that cannot be used; its last good prices stay in force then.
     """
 
     def __init__(self, override_path: Path | None) -> None:
@@ -69,21 +71,19 @@ class PriceBook:
         self._models: dict[tuple[str, str], _ListedModel | None] = {}
 
     def price(self, usage: Usage, at_us: int, service: str) -> Usage:
-        """The usage with `cost_nano_usd`, `cost_source` and `price_version` filled in, at the prices of `at_us`.
+        """The usage with its cost, the source and the version of that filled in, at the prices of `at_us`.
 
-        A cost that is given stays: as reported, or as computed if this did it before. It may read the override
-        file and, the first time, import genai_prices.
+        A cost that is given stays: as reported, or as computed if this did it before. It looks at the
+        override file at most once a second, and imports genai_prices the first time.
 
         Raises:
             InvalidInput: the override file cannot be used, or the cost would pass $1,000,000.
         """
         if usage.cost_nano_usd is not None:
-            if usage.cost_source == "computed":
-                return usage
-            return usage.replace(cost_source="reported", price_version=None)
+            return usage if usage.cost_source == "computed" else _with_source(usage, "reported")
         cost, version = self._cost(usage, at_us, service)
         if cost is None:
-            return usage.replace(cost_source="unpriced", price_version=None)
+            return _with_source(usage, "unpriced")
         if cost > _COST_MAX:
             raise InvalidInput(
                 "cost_usd",
@@ -173,6 +173,12 @@ class PriceBook:
             self.problem = error
 
 
+def _with_source(usage: Usage, source: CostSource) -> Usage:
+    if usage.cost_source == source and usage.price_version is None:
+        return usage
+    return usage.replace(cost_source=source, price_version=None)
+
+
 def _signature(path: Path) -> tuple[int, ...] | None:
     try:
         status = os.stat(path)
@@ -241,9 +247,9 @@ class _PriceList:
     def _meanings(self, name: str, service: str) -> Iterator[tuple[str, str | None]]:
         """What a name may mean, as (model, provider), the likeliest first.
 
-        A service that is a provider knows its models by its own names. Elsewhere a name with a slash is OpenRouter's
-        if it has one like that: there, `anthropic/claude-opus-4.6-fast` costs more than `claude-opus-4.6`, as which
-        Anthropic's part of the list takes it.
+        A service that is a provider calls models by its own names. Elsewhere a name with a slash is
+        OpenRouter's if it has that one: there `anthropic/claude-opus-4.6-fast` has a price, whereas
+        Anthropic's part of the list goes by how the name begins.
         """
         written = split_variant(name)[0]
         model, provider = normalised_model(name)
@@ -305,7 +311,7 @@ _SAMPLE = Usage(
 
 
 def _integer_price(prices: ModelPrice, *, free: bool) -> TokenPrice | None:
-    """The same prices as integers; None if there is no such, which pricing sample amounts in both ways shows."""
+    """The same prices as integers; None if they would not be the same, which samples show."""
     from decimal import Decimal
 
     if free and not vars(prices):
@@ -361,7 +367,7 @@ def _prices_of_kinds(prices: ModelPrice, input_total: int) -> TokenPrice:
 
 
 def _library_cost(prices: ModelPrice, usage: Usage) -> int | None:
-    """As `cost_of`, but slowly and for any prices: by genai-prices' own arithmetic. None also for what it refuses."""
+    """As `cost_of`, by genai-prices' own arithmetic: slow, for any prices. None also for what it refuses."""
     from genai_prices import Usage as LibraryUsage
 
     read, write_5m, write_1h = (

@@ -1,8 +1,7 @@
 """At which moment usage counts.
 
-Usage counts when it occurred, never in the future. Usage that an agent reports about itself counts no earlier than
-5 minutes before it was recorded, so that nobody backdates its way out of a limit.
-"""
+Usage counts when it occurred, never in the future. Usage that an agent reports about itself counts no earlier
+than 5 minutes before it was recorded, so that nobody backdates its way out of a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +15,9 @@ def check_occurred(occurred_at_us: int | None, at_us: int) -> None:
         return
     if occurred_at_us > at_us + FUTURE_MAX_US:
         ahead_s = (occurred_at_us - at_us) // 1_000_000
-        raise InvalidInput("occurred_at", f"is {ahead_s} s in the future; at most {FUTURE_MAX_US // 1_000_000} s are")
+        raise InvalidInput(
+            "occurred_at", f"is {ahead_s} s in the future; at most {FUTURE_MAX_US // 1_000_000} s are"
+        )
     if occurred_at_us < 0:
         raise InvalidInput("occurred_at", "is before 1970")
 

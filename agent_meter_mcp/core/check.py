@@ -120,8 +120,10 @@ def subject(**named: str | None) -> Subject:
     if not given:
         return Subject()
     if len(given) > 1:
-        raise InvalidInput(given[1][0], f"give at most one of {', '.join(LIMIT_FIELDS)}; {given[0][0]} is given too")
+        raise InvalidInput(
+            given[1][0], f"give at most one of {', '.join(LIMIT_FIELDS)}; {given[0][0]} is given too"
+        )
     kind, value = given[0]
     if kind not in LIMIT_FIELDS:
         raise InvalidInput(kind, f"is not one of {', '.join(LIMIT_FIELDS)}")
-    return Subject(kind, value)  # pyright: ignore[reportArgumentType]  just checked
+    return Subject(kind, value)

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 class Record(Value):
     """Usage that happened. Always counted.
 
-    `may_backdate`: the reporter is trusted with `occurred_at`. `want_limits`: answer with the states of the limits
-    that bind (a batch has no use for them).
-    """
+    `may_backdate`: the reporter is trusted with `occurred_at`. `want_limits`: answer with the states of the
+    limits that bind (a batch has no use for them)."""
 
     event: UsageEvent
     may_backdate: bool = True
@@ -183,6 +182,7 @@ class Ask(Value):
 
 
 if TYPE_CHECKING:
-    Command = Record | Reserve | Settle | Release | Extend | Refuse | SetAgent | SetLimit | RemoveLimit | SetSwitch
+    Command = (
+        Record | Reserve | Settle | Release | Extend | Refuse | SetAgent | SetLimit | RemoveLimit | SetSwitch
+    )
     Result = Recorded | Reserved | Reservation | Agent | LimitSet | Limit | Switched | int | MeterError
-

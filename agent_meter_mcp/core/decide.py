@@ -1,8 +1,7 @@
 """Decisions: does it fit, what is left, and when does enough come back.
 
-One rule of admission: `used + held + asked <= max` for every hard limit that binds. Where an estimate says nothing
-about a metric, its amount is unknown, and it fits while anything at all is left.
-"""
+One rule of admission: `used + held + asked <= max` for every hard limit that binds. Where an estimate says
+nothing about a metric, its amount is unknown, and it fits while anything at all is left."""
 
 from __future__ import annotations
 
@@ -29,10 +28,10 @@ def fits(used: int, held: int, asked: int | None, maximum: int) -> bool:
 class LimitState(Value):
     """A limit's counter at one moment, in the metric's integer unit.
 
-    `since_us` is the start of the window. `resets_at_us` is the end of a calendar window; `frees_at_us` the moment
-    at which the oldest usage in a rolling window leaves it; both None for `total`, or when nothing is used.
-    A rolling `used` counts by sixtieths of the window, the oldest one whole, unless it was needed exactly.
-    """
+    `since_us` is the start of the window. `resets_at_us` is the end of a calendar window; `frees_at_us` the
+    moment at which the oldest usage in a rolling window leaves it; both None for `total`, or when nothing is
+    used. A rolling `used` counts by sixtieths of the window, the oldest one whole, unless it was needed
+    exactly."""
 
     limit: Limit
     scope: str
@@ -84,7 +83,10 @@ class Holder(Value):
 
 
 class Reason(Value):
-    """Why not (or, for `soft_limit`, what to mind). `retry_at_us` None: no time will bring it back by itself."""
+    """Why not (or, for `soft_limit`, what to mind).
+
+    `retry_at_us` None: no time will bring it back by itself.
+    """
 
     code: ReasonCode
     state: LimitState | None = None
@@ -97,9 +99,8 @@ class Reason(Value):
 class Decision(Value):
     """Whether it would be allowed, and everything that explains it.
 
-    `reasons` come in this order: kill switch, hard limits, soft limits. `affordable` is the largest amount per
-    metric that fits now (None: no limit counts that metric); all zero under a kill switch.
-    """
+    `reasons` come in this order: kill switch, hard limits, soft limits. `affordable` is the largest amount
+    per metric that fits now (None: no limit counts that metric); all zero under a kill switch."""
 
     allowed: bool
     reasons: tuple[Reason, ...]
@@ -115,13 +116,17 @@ def asked_of(state: LimitState, asked: Stated) -> int | None:
 
 def unfitting(states: Sequence[LimitState], asked: Stated) -> list[LimitState]:
     """The limits, soft ones too, in which the estimate does not fit."""
-    return [state for state in states if not fits(state.used, state.held, asked_of(state, asked), state.limit.max)]
+    return [
+        state for state in states if not fits(state.used, state.held, asked_of(state, asked), state.limit.max)
+    ]
 
 
 def decision(
     states: Sequence[LimitState], switch: KillSwitch | None, limit_reasons: Sequence[Reason], at_us: int
 ) -> Decision:
-    """Puts a decision together from the states of all binding limits and a reason for each that does not fit."""
+    """Puts a decision together from the states of all binding limits and a reason for each that does not
+    fit.
+    """
     hard = [reason for reason in limit_reasons if reason.code == "limit"]
     soft = [reason for reason in limit_reasons if reason.code == "soft_limit"]
     stop = [Reason("kill_switch", switch=switch)] if switch is not None else []

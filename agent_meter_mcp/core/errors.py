@@ -1,17 +1,17 @@
 """Everything that can go wrong, once, with a stable code. Being over a limit is not here: that is a value.
 
-    MeterError
-    ├── InvalidInput          invalid_input        a field is wrong; `field` names it
-    ├── NotFound              not_found            an id that does not exist
-    ├── Conflict              conflict             same key, other content; or a state that forbids it
-    ├── Forbidden             forbidden            the caller's role may not do this
-    ├── StoreError
-    │   ├── StoreBusy         store_busy           another process holds the file; nothing was written; retry
-    │   ├── StoreFull         store_full           disk full; nothing was written
-    │   ├── StoreReadOnly     store_read_only      the file or its folder cannot be written
-    │   ├── StoreUnusable     store_unusable       not a database, not ours, or damaged
-    │   └── StoreTooNew       store_too_new        written by a newer version of this program
-    └── Overloaded            overloaded           the queue is full; nothing was written; retry
+MeterError
+├── InvalidInput          invalid_input        a field is wrong; `field` names it
+├── NotFound              not_found            an id that does not exist
+├── Conflict              conflict             same key, other content; or a state that forbids it
+├── Forbidden             forbidden            the caller's role may not do this
+├── StoreError
+│   ├── StoreBusy         store_busy           another process holds the file; nothing was written; retry
+│   ├── StoreFull         store_full           disk full; nothing was written
+│   ├── StoreReadOnly     store_read_only      the file or its folder cannot be written
+│   ├── StoreUnusable     store_unusable       not a database, not ours, or damaged
+│   └── StoreTooNew       store_too_new        written by a newer version of this program
+└── Overloaded            overloaded           the queue is full; nothing was written; retry
 """
 
 from __future__ import annotations

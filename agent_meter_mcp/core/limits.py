@@ -1,9 +1,10 @@
 """Which limits bind whom: matching, precedence, lineage.
 
-- A limit without a subject (a pool) applies to everybody together. `"*"` and a tier count each agent by itself.
+- A limit without a subject (a pool) applies to everybody together. `"*"` and a tier count each agent by
+  itself.
 - A limit on one agent covers its whole tree, so every ancestor's limit applies to a child as well.
-- Within one (service, metric, window), the most specific default is the one that binds an agent: its own limit,
-  else its tier's, else `"*"`. Ancestors' limits and pools replace nothing and are never replaced.
+- Within one (service, metric, window), the most specific default is the one that binds an agent: its own
+  limit, else its tier's, else `"*"`. Ancestors' limits and pools replace nothing and are never replaced.
 - Projects and sessions are families of their own: a named one replaces `"*"`.
 - A limit without a service counts all services; one with a service counts that one alone. Both apply.
 """
@@ -130,7 +131,9 @@ class Policy:
             return Coverage(service, project=name)
         if kind == "session":
             return Coverage(service, session=name)
-        return Coverage(service, agents=frozenset((scope,)) if scope else self.tree(limit.key.subject.name or ""))
+        return Coverage(
+            service, agents=frozenset((scope,)) if scope else self.tree(limit.key.subject.name or "")
+        )
 
     def stopped_by(self, who: Who) -> KillSwitch | None:
         """The switch that stops this usage, the widest one first."""

@@ -44,8 +44,8 @@ TREE_DEPTH_MAX = 8
 class Usage(Value):
     """Amounts of one piece of usage, or of an estimate. None means not stated.
 
-    `input_tokens` are the uncached ones; `cache_write_tokens` are written for 5 minutes, `cache_write_1h_tokens`
-    for an hour. `price_version` says with which price list a computed cost was made.
+    `input_tokens` are the uncached ones; `cache_write_tokens` are written for 5 minutes,
+    `cache_write_1h_tokens` for an hour. `price_version` says with which price list a computed cost was made.
     """
 
     requests: int = 1
@@ -76,7 +76,16 @@ class Usage(Value):
     @property
     def amounts(self) -> Amounts:
         """What limits count; what was not stated counts 0."""
-        return (self.requests, self.units_micro or 0, self.tokens or 0, self.cost_nano_usd or 0)
+        return (
+            self.requests,
+            self.units_micro or 0,
+            (self.input_tokens or 0)
+            + (self.output_tokens or 0)
+            + (self.cache_read_tokens or 0)
+            + (self.cache_write_tokens or 0)
+            + (self.cache_write_1h_tokens or 0),
+            self.cost_nano_usd or 0,
+        )
 
     @property
     def stated(self) -> tuple[int | None, int | None, int | None, int | None]:
@@ -116,8 +125,8 @@ class StoredEvent(Value):
     """An event as the ledger holds it. `seq` orders events by when they were recorded (microseconds).
 
     `booked_at_us` is the moment it counts at; `count` is above 1 only for refusals folded within one second.
-    For a refusal, `limit_id` names the limit (None: the kill switch) and the amounts are what was asked first.
-    """
+    For a refusal, `limit_id` names the limit (None: the kill switch) and the amounts are what was asked
+    first."""
 
     seq: int
     event: UsageEvent
@@ -161,7 +170,8 @@ class LimitKey(Value):
 
 
 class Limit(Value):
-    """At most `max` (in the metric's integer unit) within the window, for the subject, optionally at one service.
+    """At most `max` (in the metric's integer unit) within the window, for the subject, optionally at one
+    service.
 
     `thresholds` are percentages of `max`; `zone` matters for calendar windows only.
     """
@@ -203,7 +213,10 @@ class KillSwitch(Value):
 
 
 class Alert(Value):
-    """A threshold that was reached, once per limit, scope, window and threshold. `number` counts them from 1."""
+    """A threshold that was reached, once per limit, scope, window and threshold.
+
+    `number` counts them from 1.
+    """
 
     number: int
     raised_at_us: int

@@ -1,8 +1,7 @@
 """Exact amounts: money as integers of nano-USD (1e-9), units as integers of micro-units (1e-6).
 
-Decimal numbers enter and leave here and nowhere else. The one rounding rule is half-even, applied once, when a
-decimal with more places than the integer holds comes in.
-"""
+Decimal numbers enter and leave here and nowhere else. The one rounding rule is half-even, applied once, when
+a decimal with more places than the integer holds comes in."""
 
 from __future__ import annotations
 
@@ -29,7 +28,8 @@ def scaled(value: Decimal | int | float | str, scale: int, *, field: str, maximu
     A float is read as the decimal number that it prints as, so 0.1 is one tenth.
 
     Raises:
-        InvalidInput: not a number, NaN, infinite, negative, or above `maximum` (in whole units); names `field`.
+        InvalidInput: not a number, NaN, infinite, negative, or above `maximum` (in whole units); names
+        `field`.
     """
     if isinstance(value, bool):
         raise InvalidInput(field, "must be a number, not a boolean")
@@ -54,7 +54,9 @@ def scaled(value: Decimal | int | float | str, scale: int, *, field: str, maximu
     return int((number * scale).to_integral_value(rounding=ROUND_HALF_EVEN))
 
 
-def nano_usd(value: Decimal | int | float | str, *, field: str = "cost_usd", maximum: int = COST_USD_MAX) -> int:
+def nano_usd(
+    value: Decimal | int | float | str, *, field: str = "cost_usd", maximum: int = COST_USD_MAX
+) -> int:
     """Dollars as nano-USD. Raises as `scaled`."""
     return scaled(value, NANO_PER_USD, field=field, maximum=maximum)
 

@@ -1,7 +1,7 @@
-"""What usage costs at given prices, in exact integers; what a model's name means; how an operator writes prices.
+"""What usage costs at given prices, what a model's name means, and how an operator writes prices.
 
-Prices are integers of atto-USD (1e-18 USD): every decimal place that a published price has fits, so nothing is
-rounded before the one rounding of the result to nano-USD.
+Prices are integers of atto-USD (1e-18 USD): every decimal place that a published price has fits, so nothing
+is rounded before the one rounding of the result to nano-USD.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date, time
     from decimal import Decimal
-    from typing import TypeAlias, TypeVar
+    from typing import Any, TypeAlias, TypeVar
 
     from .models import Usage
 
@@ -34,8 +34,8 @@ _MILLION = 10**6
 class TokenPrice(Value):
     """A model's prices: atto-USD per million tokens of each kind, and per request.
 
-    None: the price list has no price for that kind. `above` holds what applies to *all* tokens of a request with
-    more input (cached or not) than a number of tokens: pairs of that number and the prices, highest number first.
+    None: the list has no price for that kind. `above` are pairs of a number and the prices of *all* tokens of
+    a request with more input tokens (cached or not) than that, highest number first.
     """
 
     input: int | None = None
@@ -48,7 +48,7 @@ class TokenPrice(Value):
 
 
 class ServicePrice(Value):
-    """A service's prices without a model: atto-USD per request and per unit, of `unit_type` only if it is given."""
+    """A service's prices without a model: atto-USD per request, and per unit (of `unit_type`, if given)."""
 
     request: int | None = None
     unit: int | None = None
@@ -110,7 +110,7 @@ def service_cost_of(price: ServicePrice, usage: Usage) -> int | None:
 
 
 def half_even(numerator: int, denominator: int) -> int:
-    """The quotient of two integers, not negative, rounded to the nearest integer; a tie goes to the even one."""
+    """The quotient of two integers, not negative, rounded to the nearest one; a tie goes to the even one."""
     quotient, remainder = divmod(numerator, denominator)
     twice = 2 * remainder
     return quotient + (twice > denominator or (twice == denominator and quotient & 1))
@@ -157,7 +157,7 @@ PROVIDERS = {
     "x-ai": "x-ai",
     "xai": "x-ai",
 }
-"""What gateways and client libraries call a provider, in front of a model's name, and its id in genai-prices."""
+"""What gateways and client libraries write in front of a model's name, and that provider in genai-prices."""
 
 _BEDROCK_REGIONS = frozenset(("us", "eu", "apac", "au", "ca", "global", "jp", "us-gov"))
 _BEDROCK_VENDORS = frozenset(
@@ -181,7 +181,7 @@ def split_variant(name: str) -> tuple[str, str | None]:
 
 
 def normalised_model(name: str) -> tuple[str, str | None]:
-    """A model's name at its provider, and the provider's id in genai-prices; None when the name does not tell.
+    """A model's name at its provider, and the provider in genai-prices; None when the name does not tell.
 
     >>> normalised_model("azure/gpt-5"), normalised_model("us.anthropic.claude-opus-5-5")
     (('gpt-5', 'azure'), ('us.anthropic.claude-opus-5-5', 'aws'))
@@ -207,7 +207,7 @@ def normalised_model(name: str) -> tuple[str, str | None]:
 
 
 class OwnPrices:
-    """Prices as an operator writes them, in USD; they win over any list. Of several valid ones the last counts.
+    """Prices as an operator writes them, in USD. Of several valid ones for the same thing the last counts.
 
     [models."my-model"]         # per million tokens; cached tokens cost as input unless said otherwise
     input = 1.25
@@ -274,7 +274,7 @@ _PERIOD_KEYS = ("from", "until")
 def _token_price(table: dict[str, Toml], where: str) -> TokenPrice:
     _only(table, (*_TOKEN_KEYS, "usd_per_request", *_PERIOD_KEYS), where)
     request = _atto_usd(table, "usd_per_request", where)
-    prices = {key: _atto_usd(table, key, where) for key in _TOKEN_KEYS}
+    prices: dict[str, Any] = {key: _atto_usd(table, key, where) for key in _TOKEN_KEYS}
     if request is None or any(price is not None for price in prices.values()):
         for key in ("input", "output"):
             if prices[key] is None:

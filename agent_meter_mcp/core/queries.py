@@ -54,7 +54,10 @@ class UsageFilter(Value):
 
 
 class SummaryQuery(Value):
-    """Totals per group. Time groups are cut in `zone`. `limit` groups at most, the largest in `order_by` first."""
+    """Totals per group.
+
+    Time groups are cut in `zone`. `limit` groups at most, the largest in `order_by` first.
+    """
 
     filter: UsageFilter
     group_by: tuple[Dimension, ...] = ()
@@ -91,7 +94,10 @@ class Totals(Value):
 
 
 class Group(Value):
-    """`key` has one entry per dimension of `group_by`; None: not given. A time is the period's start (integer us)."""
+    """`key` has one entry per dimension of `group_by`; None:
+
+    not given. A time is the period's start (integer us).
+    """
 
     key: tuple[str | int | None, ...]
     totals: Totals
@@ -131,7 +137,10 @@ class AgentsQuery(Value):
 
 
 class AgentView(Value):
-    """An agent and how it stands. `totals` are over all time, `tightest` is the hard limit with the least room."""
+    """An agent and how it stands.
+
+    `totals` are over all time, `tightest` is the hard limit with the least room.
+    """
 
     agent: Agent
     status: AgentStatus

@@ -1,9 +1,8 @@
 """The same id again: is it a duplicate, a correction, or a conflict?
 
-Same content: `duplicate`. Same identity and usage that only grew (streamed counts that were partial): `corrected`.
-Anything else is a conflict, and the differing fields are named. A cost that we computed is not content; one that
-the caller reported is.
-"""
+Same content: `duplicate`. Same identity and usage that only grew (streamed counts that were partial):
+`corrected`. Anything else is a conflict, and the differing fields are named. A cost that we computed is not
+content; one that the caller reported is."""
 
 from __future__ import annotations
 
@@ -35,10 +34,14 @@ def classify(
         if getattr(stored.who, field) != getattr(sent.who, field)
     ]
     fixed += [
-        field for field in ("operation", "source", "occurred_at_us") if getattr(stored, field) != getattr(sent, field)
+        field
+        for field in ("operation", "source", "occurred_at_us")
+        if getattr(stored, field) != getattr(sent, field)
     ]
     fixed += [
-        field for field in ("model", "unit_type") if getattr(stored.usage, field) != getattr(sent.usage, field)
+        field
+        for field in ("model", "unit_type")
+        if getattr(stored.usage, field) != getattr(sent.usage, field)
     ]
     grown: list[str] = []
     for field in _COUNTED:
@@ -66,4 +69,6 @@ def _reported_cost(stored: Usage, sent: Usage) -> tuple[list[str], list[str]]:
 
 
 def _public(field: str) -> str:
-    return {"cost_nano_usd": "cost_usd", "units_micro": "units", "occurred_at_us": "occurred_at"}.get(field, field)
+    return {"cost_nano_usd": "cost_usd", "units_micro": "units", "occurred_at_us": "occurred_at"}.get(
+        field, field
+    )

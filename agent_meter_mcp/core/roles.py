@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 class Caller(Value):
     """Who is asking. `name` is what the audit log says; `bound_to` the one agent or service of that role.
 
-    `default_agent`, `default_session` and `default_project` are what the client told us about itself: used where an
-    argument is left out, never instead of one.
-    """
+    `default_agent`, `default_session` and `default_project` are what the client told us about itself: used
+    where an argument is left out, never instead of one."""
 
     role: Role
     name: str
@@ -45,23 +44,29 @@ def allow(caller: Caller, deed: Deed) -> None:
         "service": ("use",),
     }[caller.role]
     if deed not in allowed:
-        needed = {"use": "agent, service or operator", "read": "viewer, agent or operator", "control": "operator"}
-        raise Forbidden(f"this needs the role {needed[deed]}; you have the role {caller.role}. Nothing was changed.")
+        needed = {
+            "use": "agent, service or operator",
+            "read": "viewer, agent or operator",
+            "control": "operator",
+        }
+        raise Forbidden(
+            f"this needs the role {needed[deed]}; you have the role {caller.role}. Nothing was changed."
+        )
 
 
 def allow_agent(caller: Caller, agent: str, lineage: tuple[str, ...], parent: str | None) -> None:
     """Raises Forbidden unless the caller may act for (or look at) this agent: itself or its tree.
 
-    `lineage` is the agent's, as known; `parent` what the request says its parent is, which counts for an agent
-    that has none yet.
-    """
+    `lineage` is the agent's, as known; `parent` what the request says its parent is, which counts for an
+    agent that has none yet."""
     if caller.role != "agent" or caller.bound_to in lineage:
         return
     if len(lineage) == 1 and parent is not None and parent == caller.bound_to:
         return
     raise Forbidden(
         f"you are bound to agent {caller.bound_to!r} and may act only for it and the agents that it spawned, "
-        f"not for {agent!r}. Leave `agent` out, or name a child with parent={caller.bound_to!r}. Nothing was changed."
+        f"not for {agent!r}. Leave `agent` out, or name a child with parent={caller.bound_to!r}. Nothing"
+        f" was changed."
     )
 
 

@@ -38,7 +38,11 @@ def shown(value: str, *, width: int | None = None) -> str:
     Bidirectional controls and zero-width characters are not printable in Python's sense, so they go too.
     `width` shortens to that many characters, with an ellipsis.
     """
-    safe = value if value.isprintable() else "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in value
+    safe = (
+        value
+        if value.isprintable()
+        else "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in value
+        )
     )
     return safe if width is None or len(safe) <= width else safe[: max(width - 1, 0)] + "…"

@@ -1,9 +1,9 @@
 """`Value`: a class of named, read-only fields, declared as annotations.
 
-It does what a slotted, frozen dataclass does, without importing `dataclasses`: that import (with `inspect` behind
-it) takes longer than the start of the interpreter, and a hook that records one event pays for it each time. The
-type checker knows these classes as frozen dataclasses and refuses assignment; at run time nothing does.
-"""
+It does what a slotted, frozen dataclass does, without importing `dataclasses`: that import (with `inspect`
+behind it) takes longer than the start of the interpreter, and a hook that records one event pays for it each
+time. The type checker knows these classes as frozen dataclasses and refuses assignment; at run time nothing
+does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class _ValueType(type):
 
 
 def _make_init(fields: tuple[str, ...], defaults: dict[str, Any]) -> Any:
-    parameters = ", ".join(f"{field}=_defaults[{field!r}]" if field in defaults else field for field in fields)
+    parameters = ", ".join(
+        f"{field}=_defaults[{field!r}]" if field in defaults else field for field in fields
+    )
     lines = "".join(f"\n    self.{field} = {field}" for field in fields) or "\n    pass"
     scope: dict[str, Any] = {"_defaults": defaults}
     exec(f"def __init__(self, {parameters}):{lines}", scope)

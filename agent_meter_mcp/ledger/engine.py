@@ -1,8 +1,9 @@
 """Between the event loop and the store.
 
-Writes gather for one thread, which applies what is there in one transaction; each is answered after its COMMIT.
-Peeks and short reads gather the same way for a second thread. Long reads have threads of their own. What has to be
-read to examine a request (prices, ancestors, a reservation) is read by the same thread, just before.
+Writes gather for one thread, which applies what is there in one transaction; each is answered after its
+COMMIT. Peeks and short reads gather the same way for a second thread. Long reads have threads of their own.
+What has to be read to examine a request (prices, ancestors, a reservation) is read by the same thread, just
+before.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from agent_meter_mcp.store.base import Store
 
     Make: TypeAlias = Callable[[int], Command]
-    """Makes a command, in the writer's thread, at that moment. What it raises is raised to its caller alone."""
+    """Makes a command in the writer's thread, at that moment. What it raises goes to its caller alone."""
     Written: TypeAlias = tuple[Command | None, Result | Exception]
 
 T = TypeVar("T")
 
 LONG_READS_MAX = 4
+"""Enough that a slow report does not hold up the others, few enough to leave the processor to the writer."""
 FOLD_S = 1.0
+"""How long the count of folded refusals may wait to be written."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +62,10 @@ class Engine:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._writer: Worker[Make, Written] = Worker(
+        self._writer: Worker[Make, Written, Sequence[Reservation]] = Worker(
             "agent-meter-writer", self._apply, queue_max=queue_max, batch_max=batch_max, done=self._committed
         )
-        self._reader: Worker[Peek | Callable[[], object], object] = Worker(
+        self._reader: Worker[Peek | Callable[[], object], object, None] = Worker(
             "agent-meter-reader", self._answer, queue_max=queue_max, batch_max=batch_max
         )
         self._long_reads = CapacityLimiter(LONG_READS_MAX)
@@ -97,16 +100,18 @@ class Engine:
 
     # Writing
 
-    async def write(self, make: Make, kind: type[T], *, note: object = None) -> T:
+    async def write(self, make: Make, kind: type[T], *, held: Sequence[Reservation] = ()) -> T:
         """The answer, which is a `kind`, to the command that `make` makes.
+
+        `held` has, by then, the reservation that is settled.
 
         Raises what `make` raises, the MeterError that is the answer, StoreError, Overloaded.
         """
-        ((_, answer),) = await self._writer.submit((make,), note=note)
+        ((_, answer),) = await self._writer.submit((make,), note=held)
         return _expected(answer, kind)
 
     async def write_all(self, makes: Sequence[Make], kind: type[T]) -> list[T | MeterError]:
-        """As `write`, for commands that are applied together; what is wrong with one of them is its answer."""
+        """As `write`, for commands that are applied together; what is wrong with one is its answer."""
         answers: list[T | MeterError] = []
         for _, answer in await self._writer.submit(makes):
             if isinstance(answer, MeterError) and not isinstance(answer, StoreError):
@@ -117,18 +122,18 @@ class Engine:
 
     def _apply(self, makes: list[Make]) -> list[Written]:
         now_us = self._clock()
-        written: list[Written] = []
+        made: list[tuple[Command | None, int | Exception]] = []
         commands: list[Command] = []
         for make in makes:
             try:
                 command = make(now_us)
             except Exception as error:  # it concerns this caller alone, and is raised to it
-                written.append((None, error))
+                made.append((None, error))
             else:
-                written.append((command, _UNANSWERED))
+                made.append((command, len(commands)))
                 commands.append(command)
-        answers = iter(self._results(commands, now_us) if commands else ())
-        return [pair if pair[0] is None else (pair[0], next(answers)) for pair in written]
+        answers = self._results(commands, now_us) if commands else ()
+        return [(command, answers[at] if isinstance(at, int) else at) for command, at in made]
 
     def _results(self, commands: list[Command], now_us: int) -> Sequence[Result | Exception]:
         try:
@@ -139,13 +144,13 @@ class Engine:
             self._alerted = True
         return applied.results
 
-    def _committed(self, job: Job[Make, Written], written: Sequence[Written]) -> None:
+    def _committed(self, job: Job[Make, Written, Sequence[Reservation]], written: Sequence[Written]) -> None:
         watched = self.feed.watched
         for command, answer in written:
             if isinstance(command, Reserve):
                 self._reserved(command, answer)
             elif watched and command is not None and not isinstance(answer, Exception):
-                self._tell(command, answer, job.note)
+                self._tell(command, answer, job.note or ())
         if watched and self._alerted:
             self._alerted = False
             self.feed.poke()
@@ -157,10 +162,14 @@ class Engine:
             ask = Ask(command.who, command.usage)
             self.feed.publish(_refusal(ask, answer.decision, command.operation, command.source, now_us))
 
-    def _tell(self, command: Command, answer: Result, note: object) -> None:
+    def _tell(self, command: Command, answer: Result, held: Sequence[Reservation]) -> None:
         if isinstance(answer, Recorded):
-            event = command.event if isinstance(command, Record) else note
-            if isinstance(event, UsageEvent) and answer.status != "duplicate":
+            event = None
+            if isinstance(command, Record):
+                event = command.event
+            elif isinstance(command, Settle) and held:
+                event = _settled(command, held[0])
+            if event is not None and answer.status != "duplicate":
                 self.feed.publish(StoredEvent(answer.seq, event, answer.outcome, answer.booked_at_us))
         elif isinstance(command, Refuse):
             for refused in command.refusals:
@@ -171,17 +180,119 @@ class Engine:
     # Reading
 
     async def peek(self, make: Callable[[int], Ask]) -> tuple[Ask, Decision]:
-        """The question that `make` makes, and the answer. Raises what `make` raises, StoreError, Overloaded."""
+        """The question that `make` makes, and its answer. Raises as `make`, StoreError, Overloaded."""
         (answer,) = await self._reader.submit((Peek(make),))
-        return _expected(answer, tuple)
+        return cast("tuple[Ask, Decision]", _expected(answer, tuple))
 
     async def read(self, work: Callable[[], T]) -> T:
         """What `work`, a short read of the store, answers or raises."""
         (answer,) = await self._reader.submit((work,))
-        return _expected(answer, object)
+        return cast("T", _expected(answer, object))
 
     async def read_long(self, work: Callable[[], T]) -> T:
         """As `read`, beside at most three other long ones."""
         if self._closed:
             raise Overloaded(CLOSED)
         return await to_thread.run_sync(work, limiter=self._long_reads)
+
+    def _answer(self, questions: list[Peek | Callable[[], object]]) -> list[object]:
+        now_us = self._clock()
+        answers: list[object] = []
+        asked: list[tuple[int, Ask]] = []
+        for question in questions:
+            try:
+                if isinstance(question, Peek):
+                    asked.append((len(answers), question.make(now_us)))
+                    answers.append(None)
+                else:
+                    answers.append(question())
+            except Exception as error:  # it concerns this caller alone, and is raised to it
+                answers.append(error)
+        if asked:
+            try:
+                decisions = self._store.peek([ask for _, ask in asked], now_us)
+            except StoreError as error:
+                decisions = [error] * len(asked)
+            for (at, ask), decision in zip(asked, decisions, strict=True):
+                answers[at] = decision if isinstance(decision, StoreError) else (ask, decision)
+        return answers
+
+    # Refusals that are decided in a snapshot
+
+    def refused_lately(self, who: Who) -> bool:
+        """Whether it is worth asking a snapshot first."""
+        return self._refusals.refused_lately(who, self._clock())
+
+    async def refuse(self, ask: Ask, decision: Decision, operation: str | None, source: Source) -> None:
+        """Keeps a refusal. The first of its fold is written on return, a later one within about a second.
+
+        Raises StoreError, Overloaded, for the first one.
+        """
+        now_us = self._clock()
+        self._refusals.note(ask.who, now_us)
+        refused = _refusal(ask, decision, operation, source, now_us)
+        if self._refusals_due is None:
+            self._refusals_due = asyncio.get_running_loop().call_later(FOLD_S, self._refusals_fall_due)
+        if not self._refusals.add(refused):
+            written = self._submit_refusals((refused,))
+            if written is not None:
+                ((_, answer),) = await asyncio.shield(written)
+                _expected(answer, int)
+
+    async def write_refusals(self) -> None:
+        """Waits until the refusals that were counted so far are written, or cannot be for now."""
+        written = self._submit_refusals(()) or self._refusals_written
+        if written is not None and not written.done():
+            await asyncio.wait((written,))
+
+    def _refusals_fall_due(self) -> None:
+        self._refusals_due = None
+        if not self._closed:
+            self._submit_refusals(())
+
+    def _submit_refusals(self, first: tuple[Refusal, ...]) -> asyncio.Future[Sequence[Written]] | None:
+        counts = self._refusals.take(self._clock())
+        if not first and not counts:
+            return None
+        command = Refuse(first + counts)
+
+        def keep(written: asyncio.Future[Sequence[Written]]) -> None:
+            ((_, answer),) = written.result()
+            if isinstance(answer, Exception):
+                self._refusals.put_back(counts)
+
+        try:
+            self._refusals_written = self._writer.submit((lambda _: command,), urgent=True)
+        except Overloaded:
+            self._refusals.put_back(counts)
+            raise
+        self._refusals_written.add_done_callback(keep)
+        return self._refusals_written
+
+
+def _expected(answer: object, kind: type[T]) -> T:
+    if isinstance(answer, Exception):
+        raise answer
+    if not isinstance(answer, kind):
+        raise TypeError(f"the store answered {type(answer).__name__} where {kind.__name__} was due")
+    return answer
+
+
+def _refusal(ask: Ask, decision: Decision, operation: str | None, source: Source, at_us: int) -> Refusal:
+    state = decision.reasons[0].state
+    limit_id = None if state is None else state.limit.limit_id
+    return Refusal(ask.who, operation, source, ask.usage, limit_id, at_us)
+
+
+def _settled(command: Settle, held: Reservation) -> UsageEvent:
+    return UsageEvent(
+        held.event_id,
+        held.who,
+        command.usage or held.usage,
+        held.operation,
+        held.source,
+        None,
+        command.status_code,
+        command.duration_ms,
+        command.metadata,
+    )

@@ -1,8 +1,8 @@
 """What has just happened, for whoever watches: events, refusals, alerts, control actions, after their COMMIT.
 
 Watching never slows recording: a subscriber that does not keep up loses the oldest items, and knows how many.
-Alerts and control actions are read from the store, so those of other processes on the same file are among them,
-each once. Events of other processes are not (a page of events shows them).
+Alerts and control actions are read from the store, so those of other processes on the same file are among
+them, each once. Events of other processes are not (a page of events shows them).
 """
 
 from __future__ import annotations

@@ -7,16 +7,28 @@ InvalidInput, Forbidden, StoreError and Overloaded; nothing was written then.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from anyio import to_thread
 
 from agent_meter_mcp.core import check as bounds
 from agent_meter_mcp.core.check import TTL_DEFAULT_US
-from agent_meter_mcp.core.commands import Ask, LimitSet, Record, Recorded, Reserved, Settle, Switched
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, StoreError
-from agent_meter_mcp.core.models import Agent, Alert, AuditEntry, Limit, Reservation, StoredEvent, Who
+from agent_meter_mcp.core.commands import (
+    Ask,
+    Extend,
+    LimitSet,
+    Record,
+    Recorded,
+    Release,
+    Reserved,
+    SetLimit,
+    Settle,
+    Switched,
+)
+from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, NotFound, StoreError
+from agent_meter_mcp.core.models import Agent, Alert, AuditEntry, Limit, Reservation, StoredEvent, Usage, Who
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow
 from agent_meter_mcp.intake import Intake
@@ -31,7 +43,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.decide import Decision, LimitState
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Action, KillSwitch, LimitKey, SwitchKind, Usage
+    from agent_meter_mcp.core.models import Action, KillSwitch, LimitKey, SwitchKind
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -47,23 +59,18 @@ if TYPE_CHECKING:
 
     from .feed import FeedItem
 
-T = TypeVar("T")
-
 NAMED = ("agent", "service", "operation", "model", "project", "session")
 NAMES_MAX = 1000
 ALERTS_MAX = 1000
 AUDIT_MAX = 1000
-
-INLINE_REPORTS_MAX = 32
-"""More reports than this are examined in a thread: they would keep the event loop busy for too long."""
 
 
 class Ledger:
     """`async with Ledger(store, prices, clock, new_id) as ledger`. Closes the store when it is left.
 
     `clock` answers microseconds since 1970, `new_id` makes an id from such a moment. At most `queue_max`
-    commands wait; at most `batch_max` are applied in one transaction. While there are subscribers, the store is
-    looked at every `poll_s` seconds for what other processes have committed.
+    commands wait; at most `batch_max` are applied in one transaction. While there are subscribers, the store
+    is looked at every `poll_s` seconds for what other processes have committed.
     """
 
     def __init__(
@@ -80,9 +87,9 @@ class Ledger:
         self._store = store
         self._prices = prices
         self._clock = clock
-        self._new_id = new_id
         self._batch_max = batch_max
         self._intake = Intake(prices, new_id, _alone)
+        self._kin_intake = Intake(prices, new_id, lambda agent: store.policy().lineage(agent))
         self._prices_loaded = False
         self._engine = Engine(store, clock, queue_max=queue_max, batch_max=batch_max, poll_s=poll_s)
 
@@ -100,9 +107,8 @@ class Ledger:
 
     async def record(self, caller: Caller, report: Report) -> Recorded:
         """Usage that happened. It counts in any case. Raises Conflict when its id came with other content."""
-        intake = await self._intake_for(caller, report.who.agent)
-        command = await self._admit(partial(intake.record, caller, report, self._clock()), report.usage)
-        return await self._engine.write(command, Recorded)
+        await self._load_prices(report)
+        return await self._engine.write(partial(self._record, caller, report, True), Recorded)
 
     async def record_many(
         self, caller: Caller, reports: Sequence[Report], *, want_limits: bool = False
@@ -112,68 +118,74 @@ class Ledger:
             raise InvalidInput(
                 "records", f"has {len(reports)} entries; at most {self._batch_max} are allowed"
             )
-        intake = await self._intake_for(caller, *(report.who.agent for report in reports))
-        admit = partial(_admit_all, intake, caller, reports, self._clock(), want_limits)
-        if len(reports) > INLINE_REPORTS_MAX or not self._prices_loaded:
-            admitted = await to_thread.run_sync(admit)
-        else:
-            admitted = admit()
-        commands = [entry for entry in admitted if isinstance(entry, Record)]
-        answers = iter(await self._engine.write_all(commands) if commands else ())
-        return [
-            entry if isinstance(entry, MeterError) else cast("Recorded | MeterError", next(answers))
-            for entry in admitted
-        ]
+        if not reports:
+            return []
+        await self._load_prices(*reports)
+        makes = [partial(self._record, caller, report, want_limits) for report in reports]
+        return await self._engine.write_all(makes, Recorded)
 
     async def check(self, caller: Caller, who: Who, usage: Usage) -> Decision:
         """Would this be allowed now? Changes nothing."""
-        return await self._engine.peek(await self._ask(caller, who, usage))
+        return (await self._peek(caller, who, usage))[1]
 
     async def gate(self, caller: Caller, who: Who, usage: Usage) -> Decision:
         """As `check`, for somebody whom a no will stop: so that is kept as a refusal."""
-        ask = await self._ask(caller, who, usage)
-        decision = await self._engine.peek(ask)
+        ask, decision = await self._peek(caller, who, usage)
         if not decision.allowed:
             await self._engine.refuse(ask, decision, None, "self")
         return decision
 
     async def reserve(self, caller: Caller, report: Report, ttl_us: int = TTL_DEFAULT_US) -> Reserved:
         """A hold of the estimate in `report`. Raises Conflict when its id came with other content."""
-        intake = await self._intake_for(caller, report.who.agent)
-        command = await self._admit(
-            partial(intake.reserve, caller, report, ttl_us, self._clock()), report.usage
-        )
+        await self._load_prices(report)
+        intake = self._intake_for(caller, report.who.agent)
         # With an id of the caller's own it may be a replay of one that was granted: only the writer knows.
-        if report.id is None and self._engine.refused_lately(command.who):
-            ask = Ask(command.who, command.usage)
-            decision = await self._engine.peek(ask)
+        if report.id is None and self._engine.refused_lately(report.who):
+
+            def ask(now_us: int) -> Ask:
+                command = intake.reserve(caller, report, ttl_us, now_us)
+                return Ask(command.who, command.usage)
+
+            asked, decision = await self._engine.peek(ask)
             if not decision.allowed:
-                await self._engine.refuse(ask, decision, command.operation, command.source)
+                await self._engine.refuse(asked, decision, report.operation, report.source)
                 return Reserved("denied", decision, None)
-        return await self._engine.write(command, Reserved)
+        return await self._engine.write(partial(intake.reserve, caller, report, ttl_us), Reserved)
 
     async def settle(self, caller: Caller, settle: Settle) -> Recorded:
         """The actual usage of a reservation. Raises NotFound, Conflict."""
-        held, intake = await self._find_hold(caller, settle.reservation_id)
-        command = await self._admit(
-            partial(intake.settle, caller, held, settle, self._clock()), settle.usage or held.usage
-        )
-        return await self._engine.write(command, Recorded, note=held)
+        holds: list[Reservation] = []
+
+        def make(now_us: int) -> Settle:
+            held, intake = self._find_hold(caller, settle.reservation_id, now_us)
+            holds.append(held)
+            return intake.settle(caller, held, settle, now_us)
+
+        return await self._engine.write(make, Recorded, held=holds)
 
     async def release(self, caller: Caller, reservation_id: str) -> Reservation:
         """Nothing was used. Raises NotFound, Conflict."""
-        _, intake = await self._find_hold(caller, reservation_id)
-        return await self._engine.write(intake.release(reservation_id), Reservation)
+
+        def make(now_us: int) -> Release:
+            self._find_hold(caller, reservation_id, now_us)
+            return self._intake.release(reservation_id)
+
+        return await self._engine.write(make, Reservation)
 
     async def extend(self, caller: Caller, reservation_id: str, ttl_us: int) -> Reservation:
         """The hold lasts `ttl_us` from now. Raises NotFound, Conflict."""
-        _, intake = await self._find_hold(caller, reservation_id)
-        return await self._engine.write(intake.extend(reservation_id, ttl_us), Reservation)
+
+        def make(now_us: int) -> Extend:
+            self._find_hold(caller, reservation_id, now_us)
+            return self._intake.extend(reservation_id, ttl_us)
+
+        return await self._engine.write(make, Reservation)
 
     # What operators do
 
     async def set_agent(self, caller: Caller, agent_id: str, changes: dict[str, str | None]) -> Agent:
-        return await self._engine.write(self._intake.set_agent(caller, agent_id, changes), Agent)
+        """`changes` names of name, tier, owner and parent those that change; None clears."""
+        return await self._engine.write(lambda _: self._intake.set_agent(caller, agent_id, changes), Agent)
 
     async def set_limit(
         self,
@@ -186,57 +198,70 @@ class Ledger:
         thresholds: tuple[int, ...] | None = None,
     ) -> tuple[LimitSet, LimitState | None]:
         """`maximum` is in the metric's integer unit. With the limit, its state now, if it can be told."""
-        command = self._intake.set_limit(
-            caller, key, maximum, self._clock(), action=action, zone=zone, thresholds=thresholds
-        )
-        done = await self._engine.write(command, LimitSet)
+
+        def make(now_us: int) -> SetLimit:
+            return self._intake.set_limit(
+                caller, key, maximum, now_us, action=action, zone=zone, thresholds=thresholds
+            )
+
+        done = await self._engine.write(make, LimitSet)
         try:
             views = await self._engine.read_long(partial(self._store.limits, None, self._clock()))
         except StoreError:  # the limit is set all the same
             return done, None
-        return done, next((view.state for view in views if view.limit.limit_id == done.limit.limit_id), None)
+        states = (view.state for view in views if view.limit.limit_id == done.limit.limit_id)
+        return done, next(states, None)
 
     async def remove_limit(
         self, caller: Caller, limit_id: str | None = None, key: LimitKey | None = None
     ) -> Limit:
         """By exactly one of the two. Raises NotFound."""
-        return await self._engine.write(self._intake.remove_limit(caller, limit_id, key), Limit)
+        return await self._engine.write(lambda _: self._intake.remove_limit(caller, limit_id, key), Limit)
 
     async def set_switch(
         self, caller: Caller, kind: SwitchKind, name: str | None, engaged: bool, reason: str | None
     ) -> Switched:
+        """`name` is None for everything; `reason` is needed to engage. Agents may stop themselves."""
         return await self._engine.write(
-            self._intake.set_switch(caller, kind, name, engaged, reason), Switched
+            lambda _: self._intake.set_switch(caller, kind, name, engaged, reason), Switched
         )
 
     # Reading. A caller in the agent role sees its own tree.
 
     async def summary(self, caller: Caller, query: SummaryQuery) -> Summary:
-        await self._may_read(caller, query.filter.agent)
+        def read() -> Summary:
+            wanted = self._narrowed(caller, query.filter)
+            return self._store.summary(query.replace(filter=wanted), self._clock())
+
         await self._engine.write_refusals()
-        query = query.replace(filter=_narrowed(caller, query.filter))
-        return await self._engine.read_long(partial(self._store.summary, query, self._clock()))
+        return await self._engine.read_long(read)
 
     async def events(self, caller: Caller, query: EventsQuery) -> EventsPage:
-        await self._may_read(caller, query.filter.agent)
+        def read() -> EventsPage:
+            return self._store.events(query.replace(filter=self._narrowed(caller, query.filter)))
+
         await self._engine.write_refusals()
-        query = query.replace(filter=_narrowed(caller, query.filter))
-        return await self._engine.read_long(partial(self._store.events, query))
+        return await self._engine.read_long(read)
 
     async def agents(self, caller: Caller, query: AgentsQuery) -> AgentsPage:
-        await self._may_read(caller, query.agent)
+        def read() -> AgentsPage:
+            self._may_read(caller, query.agent)
+            within = _within(caller) or query.within
+            return self._store.agents(query.replace(within=within), self._clock())
+
         await self._engine.write_refusals()
-        query = query.replace(within=_within(caller) or query.within)
-        return await self._engine.read_long(partial(self._store.agents, query, self._clock()))
+        return await self._engine.read_long(read)
 
     async def limits(self, caller: Caller, who: Who | None = None) -> list[LimitView]:
         """All limits; for somebody, those that match, at every service if `who` names none."""
         if who is None and caller.role == "agent":
             who = Who(caller.bound_to or "", project=caller.default_project, session=caller.default_session)
-        if who is not None:
-            bounds.who(who)
-        await self._may_read(caller, None if who is None else who.agent)
-        return await self._engine.read_long(partial(_limits, self._store, who, self._clock()))
+
+        def read() -> list[LimitView]:
+            self._may_read(caller, None if who is None else bounds.who(who).agent)
+            return _limits(self._store, who, self._clock())
+
+        return await self._engine.read_long(read)
 
     async def switches(self, caller: Caller) -> list[KillSwitch]:
         """What is stopped now; for an agent, what stops it or its tree, and stopped services."""
@@ -297,35 +322,43 @@ class Ledger:
 
     # How a caller's words get in
 
-    async def _intake_for(self, caller: Caller, *agents: str) -> Intake:
-        """Lines of ancestors matter only to an agent that acts for another one."""
-        if caller.role != "agent" or all(agent == caller.bound_to for agent in agents):
-            return self._intake
-        policy = await self._engine.read(self._store.policy)
-        return Intake(self._prices, self._new_id, policy.lineage)
-
-    async def _admit(self, make: Callable[[], T], usage: Usage) -> T:
-        """Runs `make`; in a thread for the first price that is looked up, which loads the price list."""
-        if usage.model is None or self._prices_loaded:
-            return make()
-        made = await to_thread.run_sync(make)
+    async def _load_prices(self, *reports: Report) -> None:
+        """Before the first price is needed: loading the list takes a while, and others want to write."""
+        if self._prices_loaded or all(report.usage.model is None for report in reports):
+            return
+        with suppress(MeterError):  # what is wrong with the operator's prices is told where one is needed
+            await to_thread.run_sync(self._prices.price, Usage(model="-", input_tokens=0), self._clock(), "-")
         self._prices_loaded = True
-        return made
 
-    async def _ask(self, caller: Caller, who: Who, usage: Usage) -> Ask:
-        intake = await self._intake_for(caller, who.agent)
-        return await self._admit(partial(intake.ask, caller, who, usage, self._clock()), usage)
+    def _intake_for(self, caller: Caller, agent: str) -> Intake:
+        """For an agent that acts for another one, it looks up ancestors (which blocks); others need none."""
+        return self._intake if caller.role != "agent" or agent == caller.bound_to else self._kin_intake
 
-    async def _find_hold(self, caller: Caller, reservation_id: str) -> tuple[Reservation, Intake]:
+    def _record(self, caller: Caller, report: Report, want_limits: bool, now_us: int) -> Record:
+        intake = self._intake_for(caller, report.who.agent)
+        return intake.record(caller, report, now_us, want_limits=want_limits)
+
+    async def _peek(self, caller: Caller, who: Who, usage: Usage) -> tuple[Ask, Decision]:
+        intake = self._intake_for(caller, who.agent)
+        return await self._engine.peek(partial(intake.ask, caller, who, usage))
+
+    def _find_hold(self, caller: Caller, reservation_id: str, now_us: int) -> tuple[Reservation, Intake]:
+        """The reservation, if the caller may finish it. Blocks."""
         allow(caller, "use")
-        held = await self._engine.reservation(self._intake.release(reservation_id).reservation_id)
-        intake = await self._intake_for(caller, held.who.agent)
+        held = self._store.reservation(self._intake.release(reservation_id).reservation_id, now_us)
+        if held is None:
+            raise NotFound(f"no reservation has the id {reservation_id!r}")
+        intake = self._intake_for(caller, held.who.agent)
         intake.may_hold(caller, held.who)
         return held, intake
 
-    async def _may_read(self, caller: Caller, agent: str | None) -> None:
-        intake = self._intake if agent is None else await self._intake_for(caller, agent)
-        intake.may_read(caller, agent)
+    def _may_read(self, caller: Caller, agent: str | None) -> None:
+        self._intake_for(caller, agent or caller.bound_to or "").may_read(caller, agent)
+
+    def _narrowed(self, caller: Caller, wanted: UsageFilter) -> UsageFilter:
+        """What the caller may see of it. Blocks."""
+        self._may_read(caller, wanted.agent)
+        return wanted.replace(within=_within(caller) or wanted.within)
 
     async def _policy(self, caller: Caller) -> Policy:
         allow(caller, "read")
@@ -349,22 +382,6 @@ def _alone(agent: str) -> tuple[str, ...]:
 
 def _within(caller: Caller) -> str | None:
     return caller.bound_to if caller.role == "agent" else None
-
-
-def _narrowed(caller: Caller, wanted: UsageFilter) -> UsageFilter:
-    return wanted.replace(within=_within(caller) or wanted.within)
-
-
-def _admit_all(
-    intake: Intake, caller: Caller, reports: Sequence[Report], now_us: int, want_limits: bool
-) -> list[Record | MeterError]:
-    admitted: list[Record | MeterError] = []
-    for report in reports:
-        try:
-            admitted.append(intake.record(caller, report, now_us, want_limits=want_limits))
-        except MeterError as error:
-            admitted.append(error)
-    return admitted
 
 
 def _limits(store: Store, who: Who | None, now_us: int) -> list[LimitView]:

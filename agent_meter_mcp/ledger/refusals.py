@@ -1,8 +1,7 @@
 """Refusals that were decided without the writer: who was refused lately, and what is still to be written.
 
-Refusals within one second, agent, service and limit are one fold, one row in the ledger. The first refusal of a
-fold is written before it is answered; later ones are counted here, and their count is written within about a
-second.
+Refusals within one second, agent, service and limit are one fold, one row in the ledger. The first refusal of
+a fold is written before it is answered; later ones are counted here, and written within about a second.
 """
 
 from __future__ import annotations

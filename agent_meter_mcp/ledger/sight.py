@@ -24,7 +24,7 @@ def sees_switch(caller: Caller, policy: Policy, switch: KillSwitch) -> bool:
 
 
 def sees_alert(caller: Caller, policy: Policy, alert: Alert) -> bool:
-    """Whether it is about a counter that counts somebody whom the caller sees; or its own project or session."""
+    """Whether it is about a counter that counts somebody whom the caller sees, or its project or session."""
     if caller.role != "agent":
         return True
     limit = policy.limits.get(alert.limit_id)

@@ -21,25 +21,28 @@ CLOSED = "this process is shutting down; nothing was written. Try again."
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Note = TypeVar("Note")
 
 
-class Job(Generic[Item, Answer]):
+class Job(Generic[Item, Answer, Note]):
     """Items that are done in the same batch, and who waits for their answers. `note` is for `done` alone."""
 
     __slots__ = ("future", "items", "note")
 
-    def __init__(self, items: Sequence[Item], future: asyncio.Future[Sequence[Answer]], note: object) -> None:
+    def __init__(
+        self, items: Sequence[Item], future: asyncio.Future[Sequence[Answer]], note: Note | None
+    ) -> None:
         self.items = items
         self.future = future
         self.note = note
 
 
-class Worker(Generic[Item, Answer]):
+class Worker(Generic[Item, Answer, Note]):
     """Runs `run(items) -> answers` in a thread of its own; all other methods belong to the event loop.
 
     What `run` raises is raised to everybody who waits for that batch, and the thread goes on with the next.
-    `done(job, answers)` is called on the loop for each job of a batch that succeeded, even if nobody waits for
-    it any more.
+    `done(job, answers)` is called on the loop for each job of a batch that succeeded, even if nobody waits
+    for it any more.
     """
 
     def __init__(
@@ -49,13 +52,13 @@ class Worker(Generic[Item, Answer]):
         *,
         queue_max: int,
         batch_max: int,
-        done: Callable[[Job[Item, Answer], Sequence[Answer]], None] | None = None,
+        done: Callable[[Job[Item, Answer, Note], Sequence[Answer]], None] | None = None,
     ) -> None:
         self._run = run
         self._done = done
         self._queue_max = queue_max
         self._batch_max = batch_max
-        self._queue: SimpleQueue[Job[Item, Answer] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job[Item, Answer, Note] | None] = SimpleQueue()
         self._waiting = 0
         self._open = False
         self._loop: asyncio.AbstractEventLoop
@@ -68,7 +71,7 @@ class Worker(Generic[Item, Answer]):
         self._thread.start()
 
     def submit(
-        self, items: Sequence[Item], *, note: object = None, urgent: bool = False
+        self, items: Sequence[Item], *, note: Note | None = None, urgent: bool = False
     ) -> asyncio.Future[Sequence[Answer]]:
         """The answers, in the order of `items`. If the waiter is cancelled, it is done all the same.
 
@@ -96,7 +99,7 @@ class Worker(Generic[Item, Answer]):
             await to_thread.run_sync(self._thread.join)
 
     def _main(self) -> None:
-        held: Job[Item, Answer] | None = None
+        held: Job[Item, Answer, Note] | None = None
         while (job := held or self._queue.get()) is not None:
             batch, held, ended = self._gather(job)
             try:
@@ -107,8 +110,8 @@ class Worker(Generic[Item, Answer]):
                 return
 
     def _gather(
-        self, first: Job[Item, Answer]
-    ) -> tuple[list[Job[Item, Answer]], Job[Item, Answer] | None, bool]:
+        self, first: Job[Item, Answer, Note]
+    ) -> tuple[list[Job[Item, Answer, Note]], Job[Item, Answer, Note] | None, bool]:
         """What is there by now: a batch, the job that did not fit into it, whether it was the last batch."""
         batch, size = [first], len(first.items)
         while size < self._batch_max:
@@ -124,7 +127,7 @@ class Worker(Generic[Item, Answer]):
             batch.append(job)
         return batch, None, False
 
-    def _outcome(self, batch: list[Job[Item, Answer]]) -> Sequence[Answer] | Exception:
+    def _outcome(self, batch: list[Job[Item, Answer, Note]]) -> Sequence[Answer] | Exception:
         items = [item for job in batch for item in job.items]
         try:
             answers = self._run(items)
@@ -137,7 +140,7 @@ class Worker(Generic[Item, Answer]):
             return RuntimeError(f"{len(items)} items got {len(answers)} answers")
         return answers
 
-    def _deliver(self, batch: list[Job[Item, Answer]], outcome: Sequence[Answer] | Exception) -> None:
+    def _deliver(self, batch: list[Job[Item, Answer, Note]], outcome: Sequence[Answer] | Exception) -> None:
         start = 0
         for job in batch:
             end = start + len(job.items)

@@ -1,1 +1,4 @@
-"""Where the ledger is kept: the protocol (`base`), SQLite (`sqlite`), and the readable reference (`memory`)."""
+"""Where the ledger is kept:
+
+the protocol (`base`), SQLite (`sqlite`), and the readable reference (`memory`).
+"""

@@ -1,8 +1,8 @@
 """The protocol of a store. Synchronous: the ledger decides on which thread it runs.
 
 A store keeps events, and everything else that it answers is a view of them. All times come in as arguments; a
-store assigns each event its `seq`: the caller's `now_us`, or one more than the last one when that clock is behind.
-"""
+store assigns each event its `seq`: the caller's `now_us`, or one more than the last one when that clock is
+behind."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def span(unit: Unit, zone: str, at_us: int) -> tuple[int, int]:
 
 @cache
 def zone_changes(zone: str) -> list[tuple[int, int]]:
-    """The UTC offsets of a zone, each with the instant it holds from, in seconds, as the zone's file has them."""
+    """The UTC offsets of a zone and since when each holds, in seconds, as the zone's file lists them."""
     folders = [*map(Path, TZPATH), resources.files("tzdata").joinpath("zoneinfo")]
     files = [folder.joinpath(*zone.split("/")) for folder in folders]
     data = next(file for file in files if file.is_file()).read_bytes()
@@ -168,9 +168,13 @@ def test_anything_else_is_no_window_and_the_error_says_what_is(text: str):
         assert form in caught.value.problem
 
 
-def test_more_windows_than_are_remembered_are_all_understood():
-    for count in [*range(1, 3000), *range(1, 3000)]:
+def test_a_window_is_remembered_until_many_others_came():
+    first = parse_window("7d")
+    assert parse_window("7d") is first
+    for count in range(1, 3000):
         assert parse_window(f"{count}s").length_us == count * SECOND
+    assert parse_window("7d") is not first
+    assert parse_window("7d") == first
 
 
 lengths = (
@@ -198,6 +202,15 @@ def test_the_oldest_bucket_is_the_one_of_the_first_instant_in_the_window(window:
     oldest = oldest_bucket(window, at_us)
     assert oldest == bucket(window, "UTC", at_us - window.length_us + 1)
     assert bucket(window, "UTC", at_us) - oldest + 1 <= 61
+
+
+@examples
+@given(window=lengths, number=st.integers(-1000, 10**6))
+def test_a_bucket_leaves_once_its_last_instant_is_as_old_as_the_window(window: Window, number: int):
+    _, end = bucket_range(window, number, "UTC")
+    assert end is not None
+    assert oldest_bucket(window, end - 1 + window.length_us - 1) == number
+    assert oldest_bucket(window, end - 1 + window.length_us) == number + 1
 
 
 @examples

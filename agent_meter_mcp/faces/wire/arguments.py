@@ -14,7 +14,7 @@ from agent_meter_mcp.core.models import LIMIT_FIELDS, LimitKey, Usage, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd
 from agent_meter_mcp.core.windows import parse_duration
 from agent_meter_mcp.intake import Report
-from .fields import Arguments, Count, Decimals, Flag, maximum_of, parse_time
+from .fields import Arguments, Count, Decimals, Flag, Moment, maximum_of, parse_time
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import SwitchKind
@@ -36,7 +36,9 @@ TTL = "60s"
 
 Clearable = Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]
 Json = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
-SourceName = Literal["self", "sdk", "middleware", "proxy", "transcript", "otlp", "import"]
+SourceName = Annotated[
+    Literal["self", "sdk", "middleware", "proxy", "transcript", "otlp", "import"], WithJsonSchema({"type": "string"})
+]
 MetricName = Literal["requests", "units", "tokens", "cost_usd"]
 ActionName = Literal["reject", "warn"]
 
@@ -45,7 +47,7 @@ class WhoArguments(Arguments):
     """Whose usage it is. What is left out is what the client told us about itself."""
 
     agent: str | None = None
-    parent: Annotated[str | None, Field(description="agent that spawned it")] = None
+    parent: str | None = None
     session: str | None = None
     project: str | None = None
 
@@ -66,10 +68,10 @@ class WhoArguments(Arguments):
 class AmountsArguments(Arguments):
     """How much. Unstated is unknown, not 0."""
 
-    requests: Annotated[Count, Field(description="default 1")] = 1
+    requests: Count = 1
     units: Decimals | None = None
     unit_type: str | None = None
-    input_tokens: Annotated[Count | None, Field(description="uncached only")] = None
+    input_tokens: Count | None = None
     output_tokens: Count | None = None
     cache_read_tokens: Count | None = None
     cache_write_tokens: Count | None = None
@@ -119,7 +121,7 @@ class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
     service: str
     operation: str | None = None
     id: Annotated[str | None, Field(description="your key: a repeat with the same id counts once")] = None
-    occurred_at: Annotated[str | None, Field(description="ISO 8601 with offset")] = None
+    occurred_at: Moment | None = None
     source: SourceName = "self"
 
     def report(self, caller: Caller) -> Report:

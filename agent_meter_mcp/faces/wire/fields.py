@@ -7,7 +7,8 @@ with an offset.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC as UTC_ZONE
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 TIME_CHARACTERS_MAX = 64
 SECOND_US = 1_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
 _MICROSECOND = timedelta(microseconds=1)
 _YEAR_2_US = -62_104_060_800 * SECOND_US
 _YEAR_9999_US = 253_370_764_800 * SECOND_US
@@ -48,11 +49,17 @@ def _number(value: Any) -> int | float:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_whole), WithJsonSchema({"type": "integer", "minimum": 0})]
+Count = Annotated[int, BeforeValidator(_whole), WithJsonSchema({"type": "integer"})]
 """A whole number. The core says how large it may be."""
-Decimals = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number", "minimum": 0})]
+Decimals = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 """A decimal number, not converted yet."""
 Flag = Annotated[bool, Strict()]
+Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""An ISO 8601 time with an offset, not read yet."""
+ListElsewhere = WithJsonSchema({"type": "array"}, mode="serialization")
+ObjectElsewhere = WithJsonSchema({"type": "object"}, mode="serialization")
+OptionalElsewhere = WithJsonSchema({"type": ["object", "null"]}, mode="serialization")
+"""What another tool's schema spells out: 14 KB is all there is for 13 tools."""
 
 
 class Arguments(BaseModel):
@@ -100,10 +107,10 @@ def parse_time(text: str, field: str) -> int:
     return (time - _EPOCH) // _MICROSECOND
 
 
-def time_text(at_us: int, zone: tzinfo = UTC) -> str:
+def time_text(at_us: int, zone: tzinfo = UTC_ZONE) -> str:
     """A time as ISO 8601, with "Z" for UTC and no fraction where there is none."""
     time = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
-    return time.isoformat().removesuffix("+00:00") + "Z" if zone is UTC else time.isoformat()
+    return time.isoformat().removesuffix("+00:00") + "Z" if zone is UTC_ZONE else time.isoformat()
 
 
 def optional_time(at_us: int | None) -> str | None:

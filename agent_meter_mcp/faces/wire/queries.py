@@ -20,7 +20,7 @@ from agent_meter_mcp.core.queries import (
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name
 from agent_meter_mcp.core.windows import check_zone, parse_window, period
 from .arguments import SourceName
-from .fields import Arguments, Count, Flag, parse_time
+from .fields import Arguments, Count, Flag, Moment, parse_time
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import LimitKey
@@ -38,10 +38,10 @@ LONG_NAMES = ("operation", "project", "session")
 class FilterArguments(Arguments):
     """Which usage."""
 
-    since: Annotated[str | None, Field(description="ISO 8601 with offset")] = None
-    until: str | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     agent: str | None = None
-    include_children: Flag = False
+    include_children: Flag | None = None
     service: str | None = None
     operation: str | None = None
     model: str | None = None
@@ -65,7 +65,7 @@ class FilterArguments(Arguments):
             since_us,
             until_us,
             self.agent,
-            self.include_children,
+            bool(self.include_children),
             None,
             self.service,
             self.operation,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
 from . import wording
-from .fields import UTC_ZONE, Result, number_of, optional_number, optional_time, time_text
+from .fields import (UTC_ZONE, ListElsewhere, ObjectElsewhere, OptionalElsewhere, Result, number_of, optional_number, optional_time, time_text)
 from .results import LimitState, Number, state_fields
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class UsageSummary(Result):
     since: str | None
     until: str | None
     total: Totals
-    groups: list[Group]
+    groups: Annotated[list[Group], ListElsewhere]
     groups_left_out: int
 
     @classmethod
@@ -181,8 +181,8 @@ class Agent(BaseModel):
     status: Literal["active", "idle", "over_limit", "stopped"]
     first_seen: str | None
     last_seen: str | None
-    spent: Totals
-    tightest: LimitState | None
+    spent: Annotated[Totals, ObjectElsewhere]
+    tightest: Annotated[LimitState | None, OptionalElsewhere]
 
     @classmethod
     def of(cls, view: queries.AgentView) -> Agent:
@@ -265,7 +265,7 @@ class LimitSet(Result):
 
     status: Literal["created", "changed", "unchanged"]
     limit: Limit
-    state: LimitState | None
+    state: Annotated[LimitState | None, OptionalElsewhere]
 
     @classmethod
     def of(cls, answer: SetAnswer, state: State | None) -> LimitSet:
@@ -278,7 +278,7 @@ class LimitSet(Result):
 
 
 class LimitRemoved(Result):
-    removed: Limit
+    removed: Annotated[Limit, ObjectElsewhere]
 
     @classmethod
     def of(cls, limit: models.Limit) -> LimitRemoved:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from . import wording
-from .fields import Result, number_of, optional_number, optional_time, seconds, time_text
+from .fields import ListElsewhere, ObjectElsewhere, Result, number_of, optional_number, optional_time, seconds, time_text
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import decide
@@ -90,7 +90,7 @@ class Reason(BaseModel):
     limit_id: str | None
     asked: Number | None
     retry_at: str | None
-    holders: list[Holder]
+    holders: Annotated[list[Holder], ListElsewhere]
 
     @classmethod
     def of(cls, reason: decide.Reason, at_us: int) -> Reason:
@@ -121,7 +121,7 @@ class UsageRecorded(Result):
     cost_usd: Number | None
     cost_source: Literal["reported", "computed", "unpriced"]
     retry_after_s: int | None
-    limits: list[LimitState]
+    limits: Annotated[list[LimitState], ListElsewhere]
 
     @classmethod
     def of(cls, recorded: Recorded) -> UsageRecorded:
@@ -170,6 +170,9 @@ def _decided_fields(decision: decide.Decision, at_us: int) -> dict[str, Any]:
 
 class BudgetReserved(Decided):
     status: Literal["reserved", "duplicate", "denied"]
+    reasons: Annotated[list[Reason], ListElsewhere]
+    affordable: Annotated[dict[str, Number], ObjectElsewhere]
+    limits: Annotated[list[LimitState], ListElsewhere]
     reservation_id: str | None
     expires_at: str | None
 
@@ -197,7 +200,7 @@ class ReservationSettled(Result):
     cost_usd: Number | None = None
     cost_source: Literal["reported", "computed", "unpriced"] | None = None
     retry_after_s: int | None = None
-    limits: list[LimitState] = []
+    limits: Annotated[list[LimitState], ListElsewhere] = []
 
     @classmethod
     def of_usage(cls, reservation_id: str, recorded: Recorded) -> ReservationSettled:
@@ -223,7 +226,7 @@ class GateAnswered(Result):
 
     verdict: Literal["allow", "warn", "stop"]
     allowed: bool
-    reasons: list[Reason]
+    reasons: Annotated[list[Reason], ListElsewhere]
     retry_after_s: int | None
     hook: dict[str, Any] = Field(exclude=True)
 

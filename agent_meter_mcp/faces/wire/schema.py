@@ -1,7 +1,8 @@
 """JSON schemas that fit into a model's context: what pydantic says, without what a reader does not need.
 
-All 13 tools are to be listed in 14 KB, so titles, defaults of null, and definitions that are used once go; a value
-or null is one type list; results have no `required`, since all their fields are always there.
+All 13 tools are to be listed in 14 KB. So titles go, and so does null where it means "left out"; a value or null is
+one list of types. Of results, the fields are told with their types; of what is inside those, the names; and what
+another tool spells out is just a list or an object (`fields.ListElsewhere`).
 """
 
 from __future__ import annotations
@@ -13,81 +14,68 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 _REF = "#/$defs/"
+_NULL = {"type": "null"}
+_RESULT_NOISE = ("title", "required", "default", "description", "enum")
 
 
 def arguments_schema(model: type[BaseModel]) -> Schema:
-    """What a tool takes. Raises nothing that depends on a caller."""
-    return _lean(model.model_json_schema(mode="validation"))
+    """What a tool takes. An argument that may be left out is described by the values that it takes otherwise."""
+    schema = model.model_json_schema(mode="validation")
+    for field in cast("dict[str, Schema]", schema.get("properties", {})).values():
+        if field.get("default", ...) is None:
+            del field["default"]
+            if "anyOf" in field:
+                field["anyOf"] = [option for option in field["anyOf"] if option != _NULL]
+    return _compact(schema, schema.pop("$defs", {}), ("title",))
 
 
 def result_schema(model: type[BaseModel]) -> Schema:
-    """What a tool gives."""
-    schema = _lean(model.model_json_schema(mode="serialization"))
-    return cast("Schema", _without_required(schema))
-
-
-def _lean(schema: Schema) -> Schema:
-    definitions: dict[str, Schema] = schema.pop("$defs", {})
-    uses = _count_uses([schema, *definitions.values()])
-    once = {name: definition for name, definition in definitions.items() if uses.get(name) == 1}
-    kept = {name: definition for name, definition in definitions.items() if uses.get(name, 0) > 1}
-    lean = cast("Schema", _strip(schema, once))
-    if kept:
-        lean["$defs"] = {name: _strip(definition, once) for name, definition in kept.items()}
-    lean.pop("description", None)
+    """What a tool gives, `message` aside. Every field is always there, and null where there is nothing to say."""
+    schema = model.model_json_schema(mode="serialization")
+    lean = _compact(schema, schema.pop("$defs", {}), _RESULT_NOISE)
+    fields = cast("dict[str, Schema]", lean["properties"])
+    del fields["message"]
+    for field in fields.values():
+        _names_only(field)
+        _names_only(field.get("items", {}))
     return lean
 
 
-def _count_uses(parts: list[Any]) -> dict[str, int]:
-    uses: dict[str, int] = {}
-    for part in parts:
-        if isinstance(part, dict):
-            node = cast("Schema", part)
-            if "$ref" in node:
-                name = str(node["$ref"]).removeprefix(_REF)
-                uses[name] = uses.get(name, 0) + 1
-            parts.extend(node.values())
-        elif isinstance(part, list):
-            parts.extend(cast("list[Any]", part))
-    return uses
+def _names_only(schema: Schema) -> None:
+    if "properties" in schema:
+        schema["properties"] = dict.fromkeys(schema["properties"], {})
 
 
-def _strip(node: Any, once: dict[str, Schema]) -> Any:
-    """The node without noise, and with definitions that are used once in their place."""
+def _compact(node: Any, definitions: dict[str, Schema], noise: tuple[str, ...]) -> Any:
+    """The node with definitions in their places, and without noise."""
     if isinstance(node, list):
-        return [_strip(item, once) for item in cast("list[Any]", node)]
+        return [_compact(item, definitions, noise) for item in cast("list[Any]", node)]
     if not isinstance(node, dict):
         return node
-    schema = cast("Schema", node)
-    name = str(schema.get("$ref", "")).removeprefix(_REF)
-    if name in once:
-        own = {key: value for key, value in schema.items() if key != "$ref"}
-        return _strip({**{key: value for key, value in once[name].items() if key != "description"}, **own}, once)
+    schema = dict(cast("Schema", node))
+    if "$ref" in schema:
+        schema = {**definitions[str(schema.pop("$ref")).removeprefix(_REF)], **schema}
     lean: Schema = {}
     for key, value in schema.items():
         if key == "properties":
-            lean[key] = {field: _strip(inner, once) for field, inner in value.items()}
-        elif key not in ("title", "default") or (key == "default" and value is not None):
-            lean[key] = _strip(value, once)
-    return _type_or_null(lean)
+            lean[key] = {field: _compact(inner, definitions, noise) for field, inner in value.items()}
+        elif key not in noise:
+            lean[key] = _compact(value, definitions, noise)
+    if "enum" in lean:
+        del lean["type"]
+    return _one_type(lean)
 
 
-def _type_or_null(schema: Schema) -> Schema:
-    """`anyOf` of a plain type and null, written as a list of types."""
-    options = schema.get("anyOf")
-    if not isinstance(options, list) or {"type": "null"} not in options or len(options) != 2:
+def _one_type(schema: Schema) -> Schema:
+    """`anyOf` of kinds of values, as one list of types; an integer is a number."""
+    options = cast("list[Schema]", schema.get("anyOf", []))
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    if len(options) == 1:
+        return {**options[0], **rest}
+    if not options or not all(isinstance(option.get("type"), str) for option in options):
         return schema
-    value = next(option for option in cast("list[Schema]", options) if option != {"type": "null"})
-    if not isinstance(value.get("type"), str) or "enum" in value:
-        return schema
-    rest = {key: inner for key, inner in schema.items() if key != "anyOf"}
-    return {**value, "type": [value["type"], "null"], **rest}
-
-
-def _without_required(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_without_required(item) for item in cast("list[Any]", node)]
-    if not isinstance(node, dict):
-        return node
-    schema = cast("Schema", node)
-    return {key: _without_required(value) for key, value in schema.items() if key != "required"}
+    kinds = [str(option["type"]) for option in options]
+    if "number" in kinds and "integer" in kinds:
+        kinds.remove("integer")
+    inner = {key: value for option in options for key, value in option.items() if key != "type"}
+    return {**inner, "type": kinds[0] if len(kinds) == 1 else kinds, **rest}

@@ -1,8 +1,8 @@
-"""The book: configuration and counters as one connection sees them, kept while the file says that nobody else wrote.
+"""The book: configuration and counters as one connection sees them, kept while the file says that nobody else
+wrote.
 
-Used by the writer under its lock and by each reader in its snapshot. `PRAGMA data_version` tells whether another
-connection has committed; `meta.epoch` whether the configuration changed.
-"""
+Used by the writer under its lock and by each reader in its snapshot. `PRAGMA data_version` tells whether
+another connection has committed; `meta.epoch` whether the configuration changed."""
 
 from __future__ import annotations
 
@@ -51,15 +51,22 @@ class Plan:
 class Book:
     """Policy, plans and counters of one connection. `last` is the highest seq in the file (and given out)."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, writes: bool = False) -> None:
         self.connection = connection
+        self._writes = writes
         self.policy = Policy()
         self.last = 0
         self.generation = 0
         self.expired: list[Reservation] = []
-        """Holds that are over but still counted in the cells: a reader takes them off as it loads a counter."""
+        """Holds that are over but still counted in the cells:
+
+        a reader takes them off as it loads a counter.
+        """
         self.settle_events: Callable[[int], None] = lambda cutoff_us: None
-        """Called before events booked before a cutoff are read: a writer puts down what it has not written yet."""
+        """Called before events booked before a cutoff are read:
+
+        a writer puts down what it has not written yet.
+        """
         self._version = -1
         self._epoch = -1
         self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
@@ -77,7 +84,8 @@ class Book:
         self._version = version
         self.generation += 1
         (self.last,) = self.connection.execute(
-            "SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM reservation), 0),"
+            "SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM"
+            " reservation), 0),"
             " coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0))"
         ).fetchone()
         (epoch,) = self.connection.execute("SELECT v FROM meta WHERE k = 'epoch'").fetchone()
@@ -95,13 +103,15 @@ class Book:
         agents = [
             Agent(*row)
             for row in execute(
-                "SELECT agent_id, name, tier, owner, parent FROM agent WHERE tier IS NOT NULL OR parent IS NOT NULL"
+                "SELECT agent_id, name, tier, owner, parent FROM agent WHERE tier IS NOT NULL OR parent IS"
+                " NOT NULL"
             )
         ]
         limits: list[Limit] = [
             limit_of(row)
             for row in execute(
-                "SELECT limit_id, subject, name, service, metric, window, max, action, zone, thresholds, created"
+                "SELECT limit_id, subject, name, service, metric, window, max, action, zone, thresholds,"
+                " created"
                 " FROM quota ORDER BY created, limit_id"
             )
         ]
@@ -128,7 +138,9 @@ class Book:
     def counter(self, limit: Limit, scope: str) -> Counter:
         counter = self._counters.get((limit.limit_id, scope))
         if counter is None:
-            counter = Counter(self.connection, limit, scope, self.policy.coverage(limit, scope))
+            counter = Counter(
+                self.connection, limit, scope, self.policy.coverage(limit, scope), looks_back=self._writes
+            )
             self._counters[limit.limit_id, scope] = counter
         return counter
 
@@ -152,7 +164,7 @@ class Book:
         ).fetchall()
         return [reservation_of(row, at_us) for row in rows]
 
-    # -- decisions ----------------------------------------------------------------------------------------------
+    # -- decisions -------------------------------------------------------------------------------------------
 
     def state(
         self, counter: Counter, at_us: int, asked: int | None = 0, *, exact: bool = False

@@ -1,4 +1,7 @@
-"""Agents, limits and kill switches: changed at once, audited, and every counter that it touches computed anew."""
+"""Agents, limits and kill switches:
+
+changed at once, audited, and every counter that it touches computed anew.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,8 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
     columns = limit_columns(after)
     writer.connection.execute(
         f"INSERT INTO quota VALUES ({', '.join('?' * len(columns))}) ON CONFLICT (limit_id) DO UPDATE"
-        " SET max = excluded.max, action = excluded.action, zone = excluded.zone, thresholds = excluded.thresholds",
+        " SET max = excluded.max, action = excluded.action, zone = excluded.zone, thresholds ="
+        " excluded.thresholds",
         columns,
     )
     if before is None or before.zone != after.zone:

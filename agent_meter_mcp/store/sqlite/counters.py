@@ -1,10 +1,9 @@
 """Counters: the cached sums that make admission O(1).
 
-A counter belongs to one limit and scope. It holds its window as buckets of [used, held]: one bucket for a calendar
-period or a total, a ring of sixtieths for a rolling window (twice the window is kept, so that usage booked in the
-past is judged by what lay around it). The rows of `cell` are its copy in the file; without a `counter` row it is
-computed from the ledger.
-"""
+A counter belongs to one limit and scope. It holds its window as buckets of [used, held]: one bucket for a
+calendar period or a total, a ring of sixtieths for a rolling window (twice the window is kept, so that usage
+booked in the past is judged by what lay around it). The rows of `cell` are its copy in the file; without a
+`counter` row it is computed from the ledger."""
 
 from __future__ import annotations
 
@@ -30,15 +29,29 @@ if TYPE_CHECKING:
 NEVER = 2**63
 
 
+def window_start(limit: Limit, at_us: int) -> int:
+    """Where the window current at `at_us` starts, in whole buckets."""
+    window = parse_window(limit.key.window)
+    if window.kind == "rolling":
+        return oldest_bucket(window, at_us) * window.grain_us
+    return period(window, limit.zone, at_us)[0]
+
+
 class Counter:
-    """One counter at one moment of the file. `used` and `held` are the sums over the window current at `advance`."""
+    """One counter at one moment of the file.
+
+    `used` and `held` are the sums over the window current at `advance`.
+    """
 
     __slots__ = (
-        "alert_at", "alert_period", "buckets", "cell", "current", "dirty", "edge", "first_us", "generation", "hard",
-        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "scope", "sums", "until", "used", "window",
+        "_looks_back", "alert_at", "buckets", "cell", "current", "dirty", "edge", "first_us", "generation",
+        "hard", "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "scope",
+        "sums", "until", "used", "window",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, limit: Limit, scope: str, coverage: Coverage) -> None:
+    def __init__(
+        self, connection: Connection, limit: Limit, scope: str, coverage: Coverage, *, looks_back: bool
+    ) -> None:
         self.limit = limit
         self.scope = scope
         self.window: Window = parse_window(limit.key.window)
@@ -48,6 +61,7 @@ class Counter:
         self.sums = Sums(connection, coverage, limit.key.metric)
         self.id: int | None = None
         self.generation = -1
+        self._looks_back = looks_back
         self.dirty: set[int] = set()
         self._empty()
 
@@ -59,36 +73,40 @@ class Counter:
         self.until = 0
         self.period_end: int | None = None
         self.first_us: int | None = None
-        self.alert_period = -1
         self.alert_at = 0
         self.edge = (-1, 0, 0)
         """(bucket, cutoff, used): of the oldest bucket, what was booked before the cutoff."""
 
-    # -- loading ------------------------------------------------------------------------------------------------
+    # -- loading ---------------------------------------------------------------------------------------------
 
     def load(self, connection: Connection, at_us: int) -> None:
         """From its cells, or from the ledger where the file has none."""
         self._empty()
         self.dirty.clear()
-        row = connection.execute(
-            "SELECT id, first FROM counter WHERE limit_id = ? AND scope = ?",
-            (self.limit.limit_id, self.scope),
-        ).fetchone()
-        if row is None:
-            self.id = None
-            self._compute(at_us)
-        else:
+        if self.id is None or self.window.kind == "total":
+            # A counter that has a row keeps it as long as the configuration stays, and with it this object.
+            row = connection.execute(
+                "SELECT id, first FROM counter WHERE limit_id = ? AND scope = ?",
+                (self.limit.limit_id, self.scope),
+            ).fetchone()
+            if row is None:
+                self.id = None
+                self._compute(at_us)
+                return
             self.id, self.first_us = row
-            for number, used, held in connection.execute(
-                "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ?",
-                (self.id, self._kept_from(at_us)),
-            ):
-                self.buckets[number] = [used, held]
+        for number, used, held in connection.execute(
+            "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ?",
+            (self.id, self._kept_from(at_us)),
+        ):
+            self.buckets[number] = [used, held]
 
     def _kept_from(self, at_us: int) -> int:
-        """The oldest bucket that may still matter: for a rolling window, of the window before the current one."""
+        """The oldest bucket that may still matter:
+
+        a writer judges past bookings by the window before, too.
+        """
         if self.window.kind == "rolling":
-            return oldest_bucket(self.window, at_us - self.window.length_us)
+            return oldest_bucket(self.window, at_us - (self.window.length_us if self._looks_back else 0))
         return bucket(self.window, self.limit.zone, at_us)
 
     def _compute(self, at_us: int) -> None:
@@ -111,7 +129,7 @@ class Counter:
             self.buckets.setdefault(number, [0, 0])[1] += amount
         self.dirty.update(self.buckets)
 
-    # -- the window ---------------------------------------------------------------------------------------------
+    # -- the window ------------------------------------------------------------------------------------------
 
     def advance(self, at_us: int) -> None:
         """Makes `used`, `held` and `cell` those of the window current at `at_us`."""
@@ -179,7 +197,10 @@ class Counter:
 
     def slots(self) -> list[tuple[int | None, int, int, int, int]]:
         """The rows of `cell` that changed, and none of them is changed any more."""
-        rows = [(self.id, number % SLOTS, number, *self.buckets[number]) for number in sorted(self.dirty)]
+        rows = [
+            (self.id, number % SLOTS, number, self.buckets[number][0], self.buckets[number][1])
+            for number in sorted(self.dirty)
+        ]
         self.dirty.clear()
         return rows
 

@@ -1,9 +1,8 @@
 """The SQLite library, its connections and its errors.
 
-The library is the one that sqlite-utils uses: pysqlite3 where its wheel is installed (it brings a SQLite without the
-WAL-reset bug), else the interpreter's own. The two must never be mixed on one file in one process (POSIX locks are
-per process), so everything here takes `sqlite3` from this module.
-"""
+The library is the one that sqlite-utils uses: pysqlite3 where its wheel is installed (it brings a SQLite
+without the WAL-reset bug), else the interpreter's own. The two must never be mixed on one file in one process
+(POSIX locks are per process), so everything here takes `sqlite3` from this module."""
 
 from __future__ import annotations
 
@@ -97,7 +96,8 @@ def meter_error(error: Exception, path: str) -> MeterError:
         return StoreReadOnly(f"{path} cannot be written. Check the rights of the file and its folder.")
     if code in (_NOTADB, _CORRUPT):
         return StoreUnusable(
-            f"{path} is not a usable database ({error}). Restore a copy, or name another file with AGENT_METER_DB."
+            f"{path} is not a usable database ({error}). Restore a copy, or name another file with"
+            f" AGENT_METER_DB."
         )
     if code == _CANTOPEN:
         return StoreUnusable(

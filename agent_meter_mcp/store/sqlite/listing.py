@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Bound
-from agent_meter_mcp.core.models import EACH, Agent, Limit, StoredEvent, Who
+from agent_meter_mcp.core.models import EACH, METRICS, Agent, Limit, StoredEvent, Who
 from agent_meter_mcp.core.queries import (
     ACTIVE_WITHIN_US,
     AgentsPage,
@@ -16,6 +16,7 @@ from agent_meter_mcp.core.queries import (
 )
 
 from . import summarising
+from .counters import window_start
 from .filters import filter_condition
 from .rows import EVENT_SELECT, REFUSAL_SELECT, event_of, refusal_of
 from .schema import ALL
@@ -66,9 +67,8 @@ def agents(reader: Reader, query: AgentsQuery, at_us: int) -> AgentsPage:
     totals = _totals(reader)
     while True:
         rows = _agent_rows(reader, query, after)
-        for view in _views(reader, rows, totals, at_us):
-            if query.status is None or view.status == query.status:
-                views.append(view)
+        found = _views(reader, rows, totals, at_us)
+        views.extend(view for view in found if query.status in (None, view.status))
         if len(views) > query.limit:
             return AgentsPage(tuple(views[: query.limit]), views[query.limit - 1].agent.agent_id)
         if len(rows) < _CHUNK:
@@ -177,34 +177,32 @@ def _state_of(reader: Reader, bound: Bound, at_us: int) -> LimitState:
 
 def _tightest(reader: Reader, limit: Limit, at_us: int) -> LimitState | None:
     """Of a limit that counts each one separately, the counter with most used and held."""
-    kind = "agent" if limit.key.subject.kind == "tier" else limit.key.subject.kind
-    tier = limit.key.subject.name if limit.key.subject.kind == "tier" else None
-    best: LimitState | None = None
-    for scope in _scopes(reader, kind, tier):
-        who = (
-            Who(scope, limit.key.service)
-            if kind == "agent"
-            else Who("", limit.key.service, None, scope, scope)
-        )
-        bound = [one for one in reader.book.policy.matching(who) if one.limit.limit_id == limit.limit_id]
-        if not bound or bound[0].replaced_by is not None:
-            continue
-        state = _state_of(reader, Bound(limit, scope), at_us)
-        taken = state.used + state.held
-        if taken and (best is None or taken > best.used + best.held):
-            best = state
-    return best
+    kind = limit.key.subject.kind
+    column = "agent" if kind == "tier" else kind
+    taken = _taken(reader, limit, column, at_us)
+    for scope in sorted(taken, key=lambda scope: (-taken[scope], scope)):
+        who = Who(scope if column == "agent" else "", limit.key.service)
+        if column != "agent":
+            who = who.replace(**{column: scope})
+        if any(one.limit.limit_id == limit.limit_id for one in reader.book.policy.binding(who)):
+            return _state_of(reader, Bound(limit, scope), at_us)
+    return None
 
 
-def _scopes(reader: Reader, kind: str, tier: str | None) -> list[str]:
-    execute = reader.connection.execute
-    if kind != "agent":
-        rows = execute(
-            f"SELECT DISTINCT {kind} FROM dim WHERE {kind} != '' UNION SELECT {kind} FROM reservation"
-            f" WHERE state = 0 AND {kind} != '' ORDER BY 1"
-        )
-    elif tier is not None:
-        rows = execute("SELECT agent_id FROM agent WHERE tier = ? ORDER BY 1", (tier,))
-    else:
-        rows = execute("SELECT agent_id FROM agent ORDER BY 1")
-    return [scope for (scope,) in rows]
+def _taken(reader: Reader, limit: Limit, column: str, at_us: int) -> dict[str, int]:
+    """Used and held in the current window, per agent (project, session) that has any."""
+    since_us, metric = window_start(limit, at_us), METRICS.index(limit.key.metric)
+    found = summarising.summary(
+        reader,
+        SummaryQuery(UsageFilter(since_us, service=limit.key.service), (column,), limit=2**31),  # pyright: ignore[reportArgumentType]  one of three dimensions
+    )
+    taken = {str(group.key[0]): _metric(group.totals, metric) for group in found.groups if group.key[0]}
+    for reserved in reader.open_holds(since_us, at_us):
+        scope, amount = getattr(reserved.who, column), reserved.usage.amounts[metric]
+        if scope is not None and limit.key.service in (None, reserved.who.service):
+            taken[scope] = taken.get(scope, 0) + amount
+    return {scope: amount for scope, amount in taken.items() if amount}
+
+
+def _metric(totals: Totals, index: int) -> int:
+    return (totals.requests, totals.units_micro, totals.tokens, totals.cost_nano_usd)[index]

@@ -115,11 +115,12 @@ class Reader:
     def look(self, now_us: int) -> int:
         """Brings the book up to date; answers the time at which this snapshot decides."""
         book = self.book
-        changed = book.refresh()
+        book.refresh()
         at_us = max(now_us, book.last + 1)
         expired = book.overdue(at_us)
-        if changed or expired or book.expired:
-            book.generation += bool(expired or book.expired) and not changed
+        if expired or book.expired:
+            # The cells still count what is over; every counter is loaded anew, and has it taken off then.
+            book.generation += 1
             book.expired = expired
         return at_us
 
@@ -145,10 +146,14 @@ class Reader:
         return None if row is None else reservation_of(row, self.look(now_us))
 
     def reservations(self, now_us: int) -> list[Reservation]:
-        at_us = self.look(now_us)
+        return self.open_holds(0, self.look(now_us))
+
+    def open_holds(self, since_us: int, at_us: int) -> list[Reservation]:
+        """Holds made since then that are open at `at_us`, oldest first."""
         rows = self.connection.execute(
-            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 0 AND expires > ? ORDER BY id",
-            (at_us,),
+            f"SELECT {RESERVATION_COLUMNS} FROM reservation"
+            " WHERE state = 0 AND expires > ? AND id >= ? ORDER BY id",
+            (at_us, since_us),
         ).fetchall()
         return [reservation_of(row, at_us) for row in rows]
 

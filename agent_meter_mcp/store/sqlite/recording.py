@@ -157,7 +157,7 @@ def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Re
     return result.replace(limits=states, retry_after_us=retry_after_us, switch=plan.switch)
 
 
-# -- replays --------------------------------------------------------------------------------------------------------
+# -- replays -------------------------------------------------------------------------------------------------
 
 
 def find_event(writer: Writer, service: str, key: str | bytes) -> StoredEvent | None:
@@ -176,7 +176,8 @@ def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: 
     status, differing = classify(stored.event, sent)
     if status == "conflict":
         raise Conflict(
-            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)} differ. Nothing was "
+            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)} differ. Nothing"
+            f" was "
             "changed. Use a new id for new usage; only growing amounts correct an earlier report.",
             differing,
         )
@@ -229,7 +230,8 @@ def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEve
     )
     settings = ", ".join(f"{column} = ?" for column in AMOUNT_COLUMNS.split(", "))
     execute(
-        f"UPDATE event SET dim = ?, {settings}, price = ?, status = ?, duration = ?, metadata = ? WHERE id = ?",
+        f"UPDATE event SET dim = ?, {settings}, price = ?, status = ?, duration = ?, metadata = ? WHERE id"
+        f" = ?",
         (
             dims[1],
             *amount_columns(usage),
@@ -251,7 +253,7 @@ def _rollup_row(dim: int, usage: Usage) -> tuple[int, ...]:
     return (dim, *(amount or 0 for amount in amounts), int(amounts[7] is None))
 
 
-# -- settling -------------------------------------------------------------------------------------------------------
+# -- settling ------------------------------------------------------------------------------------------------
 
 
 def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reservation:

@@ -1,9 +1,8 @@
 """Sums per hour, day and all time, so that a summary need not read the events.
 
-Events are rolled up in order of id by whoever's write finds enough of them beyond the watermark; what is beyond it
-is read from the events, in the same snapshot. Refusals are added as they come. A correction of an event that is
-rolled up already moves its figures.
-"""
+Events are rolled up in order of id by whoever's write finds enough of them beyond the watermark; what is
+beyond it is read from the events, in the same snapshot. Refusals are added as they come. A correction of an
+event that is rolled up already moves its figures."""
 
 from __future__ import annotations
 
@@ -11,17 +10,26 @@ from .schema import ALL, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from .driver import Connection
 
     Sums = tuple[int, ...]
+    Key = TypeVar("Key")
 
 ROLL_AT = 2048
 """So many events beyond the watermark are rolled up together."""
 LOOK_EVERY = 256
-"""After so many events of its own a process looks how many there are; one that writes few looks now and then."""
+"""After so many events of its own a process looks how many there are;
+
+one that writes few looks now and then.
+"""
+HEADROOM = 2**62
+"""Below this total, what is not rolled up yet cannot bring a sum past the largest integer."""
 
 _UPSERT = """
-INSERT INTO rollup (grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write, cache_write_1h,
+INSERT INTO rollup (grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write,
+    cache_write_1h,
     cost, unpriced, last) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (grain, bucket, dim) DO UPDATE SET n = n + excluded.n, requests = requests + excluded.requests,
     units = units + excluded.units, input = input + excluded.input, output = output + excluded.output,
@@ -30,26 +38,32 @@ ON CONFLICT (grain, bucket, dim) DO UPDATE SET n = n + excluded.n, requests = re
     unpriced = unpriced + excluded.unpriced, last = max(last, excluded.last)"""
 HOURLY = f"""
 SELECT coalesce(booked, id) / {GRAIN_US[HOUR]}, dim, count(*), sum(requests), coalesce(sum(units), 0),
-    coalesce(sum(input), 0), coalesce(sum(output), 0), coalesce(sum(cache_read), 0), coalesce(sum(cache_write), 0),
+    coalesce(sum(input), 0), coalesce(sum(output), 0), coalesce(sum(cache_read), 0),
+    coalesce(sum(cache_write), 0),
     coalesce(sum(cache_write_1h), 0), coalesce(sum(cost), 0), sum(cost IS NULL), max(id)
 FROM event WHERE id > ? AND id <= ? GROUP BY 1, 2"""
 """Events of a range of ids as rollup rows of the hour grain."""
 
 
 class Rollups:
-    """The rollups as the writing connection keeps them. `grand`: requests, units, tokens, cost of all rolled events."""
+    """The rollups as the writing connection keeps them.
+
+    `grand`: requests, units, tokens, cost of all rolled events.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rolled = 0
         self._since_look = 0
         self.grand = [0, 0, 0, 0]
+        self.nearly_full = False
 
     def load(self) -> None:
         """Somebody else may have rolled up."""
         meta = dict(self._connection.execute("SELECT k, v FROM meta").fetchall())
         self._rolled = meta["rolled"]
         self.grand = [meta.get(f"grand_{index}", 0) for index in range(4)]
+        self.nearly_full = max(self.grand) >= HEADROOM
 
     def advance(self, inserted: int, last_seq: int) -> None:
         """Rolls up when there is enough. `last_seq` is the newest seq in the file."""
@@ -70,6 +84,7 @@ class Rollups:
         for row in rows:
             for index, amount in enumerate((row[3], row[4], sum(row[5:10]), row[10])):
                 self.grand[index] += amount
+        self.nearly_full = max(self.grand) >= HEADROOM
         self._rolled = upto
         keep = [("rolled", upto), *((f"grand_{index}", amount) for index, amount in enumerate(self.grand))]
         self._connection.executemany(
@@ -97,7 +112,10 @@ class Rollups:
         self._add([(seq // GRAIN_US[HOUR], dim, count, 0, 0, 0, 0, 0, 0, 0, 0, 0, seq)])
 
     def correct(self, seq: int, booked_us: int, older: Sums, newer: Sums) -> None:
-        """Replaces an event's figures, if it is rolled up: (dim, requests, units, five tokens, cost, unpriced)."""
+        """Replaces an event's figures, if it is rolled up:
+
+        (dim, requests, units, five tokens, cost, unpriced).
+        """
         if seq > self._rolled:
             return
         hour = booked_us // GRAIN_US[HOUR]
@@ -116,7 +134,7 @@ class Rollups:
         return [total + sum(row[index] for row in beyond) for index, total in enumerate(self.grand)]
 
 
-def _fold(into: dict[object, Sums], key: object, sums: Sums) -> None:  # pyright: ignore[reportMissingTypeArgument]  keys vary
+def _fold(into: dict[Key, Sums], key: Key, sums: Sums) -> None:
     have = into.get(key)
     if have is None:
         into[key] = sums

@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 
 AMOUNTS = "requests, units, input, output, cache_read, cache_write, cache_write_1h, cost"
 EVENT_COLUMNS = f"id, key, service, dim, {AMOUNTS}, price, booked, occurred, status, duration, metadata"
-EVENT_INSERT = f"INSERT INTO event ({EVENT_COLUMNS}) VALUES ({', '.join('?' * 18)}) ON CONFLICT (key, service) DO NOTHING"
+_MARKS = ", ".join("?" * 18)
+EVENT_INSERT = f"INSERT INTO event ({EVENT_COLUMNS}) VALUES ({_MARKS}) ON CONFLICT (key, service) DO NOTHING"
 EVENT_SELECT = """
-SELECT e.id, e.key, d.service, d.agent, d.operation, d.model, d.project, d.session, d.source, d.unit_type, d.outcome,
+SELECT e.id, e.key, d.service, d.agent, d.operation, d.model, d.project, d.session, d.source, d.unit_type,
+    d.outcome,
     e.requests, e.units, e.input, e.output, e.cache_read, e.cache_write, e.cache_write_1h, e.cost, p.version,
     e.booked, e.occurred, e.status, e.duration, e.metadata
-FROM event e JOIN dim d ON d.id = e.dim LEFT JOIN price p ON p.id = e.price"""
+FROM event e CROSS JOIN dim d ON d.id = e.dim LEFT JOIN price p ON p.id = e.price"""
 REFUSAL_SELECT = """
 SELECT r.id, d.service, d.agent, d.operation, d.model, d.project, d.session, d.source, d.unit_type,
     r.requests, r.units, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h, r.cost, r.price,
     r.count, r.limit_id
-FROM refusal r JOIN dim d ON d.id = r.dim"""
+FROM refusal r CROSS JOIN dim d ON d.id = r.dim"""
 RESERVATION_COLUMNS = (
     "id, reservation_id, key, service, agent, project, session, operation, source, model, unit_type, "
     f"{AMOUNTS}, price, expires, state"
@@ -41,15 +43,20 @@ RESERVATION_COLUMNS = (
 STATES: tuple[ReservationState, ...] = ("open", "settled", "released", "expired")
 OPEN, SETTLED, RELEASED, EXPIRED = range(4)
 
-_HEX = "0123456789abcdef"
-
 
 def key_of(event_id: str) -> str | bytes:
-    """The id as it is stored: a canonical lower-case UUID as 16 bytes (a third of the size), else the text."""
+    """The id as it is stored:
+
+    a canonical lower-case UUID as 16 bytes (a third of the size), else the text.
+    """
     if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
         digits = event_id.replace("-", "")
-        if len(digits) == 32 and not digits.strip(_HEX):
-            return bytes.fromhex(digits)
+        try:
+            key = bytes.fromhex(digits)
+        except ValueError:
+            return event_id
+        if key.hex() == digits and len(key) == 16:
+            return key
     return event_id
 
 
@@ -78,11 +85,16 @@ def amount_columns(usage: Usage) -> Row:
 def usage_of(amounts: Row, model: str, unit_type: str, price_version: str | None) -> Usage:
     cost = amounts[7]
     source = "unpriced" if cost is None else ("reported" if price_version is None else "computed")
+    requests, units_micro, inputs, outputs, cache_reads, cache_writes, cache_writes_1h, _ = amounts
     return Usage(
-        amounts[0],
-        amounts[1],
+        requests,
+        units_micro,
         unit_type or None,
-        *amounts[2:7],
+        inputs,
+        outputs,
+        cache_reads,
+        cache_writes,
+        cache_writes_1h,
         model or None,
         cost,
         source,

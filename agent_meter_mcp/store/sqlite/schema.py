@@ -1,14 +1,17 @@
 """The tables, and how a file gets from any older version to this one.
 
-`PRAGMA user_version` is the number of migrations applied, so that opening a file that is up to date needs neither a
-lock nor sqlite-utils. The migrations themselves are sqlite-utils', append-only, recorded in `_sqlite_migrations`.
+`PRAGMA user_version` is the number of migrations applied, so that opening a file that is up to date needs
+neither a lock nor sqlite-utils. The migrations themselves are sqlite-utils', append-only, recorded in
+`_sqlite_migrations`.
 
-- `event.id` is the sequence (microseconds): order, clock and cursor in one. `booked` is NULL where it equals `id`.
+- `event.id` is the sequence (microseconds): order, clock and cursor in one. `booked` is NULL where it equals
+  `id`.
 - An id that is a canonical UUID is stored as its 16 bytes; any other is text. `key` is unique per service.
 - `dim` interns what events have in common; '' stands for not given. Refusals have dims of their own.
-- `counter` and `cell` are cached answers: a counter without a row is computed from the events when it is needed.
-- `rollup` holds sums per hour (grain 0), day (1) and all time (2), over events up to `meta.rolled`, and all refusals.
-"""
+- `counter` and `cell` are cached answers: a counter without a row is computed from the events when it is
+  needed.
+- `rollup` holds sums per hour (grain 0), day (1) and all time (2), over events up to `meta.rolled`, and all
+refusals."""
 
 from __future__ import annotations
 
@@ -31,52 +34,65 @@ GRAIN_US = (3_600_000_000, 86_400_000_000, 0)
 HOUR, DAY, ALL = 0, 1, 2
 
 _AMOUNTS = """
-    requests INTEGER NOT NULL, units INTEGER, input INTEGER, output INTEGER, cache_read INTEGER, cache_write INTEGER,
+    requests INTEGER NOT NULL, units INTEGER, input INTEGER, output INTEGER, cache_read INTEGER,
+    cache_write INTEGER,
     cache_write_1h INTEGER, cost INTEGER"""
 
 _FIRST = (
     "CREATE TABLE meta (k TEXT PRIMARY KEY, v INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE service (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT",
     "CREATE TABLE price (id INTEGER PRIMARY KEY, version TEXT NOT NULL UNIQUE) STRICT",
-    """CREATE TABLE dim (id INTEGER PRIMARY KEY, service TEXT NOT NULL, agent TEXT NOT NULL, operation TEXT NOT NULL,
+    """CREATE TABLE dim (id INTEGER PRIMARY KEY, service TEXT NOT NULL, agent TEXT NOT NULL,
+    operation TEXT NOT NULL,
     model TEXT NOT NULL, project TEXT NOT NULL, session TEXT NOT NULL, source TEXT NOT NULL,
     unit_type TEXT NOT NULL, outcome TEXT NOT NULL,
     UNIQUE (agent, service, operation, model, project, session, source, unit_type, outcome)) STRICT""",
-    f"""CREATE TABLE event (id INTEGER PRIMARY KEY, key ANY NOT NULL, service INTEGER NOT NULL REFERENCES service,
+    f"""CREATE TABLE event (id INTEGER PRIMARY KEY, key ANY NOT NULL,
+    service INTEGER NOT NULL REFERENCES service,
     dim INTEGER NOT NULL REFERENCES dim, {_AMOUNTS}, price INTEGER REFERENCES price, booked INTEGER,
     occurred INTEGER, status INTEGER, duration INTEGER, metadata TEXT) STRICT""",
     "CREATE UNIQUE INDEX event_key ON event (key, service)",
     "CREATE INDEX event_booked ON event (booked) WHERE booked IS NOT NULL",
-    """CREATE TABLE correction (id INTEGER PRIMARY KEY, event INTEGER NOT NULL REFERENCES event, at INTEGER NOT NULL,
+    """CREATE TABLE correction (id INTEGER PRIMARY KEY, event INTEGER NOT NULL REFERENCES event,
+    at INTEGER NOT NULL,
     older TEXT NOT NULL) STRICT""",
-    f"""CREATE TABLE reservation (id INTEGER PRIMARY KEY, reservation_id TEXT NOT NULL UNIQUE, key ANY NOT NULL,
+    f"""CREATE TABLE reservation (id INTEGER PRIMARY KEY, reservation_id TEXT NOT NULL UNIQUE,
+    key ANY NOT NULL,
     service TEXT NOT NULL, agent TEXT NOT NULL, project TEXT NOT NULL, session TEXT NOT NULL,
     operation TEXT NOT NULL, source TEXT NOT NULL, model TEXT NOT NULL, unit_type TEXT NOT NULL, {_AMOUNTS},
     price TEXT, expires INTEGER NOT NULL, state INTEGER NOT NULL, UNIQUE (key, service)) STRICT""",
     "CREATE INDEX reservation_open ON reservation (expires) WHERE state = 0",
     f"""CREATE TABLE refusal (id INTEGER PRIMARY KEY, second INTEGER NOT NULL, agent TEXT NOT NULL,
-    service TEXT NOT NULL, limit_id TEXT NOT NULL, dim INTEGER NOT NULL REFERENCES dim, count INTEGER NOT NULL,
+    service TEXT NOT NULL, limit_id TEXT NOT NULL, dim INTEGER NOT NULL REFERENCES dim,
+    count INTEGER NOT NULL,
     {_AMOUNTS}, price TEXT, UNIQUE (second, agent, service, limit_id)) STRICT""",
-    """CREATE TABLE rollup (grain INTEGER NOT NULL, bucket INTEGER NOT NULL, dim INTEGER NOT NULL, n INTEGER NOT NULL,
+    """CREATE TABLE rollup (grain INTEGER NOT NULL, bucket INTEGER NOT NULL, dim INTEGER NOT NULL,
+    n INTEGER NOT NULL,
     requests INTEGER NOT NULL, units INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
     cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL, cache_write_1h INTEGER NOT NULL,
     cost INTEGER NOT NULL, unpriced INTEGER NOT NULL, last INTEGER NOT NULL,
     PRIMARY KEY (grain, bucket, dim)) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE quota (limit_id TEXT PRIMARY KEY, subject TEXT NOT NULL, name TEXT NOT NULL, service TEXT NOT NULL,
-    metric TEXT NOT NULL, window TEXT NOT NULL, max INTEGER NOT NULL, action TEXT NOT NULL, zone TEXT NOT NULL,
-    thresholds TEXT NOT NULL, created INTEGER NOT NULL, UNIQUE (subject, name, service, metric, window)) STRICT""",
-    """CREATE TABLE counter (id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, scope TEXT NOT NULL, first INTEGER,
+    """CREATE TABLE quota (limit_id TEXT PRIMARY KEY, subject TEXT NOT NULL, name TEXT NOT NULL,
+    service TEXT NOT NULL,
+    metric TEXT NOT NULL, window TEXT NOT NULL, max INTEGER NOT NULL, action TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    thresholds TEXT NOT NULL, created INTEGER NOT NULL,
+    UNIQUE (subject, name, service, metric, window)) STRICT""",
+    """CREATE TABLE counter (id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, scope TEXT NOT NULL,
+    first INTEGER,
     UNIQUE (limit_id, scope)) STRICT""",
     """CREATE TABLE cell (counter INTEGER NOT NULL, slot INTEGER NOT NULL, bucket INTEGER NOT NULL,
     used INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (counter, slot)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE agent (agent_id TEXT PRIMARY KEY, name TEXT, tier TEXT, owner TEXT, parent TEXT,
     created INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE switch (kind TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, engaged_by TEXT NOT NULL,
+    """CREATE TABLE switch (kind TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
+    engaged_by TEXT NOT NULL,
     engaged_at INTEGER NOT NULL, PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE alert (number INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, scope TEXT NOT NULL,
     period_start INTEGER NOT NULL, threshold INTEGER NOT NULL, used INTEGER NOT NULL, max INTEGER NOT NULL,
     raised_at INTEGER NOT NULL, UNIQUE (limit_id, scope, period_start, threshold)) STRICT""",
-    """CREATE TABLE audit (id INTEGER PRIMARY KEY, actor TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,
+    """CREATE TABLE audit (id INTEGER PRIMARY KEY, actor TEXT NOT NULL, action TEXT NOT NULL,
+    target TEXT NOT NULL,
     before TEXT, after TEXT, reason TEXT) STRICT""",
     "INSERT INTO meta (k, v) VALUES ('epoch', 0), ('rolled', 0)",
 )
@@ -89,7 +105,7 @@ def migrations() -> Migrations:
     steps = Migrations("agent_meter")
 
     @steps(name="m001_ledger")
-    def m001_ledger(db: Database) -> None:  # pyright: ignore[reportUnusedFunction]  registered by its decorator
+    def m001_ledger(db: Database) -> None:
         for statement in _FIRST:
             db.execute(statement)
 
@@ -130,7 +146,8 @@ def _version(path: str, wait_s: float) -> int:
         )
     if version > VERSION:
         raise StoreTooNew(
-            f"{path} was written by a newer version of agent-meter (format {version}, this one knows {VERSION}). "
+            f"{path} was written by a newer version of agent-meter (format {version}, this one knows"
+            f" {VERSION}). "
             "Upgrade agent-meter-mcp, or name another file with AGENT_METER_DB."
         )
     return version

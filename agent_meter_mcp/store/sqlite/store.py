@@ -65,11 +65,12 @@ _HANDLERS: dict[type, Handler] = {
 def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 10.0) -> SqliteStore:
     """Opens the ledger at `path`, making or migrating the file when that is needed.
 
-    `synchronous`: FULL survives a power cut, NORMAL a crash of the process. `busy_timeout_s` is how long a write
-    waits for other processes.
+    `synchronous`: FULL survives a power cut, NORMAL a crash of the process. `busy_timeout_s` is how long a
+    write waits for other processes.
 
     Raises:
-        StoreError: the folder is missing, the file is no ledger, is newer, or cannot be opened; it is as it was.
+        StoreError: the folder is missing, the file is no ledger, is newer, or cannot be opened; it is as it
+        was.
     """
     schema.prepare(path, busy_timeout_s)
     return SqliteStore(path, synchronous, busy_timeout_s)

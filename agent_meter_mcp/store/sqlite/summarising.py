@@ -1,10 +1,12 @@
 """Summaries: rollups for whole hours and days, events for the ragged ends and for what is not rolled up yet.
 
-The time range is cut into spans, one per time group (one in all without them). Each span is read in up to four
-pieces, which are added up: whole UTC days, whole hours, the ends of hours that a span cuts, the tail.
+The time range is cut into spans, one per time group (one in all without them). Each span is read in up to
+four pieces, which are added up: whole UTC days, whole hours, the ends of hours that a span cuts, the tail.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Group, Summary, Totals
 from agent_meter_mcp.core.windows import periods
@@ -39,7 +41,8 @@ _ROLLED = (
     " sum(x.n * (d.outcome = 'over_limit')), sum(x.n * (d.outcome = 'rejected'))"
 )
 _EVENTS = (
-    "count(*), sum(x.requests), coalesce(sum(x.units), 0), coalesce(sum(x.input), 0), coalesce(sum(x.output), 0),"
+    "count(*), sum(x.requests), coalesce(sum(x.units), 0), coalesce(sum(x.input), 0),"
+    " coalesce(sum(x.output), 0),"
     " coalesce(sum(x.cache_read), 0), coalesce(sum(x.cache_write), 0), coalesce(sum(x.cache_write_1h), 0),"
     " coalesce(sum(x.cost), 0), sum(x.cost IS NULL), sum(d.outcome = 'over_limit'), 0"
 )
@@ -96,6 +99,11 @@ class _Pieces:
         )
         since_us = query.filter.since_us or 0
         until_us = FAR_US if query.filter.until_us is None else query.filter.until_us
+        self._tail: Span = self._execute(
+            "SELECT coalesce(min(coalesce(booked, id)), 0), coalesce(max(coalesce(booked, id)), -1)"
+            " FROM event WHERE id > ?",
+            (self._rolled,),
+        ).fetchone()
         self.rows: list[tuple[Key, tuple[int, ...]]] = []
         self._starts: list[tuple[int, ...]] = []
         self.spans = self._cut(since_us, until_us, query.zone)
@@ -111,7 +119,7 @@ class _Pieces:
         edges = [edge for edge in edges if first <= edge <= last]
         spans: list[Span] = []
         places = [0] * len(tilings)
-        for start_us, end_us in zip(edges, edges[1:], strict=False):
+        for start_us, end_us in pairwise(edges):
             for index, tiling in enumerate(tilings):
                 while tiling[places[index]][1] <= start_us:
                     places[index] += 1
@@ -147,10 +155,13 @@ class _Pieces:
                 self._whole(number, first, last)
                 self._edge(number, start_us, first * HOUR_US)
                 self._edge(number, last * HOUR_US, end_us)
+        if self._tail[1] < start_us or self._tail[0] >= end_us:
+            return
         self._take(
             number,
             f"SELECT {self._keys}{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-            f" WHERE x.id > ? AND coalesce(x.booked, x.id) >= ? AND coalesce(x.booked, x.id) < ? AND {self._where}",
+            f" WHERE x.id > ? AND coalesce(x.booked, x.id) >= ? AND coalesce(x.booked, x.id) < ? AND"
+            f" {self._where}",
             (self._rolled, start_us, end_us),
         )
 

@@ -1,8 +1,8 @@
 """Sums over the ledger for one counter: what its cached cells must say.
 
-Long stretches are read from the rollups (events up to the watermark, by whole hours and days), the ragged ends and
-the tail beyond the watermark from the events themselves, all in the caller's transaction. Intervals are half-open.
-"""
+Long stretches are read from the rollups (events up to the watermark, by whole hours and days), the ragged
+ends and the tail beyond the watermark from the events themselves, all in the caller's transaction. Intervals
+are half-open."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ class Sums:
     def unsettled(self, start_us: int) -> list[tuple[int, int]]:
         """(reserved_at, amount) of holds whose state is open, expired or not, made since `start_us`."""
         return self._connection.execute(
-            f"SELECT x.id, {self._event_metric} FROM reservation x WHERE x.state = 0 AND x.id >= ? AND {self._held_where}",
+            f"SELECT x.id, {self._event_metric} FROM reservation x WHERE x.state = 0 AND x.id >= ? AND"
+            f" {self._held_where}",
             (start_us, *self._held_values),
         ).fetchall()
 

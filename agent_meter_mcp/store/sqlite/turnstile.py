@@ -1,9 +1,9 @@
 """Fair turns at one file, between processes.
 
-SQLite's own busy handler lets whole processes starve. Here a writer takes lock A, then lock B, and gives A up: who
-releases B cannot overtake the one that already holds A. Both are polled, so that a wait has an end. This is fairness
-only: SQLite's lock stays the guard of the data, and where there is no flock (Windows) there is no turnstile.
-"""
+SQLite's own busy handler lets whole processes starve. Here a writer takes lock A, then lock B, and gives A
+up: who releases B cannot overtake the one that already holds A. Both are polled, so that a wait has an end.
+This is fairness only: SQLite's lock stays the guard of the data, and where there is no flock (Windows) there
+is no turnstile."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Turnstile:
 
 
 def _open_lock(path: str) -> int | None:
-    if fcntl is None:  # pyright: ignore[reportUnnecessaryComparison]  None on Windows
+    if fcntl is None:
         return None
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

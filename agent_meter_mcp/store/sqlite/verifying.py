@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 
 CHUNK = 50_000
 _FIGURES = (
-    "events", "requests", "units", "input", "output", "cache_read", "cache_write", "cache_write_1h", "cost", "unpriced",
-)  # fmt: skip
+    "events",
+    "requests",
+    "units",
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "cost",
+    "unpriced",
+)
 
 
 def verify(reader: Reader, progress: Progress | None) -> Iterator[Difference]:
@@ -55,7 +64,8 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
     after, done = 0, 0
     while after < rolled:
         (upto,) = execute(
-            f"SELECT coalesce(max(id), ?) FROM (SELECT id FROM event WHERE id > ? AND id <= ?1 ORDER BY id LIMIT {CHUNK})",
+            f"SELECT coalesce(max(id), ?) FROM (SELECT id FROM event WHERE id > ? AND id <= ?1 ORDER BY id"
+            f" LIMIT {CHUNK})",
             (rolled, after),
         ).fetchone()
         for row in execute(HOURLY, (after, upto)):
@@ -68,7 +78,8 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
     live = {
         row[:3]: list(row[3:13])
         for row in execute(
-            "SELECT grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write, cache_write_1h,"
+            "SELECT grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write,"
+            " cache_write_1h,"
             " cost, unpriced FROM rollup"
         )
     }
@@ -119,7 +130,8 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             start_us, end_us = _stretch(counter, bucket)
             should = counter.sums.used(start_us, end_us)
             holds = sum(amount for at, amount in counter.sums.unsettled(start_us) if at < end_us)
-            where = f"{limit.key.metric} per {limit.key.window} for {limit.key.subject} {scope!r}, from {start_us}"
+            key = limit.key
+            where = f"{key.metric} per {key.window} for {key.subject} {scope!r}, from {start_us}"
             if used != should:
                 yield Difference("counter used", where, used, should)
             if held != holds:

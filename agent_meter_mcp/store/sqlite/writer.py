@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from .driver import Connection
 
-HEADROOM = 2**62
-"""Below this total, no batch can bring a sum past the largest integer; above it, every event is checked."""
-
 
 class Replayed(Exception):
     """An id in the batch is in the file already: the transaction starts again, looking up each id first."""
@@ -37,12 +34,14 @@ class Writer:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.book = Book(connection)
+        self.book = Book(connection, writes=True)
         self.book.settle_events = self._put_down_before
         self.rollups = Rollups(connection)
         self.now_us = 0
         self.careful = True
-        """Look up each id before it is inserted; without it the insert itself finds replays (then `Replayed`)."""
+        """Look up each id before it is inserted; without it the insert itself finds replays (then
+        `Replayed`).
+        """
         self.open_keys: set[tuple[str, str | bytes]] = set()
         self.alerts: list[Alert] = []
         self._events: list[tuple[Any, ...]] = []
@@ -55,9 +54,11 @@ class Writer:
         self._prices: dict[str, int] = {}
         self._agents: set[str] = set()
         self._past: dict[tuple[str, str], dict[int, int]] = {}
-        """Per counter, used and held in buckets (or periods) of the past, as far as this transaction needed them."""
+        """Per counter, used and held in buckets (or periods) of the past, as far as this transaction needed
+        them.
+        """
 
-    # -- the frame of a transaction -----------------------------------------------------------------------------
+    # -- the frame of a transaction --------------------------------------------------------------------------
 
     def begin(self, now_us: int, careful: bool) -> None:
         """Call after BEGIN IMMEDIATE."""
@@ -111,7 +112,7 @@ class Writer:
         seq = self.book.last = self.at_us
         return seq
 
-    # -- counting -----------------------------------------------------------------------------------------------
+    # -- counting --------------------------------------------------------------------------------------------
 
     def ready(self, plan: Plan, at_us: int) -> list[Counter]:
         """The plan's counters, loaded and advanced, and noted as touched when they are new to the file."""
@@ -127,7 +128,10 @@ class Writer:
     def over(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> Outcome:
         """The outcome of usage that happened (rule 7); it has not been counted yet."""
         for counter in counters:
-            if counter.hard and not self.inside(counter, amounts[counter.metric], booked_us, at_us):
+            amount = amounts[counter.metric]
+            if booked_us == at_us and counter.used + counter.held + amount <= counter.maximum:
+                continue  # the common case, spared a call
+            if counter.hard and not self.inside(counter, amount, booked_us, at_us):
                 return "over_limit"
         return "accepted"
 
@@ -151,9 +155,8 @@ class Writer:
     def _fits_around(self, counter: Counter, booked_us: int, at_us: int, room: int) -> bool:
         """Whether S(booked) <= room, for usage booked at another moment than now.
 
-        For a rolling window whole buckets are tried first, which can only say too much; they are kept for this
-        transaction, so that an import reads each stretch of the ledger once.
-        """
+        For a rolling window whole buckets are tried first, which can only say too much; they are kept for
+        this transaction, so that an import reads each stretch of the ledger once."""
         key = (counter.limit.limit_id, counter.scope)
         around = self._past.setdefault(key, {})
         if counter.rolling:
@@ -260,20 +263,22 @@ class Writer:
         above = [percent for percent in limit.thresholds if counter.used * 100 < percent * limit.max]
         counter.alert_at = -(-min(above) * limit.max // 100) if above else NEVER
 
-    # -- names --------------------------------------------------------------------------------------------------
+    # -- names -----------------------------------------------------------------------------------------------
 
     def dim(self, key: tuple[str, ...], at_us: int) -> int:
         """The id of (service, agent, operation, model, project, session, source, unit_type, outcome)."""
         known = self._dims.get(key)
         if known is None:
             row = self.connection.execute(
-                "SELECT id FROM dim WHERE service = ? AND agent = ? AND operation = ? AND model = ? AND project = ?"
+                "SELECT id FROM dim WHERE service = ? AND agent = ? AND operation = ? AND model = ? AND"
+                " project = ?"
                 " AND session = ? AND source = ? AND unit_type = ? AND outcome = ?",
                 key,
             ).fetchone()
             if row is None:
                 row = self.connection.execute(
-                    "INSERT INTO dim (service, agent, operation, model, project, session, source, unit_type, outcome)"
+                    "INSERT INTO dim (service, agent, operation, model, project, session, source,"
+                    " unit_type, outcome)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                     key,
                 ).fetchone()
@@ -315,7 +320,7 @@ class Writer:
         ).fetchone()
         return number
 
-    # -- putting down -------------------------------------------------------------------------------------------
+    # -- putting down ----------------------------------------------------------------------------------------
 
     def has_pending(self, key: str | bytes, service: int) -> bool:
         return (key, service) in self._keys
@@ -332,7 +337,10 @@ class Writer:
             self.put_down()
 
     def put_down(self) -> None:
-        """Writes the events and cells that are pending. Raises Replayed when an id was in the file already."""
+        """Writes the events and cells that are pending.
+
+        Raises Replayed when an id was in the file already.
+        """
         if self._events:
             cursor = self.connection.executemany(EVENT_INSERT, self._events)
             if cursor.rowcount != len(self._events):
@@ -362,7 +370,7 @@ class Writer:
 
     def check_totals(self, amounts: Amounts) -> None:
         """Raises InvalidInput when a sum over the whole ledger would pass the largest integer (rule 9)."""
-        if max(self.rollups.grand) < HEADROOM:
+        if not self.rollups.nearly_full:
             return
         self.put_down()
         totals = self.rollups.exact_grand()

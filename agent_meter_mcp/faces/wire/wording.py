@@ -1,0 +1,286 @@
+"""The sentences for a model: what happened, the numbers, the next step. One or two each.
+
+Names in them come from agents, so they are shown with `core.text.shown`: no control codes, nothing invisible, not long.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.text import shown
+from .fields import decimal_of, time_text
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core import models, queries
+    from agent_meter_mcp.core.commands import LimitSet, Recorded, Reserved, Switched
+    from agent_meter_mcp.core.decide import Decision, LimitState, Reason
+    from agent_meter_mcp.core.models import Limit, Metric
+
+NAME_WIDTH = 64
+REASON_WIDTH = 200
+_PERIODS = {"hour": "this hour", "day": "today", "week": "this week", "month": "this month", "year": "this year"}
+_METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
+
+
+def quoted(name: str) -> str:
+    """A name as it may stand in a sentence."""
+    return f"'{shown(name, width=NAME_WIDTH)}'"
+
+
+def amount(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200 tokens": exact, without trailing zeros."""
+    exact = f"{decimal_of(metric, value):,f}"
+    if "." in exact:
+        exact = exact.rstrip("0").rstrip(".")
+    if metric != "cost_usd":
+        return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
+    whole, _, fraction = exact.partition(".")
+    sign = "-" if whole.startswith("-") else ""
+    return f"{sign}${whole.removeprefix('-')}.{fraction:0<2}" if fraction else f"{sign}${whole.removeprefix('-')}"
+
+
+def wait(length_us: int) -> str:
+    """ "in 40 s", "in 3 h 12 min", "in 2 d 4 h"."""
+    left = -(-length_us // 1_000_000)
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    parts: list[str] = []
+    for unit, width in units:
+        count, left = divmod(left, width)
+        if count and len(parts) < 2:
+            parts.append(f"{count} {unit}")
+    return "in " + " ".join(parts or ["1 s"])
+
+
+def subject(limit: Limit) -> str:
+    """Whom a limit is for."""
+    kind, name = limit.key.subject.kind, limit.key.subject.name
+    if kind == "pool":
+        whom = "everyone together"
+    else:
+        whom = f"each {kind}" if name == "*" else f"{kind} {quoted(name or '')}"
+    return whom if limit.key.service is None else f"{whom} at {quoted(limit.key.service)}"
+
+
+def period(limit: Limit) -> str:
+    """ "today", "in total", "in any 24h"."""
+    window = limit.key.window
+    return "in total" if window == "total" else _PERIODS.get(window, f"in any {window}")
+
+
+def standing(state: LimitState) -> str:
+    """ "$4.20 of $10 used today (42 %)"."""
+    limit, metric = state.limit, state.limit.key.metric
+    held = f" and {amount(metric, state.held)} held" if state.held else ""
+    return f"{amount(metric, state.used)} of {amount(metric, limit.max)} used{held} {period(limit)} ({state.percent:g} %)"
+
+
+def tightest(states: tuple[LimitState, ...]) -> LimitState | None:
+    """The limit with the least room."""
+    return max(states, key=lambda state: state.percent, default=None)
+
+
+def reason(why: Reason, at_us: int) -> str:
+    """Why not: which limit, used, held, asked, max, who holds it, when enough comes back."""
+    if why.switch is not None:
+        switch = why.switch
+        what = "everything" if switch.kind == "everything" else f"{switch.kind} {quoted(switch.name or '')}"
+        said = shown(switch.reason, width=REASON_WIDTH)
+        return f"{what} was stopped by {quoted(switch.engaged_by)}: {said}. Only an operator can release it"
+    if why.state is None:
+        return "a limit is in the way"
+    state, metric = why.state, why.state.limit.key.metric
+    asked = "" if why.asked is None else f", {amount(metric, why.asked)} asked"
+    text = f"limit for {subject(state.limit)}: {standing(state)}{asked}"
+    if why.holders:
+        holder = why.holders[0]
+        more = f" and {len(why.holders) - 1} more" if len(why.holders) > 1 else ""
+        text += f"; {quoted(holder.agent)} holds {amount(metric, holder.amount)}{more}"
+    return text if why.retry_at_us is None else f"{text}; enough is back {wait(max(why.retry_at_us - at_us, 1))}"
+
+
+def decision(decided: Decision, at_us: int) -> str:
+    """Whether it is allowed, why not, and what to do."""
+    hard = [why for why in decided.reasons if why.code != "soft_limit"]
+    if hard:
+        more = f" (and {len(hard) - 1} more: see reasons)" if len(hard) > 1 else ""
+        return f"Not allowed: {reason(hard[0], at_us)}{more}. {_next_step(decided)}"
+    if decided.reasons:
+        more = f" (and {len(decided.reasons) - 1} more)" if len(decided.reasons) > 1 else ""
+        return f"Allowed, but mind the {reason(decided.reasons[0], at_us)}{more}. Prefer cheaper steps."
+    closest = tightest(decided.limits)
+    if closest is None:
+        return "Allowed: no limit applies here. Usage is metered all the same."
+    runs_out = closest.runs_out_at_us
+    outlook = "" if runs_out is None else f" At this rate it runs out {wait(max(runs_out - at_us, 1))}."
+    return f"Allowed. Tightest limit, for {subject(closest.limit)}: {standing(closest)}.{outlook}"
+
+
+def _next_step(denied: Decision) -> str:
+    if any(why.code == "kill_switch" for why in denied.reasons):
+        return "Stop this work and tell the person you work for."
+    left = [
+        amount(metric, most)
+        for metric, most in zip(_METRICS, denied.affordable, strict=True)
+        if most and any(why.state and why.state.limit.key.metric == metric for why in denied.reasons)
+    ]
+    fits = f"At most {' and '.join(left)} would fit now" if left else "Nothing more fits now"
+    if denied.retry_after_us is None:
+        return f"{fits}, and waiting alone does not bring it back: stop, or ask an operator for a higher limit."
+    return f"{fits}; ask for less, or try again {wait(denied.retry_after_us)}."
+
+
+def recorded(answer: Recorded) -> str:
+    """What was counted, and whether some limit is exceeded now."""
+    cost = "cost unknown" if answer.cost_nano_usd is None else amount("cost_usd", answer.cost_nano_usd)
+    what = {"recorded": "Recorded", "duplicate": "Already recorded", "corrected": "Corrected"}[answer.status]
+    late = "; the reservation had ended, so it counts now" if answer.late else ""
+    text = f"{what} ({cost}{late})."
+    if answer.switch is not None:
+        return f"{text} But {_stopped(answer.switch)}. Stop working now."
+    closest = tightest(tuple(state for state in answer.limits if state.exceeded)) or tightest(answer.limits)
+    if answer.outcome == "over_limit":
+        return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
+    if closest is None:
+        return f"{text} No limit applies."
+    text = f"{text} Tightest limit, for {subject(closest.limit)}: {standing(closest)}."
+    if not closest.exceeded:
+        return text
+    return f"{text} {_pause(answer.retry_after_us)}" if closest.limit.action == "reject" else f"{text} Prefer cheaper steps."
+
+
+def _for(state: LimitState | None) -> str:
+    return "" if state is None else f" for {subject(state.limit)}: {standing(state)}"
+
+
+def _stopped(switch: models.KillSwitch) -> str:
+    what = "everything" if switch.kind == "everything" else f"{switch.kind} {quoted(switch.name or '')}"
+    return f"{what} was stopped by {quoted(switch.engaged_by)}: {shown(switch.reason, width=REASON_WIDTH)}"
+
+
+def _pause(retry_after_us: int | None) -> str:
+    if retry_after_us is None:
+        return "Stop, or ask an operator for a higher limit."
+    return f"Use no more until budget comes back {wait(retry_after_us)}."
+
+
+def reserved(answer: Reserved, at_us: int) -> str:
+    """The hold and what to do with it, or why there is none."""
+    held = answer.reservation
+    if held is None:
+        return decision(answer.decision, at_us)
+    again = " (the same as before)" if answer.status == "duplicate" else ""
+    return (
+        f"Reserved{again} until {time_text(held.expires_at_us)}. Do the work, then call settle_reservation with "
+        f"reservation_id={held.reservation_id!r} and what was really used."
+    )
+
+
+def hold(held: models.Reservation) -> str:
+    """A reservation that was released or extended."""
+    if held.state == "open":
+        return f"The hold now lasts until {time_text(held.expires_at_us)}. Settle it before then."
+    if held.state == "expired":
+        return "The hold had expired already; nothing is held. Usage can still be settled, and counts late."
+    return "Released: nothing is held and nothing was counted."
+
+
+def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
+    """The totals, and the largest group."""
+    total = answer.total
+    parts = [f"{total.events:,} events", amount("cost_usd", total.cost_nano_usd), amount("tokens", total.tokens)]
+    if total.unpriced:
+        parts.append(f"{total.unpriced:,} without a known price (not in the cost)")
+    if total.rejected:
+        parts.append(f"{total.rejected:,} refused")
+    text = ", ".join(parts)
+    if query.group_by and answer.groups:
+        largest = answer.groups[0]
+        named = ", ".join(
+            f"{dimension} {_key_text(dimension, value)}"
+            for dimension, value in zip(query.group_by, largest.key, strict=True)
+        )
+        text += f". First of {len(answer.groups)} groups: {named} with {amount('cost_usd', largest.totals.cost_nano_usd)}"
+    left_out = f" {answer.groups_left_out:,} more groups are left out: raise limit or narrow the filters."
+    return f"{text}.{left_out if answer.groups_left_out else ''}"
+
+
+def _key_text(dimension: str, value: str | int | None) -> str:
+    if isinstance(value, int):
+        return time_text(value)
+    return "(none)" if value is None else quoted(value)
+
+
+def events(page: queries.EventsPage) -> str:
+    """How many, and how to get more."""
+    if not page.events:
+        return "No usage matches. Widen since/until or drop a filter."
+    newest = time_text(page.events[0].recorded_at_us)
+    more = "" if page.next_seq is None else " More exist: pass next_cursor as cursor."
+    return f"{len(page.events)} events, newest first, from {newest} back.{more}"
+
+
+def agents(page: queries.AgentsPage) -> str:
+    """How many, who is stopped or over."""
+    if not page.agents:
+        return "No agent matches."
+    text = f"{len(page.agents)} agents"
+    for status, words in (("stopped", "stopped"), ("over_limit", "over a limit"), ("active", "active")):
+        names = [view.agent.agent_id for view in page.agents if view.status == status]
+        if names:
+            text += f"; {words}: {_names(names)}"
+    return f"{text}.{'' if page.next_agent is None else ' More exist: pass next_cursor as cursor.'}"
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(quoted(name) for name in names[:3]) + more
+
+
+def agent_set(agent: models.Agent) -> str:
+    """An agent as it is now."""
+    known = {"name": agent.name, "tier": agent.tier, "owner": agent.owner, "parent": agent.parent}
+    told = ", ".join(f"{field} {quoted(value)}" for field, value in known.items() if value is not None)
+    return f"Agent {quoted(agent.agent_id)}: {told or 'no name, tier, owner or parent'}."
+
+
+def limit_set(answer: LimitSet, state: LimitState | None) -> str:
+    """A limit that was set, and what it means now."""
+    limit = answer.limit
+    done = {"created": "Created", "changed": "Changed", "unchanged": "Unchanged"}[answer.status]
+    kind = "is refused" if limit.action == "reject" else "is allowed but warned about"
+    text = f"{done}: at most {_maximum(limit)} for {subject(limit)}; more {kind}."
+    return text if state is None else f"{text} Now: {standing(state)}."
+
+
+def limit_removed(limit: Limit) -> str:
+    """A limit that is gone."""
+    return f"Removed: at most {_maximum(limit)} for {subject(limit)}. Usage stays metered."
+
+
+def _maximum(limit: Limit) -> str:
+    zone = "" if limit.zone == "UTC" else f" ({shown(limit.zone)})"
+    window = limit.key.window
+    per = "in total" if window == "total" else f"per {window}" if window in _PERIODS else f"in any {window}"
+    return f"{amount(limit.key.metric, limit.max)} {per}{zone}"
+
+
+def limits(views: list[queries.LimitView]) -> str:
+    """How many limits, how many bind, and the tightest."""
+    if not views:
+        return "No limit applies: everything is allowed and metered. set_limit makes one."
+    text = f"{len(views)} limit{'' if len(views) == 1 else 's'}"
+    replaced = sum(view.bound is not None and view.bound.replaced_by is not None for view in views)
+    if replaced:
+        text += f", {replaced} of them replaced by a more specific one"
+    bound = [view for view in views if view.bound is None or view.bound.replaced_by is None]
+    closest = tightest(tuple(view.state for view in bound if view.state is not None))
+    return f"{text}." if closest is None else f"{text}. Tightest, for {subject(closest.limit)}: {standing(closest)}."
+
+
+def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str:
+    """A kill switch that was engaged or released."""
+    what = "Everything" if kind == "everything" else f"{kind.capitalize()} {quoted(name or '')}"
+    if answer.engaged:
+        again = "" if answer.changed else " (it was already)"
+        return f"{what} is stopped{again}: checks, reservations and gates are refused until an operator releases it."
+    return f"{what} is released." if answer.changed else f"{what} was not stopped; nothing changed."
