@@ -67,8 +67,8 @@ class PriceBook:
         self._own_version = ""
         self._signature: tuple[int, ...] | None = None
         self._checked_us: int | None = None
-        self._list: _PriceList | None = None
-        self._models: dict[tuple[str, str], _ListedModel | None] = {}
+        self._list: PriceList | None = None
+        self._models: dict[tuple[str, str], ListedModel | None] = {}
 
     def price(self, usage: Usage, at_us: int, service: str) -> Usage:
         """The usage with its cost, the source and the version of that filled in, at the prices of `at_us`.
@@ -128,7 +128,7 @@ class PriceBook:
         listed = self._listed(usage.model, service)
         return (None, None) if listed is None else (listed.cost_of(usage, at_us), listed.version)
 
-    def _listed(self, model: str, service: str) -> _ListedModel | None:
+    def _listed(self, model: str, service: str) -> ListedModel | None:
         if len(model) > MODEL_NAME_MAX:
             return None
         key = (model, service)
@@ -143,11 +143,11 @@ class PriceBook:
             found = self._models[key] = prices.find(model, service)
         return found
 
-    def _loaded_list(self) -> _PriceList:
+    def _loaded_list(self) -> PriceList:
         if self._list is None:
             with self._lock:
                 if self._list is None:
-                    self._list = _PriceList()
+                    self._list = PriceList()
         return self._list
 
     def _own_prices(self, at_us: int) -> OwnPrices | None:
@@ -217,7 +217,7 @@ def _unreadable(path: Path, error: OSError) -> InvalidInput:
     )
 
 
-class _PriceList:
+class PriceList:
     """The models of genai-prices. Making one imports it; `find` and `forget` are for one thread at a time."""
 
     def __init__(self) -> None:
@@ -234,14 +234,14 @@ class _PriceList:
         """Frees the memory of looked up names: a snapshot remembers each one, found or not."""
         self._snapshot = self._snapshot_type(self._providers, from_auto_update=False)
 
-    def find(self, name: str, service: str) -> _ListedModel | None:
+    def find(self, name: str, service: str) -> ListedModel | None:
         variant = split_variant(name)[1]
         for model, provider_id in self._meanings(name, service):
             try:
                 provider, found = self._snapshot.find_provider_model(model, None, provider_id, None)
             except LookupError:
                 continue
-            return _ListedModel(found, provider, variant, self.version)
+            return ListedModel(found, provider, variant, self.version)
         return None
 
     def _meanings(self, name: str, service: str) -> Iterator[tuple[str, str | None]]:
@@ -263,7 +263,7 @@ class _PriceList:
         yield model, provider
 
 
-class _ListedModel:
+class ListedModel:
     """A model of the list, with its prices as integers once they were needed."""
 
     def __init__(self, model: ModelInfo, provider: Provider, variant: str | None, version: str) -> None:

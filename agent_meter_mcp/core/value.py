@@ -30,9 +30,20 @@ class _ValueType(type):
         body["__slots__"] = tuple(own)
         body["fields"] = body["__match_args__"] = inherited + tuple(own)
         body["_defaults"] = defaults
+        made = super().__new__(mcs, name, bases, body)
         if "__init__" not in body:
-            body["__init__"] = _make_init(body["fields"], defaults)
-        return super().__new__(mcs, name, bases, body)
+            made.__init__ = _first_init(made)
+        return made
+
+
+def _first_init(owner: Any) -> Any:
+    """An `__init__` that puts the real one in its place: a one-shot process makes few of these classes."""
+
+    def __init__(self: object, *values: object, **named: object) -> None:
+        owner.__init__ = _make_init(owner.fields, owner._defaults)
+        owner.__init__(self, *values, **named)
+
+    return __init__
 
 
 def _make_init(fields: tuple[str, ...], defaults: dict[str, Any]) -> Any:

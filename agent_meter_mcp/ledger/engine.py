@@ -226,18 +226,17 @@ class Engine:
     async def refuse(self, ask: Ask, decision: Decision, operation: str | None, source: Source) -> None:
         """Keeps a refusal. The first of its fold is written on return, a later one within about a second.
 
-        Raises StoreError, Overloaded, for the first one.
+        A no stays a no: when the store cannot write it now, it is counted here and written later.
         """
         now_us = self._clock()
         self._refusals.note(ask.who, now_us)
         refused = _refusal(ask, decision, operation, source, now_us)
-        if self._refusals_due is None:
-            self._refusals_due = asyncio.get_running_loop().call_later(FOLD_S, self._refusals_fall_due)
-        if not self._refusals.add(refused):
-            written = self._submit_refusals((refused,))
-            if written is not None:
-                ((_, answer),) = await asyncio.shield(written)
-                _expected(answer, int)
+        if self._refusals.add(refused):
+            self._write_refusals_soon()
+            return
+        written = self._submit_refusals((refused,))
+        if written is not None:
+            await asyncio.wait((written,))
 
     async def write_refusals(self) -> None:
         """Waits until the refusals that were counted so far are written, or cannot be for now."""
@@ -245,27 +244,32 @@ class Engine:
         if written is not None and not written.done():
             await asyncio.wait((written,))
 
+    def _write_refusals_soon(self) -> None:
+        if self._refusals_due is None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._refusals_due = loop.call_later(FOLD_S, self._refusals_fall_due)
+
     def _refusals_fall_due(self) -> None:
         self._refusals_due = None
         if not self._closed:
             self._submit_refusals(())
 
     def _submit_refusals(self, first: tuple[Refusal, ...]) -> asyncio.Future[Sequence[Written]] | None:
-        counts = self._refusals.take(self._clock())
-        if not first and not counts:
+        refusals = first + self._refusals.take(self._clock())
+        if not refusals:
             return None
-        command = Refuse(first + counts)
 
         def keep(written: asyncio.Future[Sequence[Written]]) -> None:
             ((_, answer),) = written.result()
-            if isinstance(answer, Exception):
-                self._refusals.put_back(counts)
+            if isinstance(answer, StoreError):
+                self._refusals.put_back(refusals)
+                self._write_refusals_soon()
 
         try:
-            self._refusals_written = self._writer.submit((lambda _: command,), urgent=True)
+            self._refusals_written = self._writer.submit((lambda _: Refuse(refusals),), urgent=True)
         except Overloaded:
-            self._refusals.put_back(counts)
-            raise
+            self._refusals.put_back(refusals)
+            return None
         self._refusals_written.add_done_callback(keep)
         return self._refusals_written
 

@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from agent_meter_mcp.core.commands import Refusal
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
+
+FeedItem: TypeAlias = StoredEvent | Refusal | Alert | AuditEntry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
-    from typing import Protocol, Self, TypeAlias, TypeVar
+    from typing import Protocol, Self, TypeVar
 
-    from agent_meter_mcp.core.commands import Refusal
     from agent_meter_mcp.store.base import Store
 
     T = TypeVar("T")
-    FeedItem: TypeAlias = StoredEvent | Refusal | Alert | AuditEntry
     Concerns = Callable[[FeedItem], Awaitable[bool]]
 
     class Read(Protocol):

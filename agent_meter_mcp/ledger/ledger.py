@@ -107,7 +107,7 @@ class Ledger:
 
     async def record(self, caller: Caller, report: Report) -> Recorded:
         """Usage that happened. It counts in any case. Raises Conflict when its id came with other content."""
-        await self._load_prices(report)
+        await self._load_prices(report.usage)
         return await self._engine.write(partial(self._record, caller, report, True), Recorded)
 
     async def record_many(
@@ -120,7 +120,7 @@ class Ledger:
             )
         if not reports:
             return []
-        await self._load_prices(*reports)
+        await self._load_prices(*(report.usage for report in reports))
         makes = [partial(self._record, caller, report, want_limits) for report in reports]
         return await self._engine.write_all(makes, Recorded)
 
@@ -137,7 +137,7 @@ class Ledger:
 
     async def reserve(self, caller: Caller, report: Report, ttl_us: int = TTL_DEFAULT_US) -> Reserved:
         """A hold of the estimate in `report`. Raises Conflict when its id came with other content."""
-        await self._load_prices(report)
+        await self._load_prices(report.usage)
         intake = self._intake_for(caller, report.who.agent)
         # With an id of the caller's own it may be a replay of one that was granted: only the writer knows.
         if report.id is None and self._engine.refused_lately(report.who):
@@ -154,6 +154,8 @@ class Ledger:
 
     async def settle(self, caller: Caller, settle: Settle) -> Recorded:
         """The actual usage of a reservation. Raises NotFound, Conflict."""
+        if settle.usage is not None:
+            await self._load_prices(settle.usage)
         holds: list[Reservation] = []
 
         def make(now_us: int) -> Settle:
@@ -322,9 +324,9 @@ class Ledger:
 
     # How a caller's words get in
 
-    async def _load_prices(self, *reports: Report) -> None:
+    async def _load_prices(self, *usages: Usage) -> None:
         """Before the first price is needed: loading the list takes a while, and others want to write."""
-        if self._prices_loaded or all(report.usage.model is None for report in reports):
+        if self._prices_loaded or all(usage.cost_nano_usd is not None or not usage.tokens for usage in usages):
             return
         with suppress(MeterError):  # what is wrong with the operator's prices is told where one is needed
             await to_thread.run_sync(self._prices.price, Usage(model="-", input_tokens=0), self._clock(), "-")
@@ -339,6 +341,7 @@ class Ledger:
         return intake.record(caller, report, now_us, want_limits=want_limits)
 
     async def _peek(self, caller: Caller, who: Who, usage: Usage) -> tuple[Ask, Decision]:
+        await self._load_prices(usage)
         intake = self._intake_for(caller, who.agent)
         return await self._engine.peek(partial(intake.ask, caller, who, usage))
 

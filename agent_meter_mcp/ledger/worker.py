@@ -141,17 +141,19 @@ class Worker(Generic[Item, Answer, Note]):
         return answers
 
     def _deliver(self, batch: list[Job[Item, Answer, Note]], outcome: Sequence[Answer] | Exception) -> None:
+        self._waiting -= sum(len(job.items) for job in batch)
         start = 0
+        answered: list[tuple[Job[Item, Answer, Note], Sequence[Answer]]] = []
         for job in batch:
-            end = start + len(job.items)
             if isinstance(outcome, Exception):
                 if not job.future.done():
                     job.future.set_exception(outcome)
-            else:
-                answers = outcome[start:end]
-                if not job.future.done():
-                    job.future.set_result(answers)
-                if self._done is not None:
-                    self._done(job, answers)
-            start = end
-        self._waiting -= start
+                continue
+            answers = outcome[start : start + len(job.items)]
+            start += len(job.items)
+            answered.append((job, answers))
+            if not job.future.done():
+                job.future.set_result(answers)
+        if self._done is not None:
+            for job, answers in answered:
+                self._done(job, answers)

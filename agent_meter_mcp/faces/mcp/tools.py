@@ -1,24 +1,24 @@
 """What a tool is here.
 
-A tool is a function from a `Call` and its arguments, a pydantic model, to a result, another one. `@tool` says the rest
-of it. What the SDK's own decorator would make of the same function drops misspelt arguments without a word, reads
-"null" as null, and answers a mistake with pydantic's prose, so `MeterTool` is built from the models directly.
+A tool is a function from a `Call` and its arguments, one pydantic model, to a result, another one; `@tool` says the
+rest. What the SDK's own decorator would make of such a function drops misspelt arguments without a word, reads the
+text "null" as null, and answers a mistake with pydantic's prose. So `MeterTool` takes the two models as they are.
 """
 
 from __future__ import annotations
 
 import difflib
-import logging
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
@@ -37,6 +37,14 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 ResultT = TypeVar("ResultT", bound=Result)
 PROBLEMS_MAX = 3
 NAME_WIDTH = 64
+_SAID = {
+    "missing": "is required",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+}
+"""What is wrong, by pydantic's name of it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Definition:
-    """A tool before it knows a ledger."""
+    """A tool that does not know its ledger yet."""
 
     name: str
     title: str
@@ -69,48 +77,89 @@ def tool(
     destroys: bool = False,
     repeats: bool = False,
 ) -> Callable[[Callable[[Call, ArgumentsT], Awaitable[ResultT]]], Definition]:
-    """Makes a tool of a function: its name is the tool's, its docstring is what a model reads.
+    """Makes a tool of a function. The function's name is the tool's, and its docstring is what a model reads.
 
     `reads`: it changes nothing. `destroys`: it can take something away. `repeats`: calling it twice is calling it once.
     """
 
     def define(run: Callable[[Call, ArgumentsT], Awaitable[ResultT]]) -> Definition:
-        annotations = ToolAnnotations(
+        hints = ToolAnnotations(
             read_only_hint=reads, destructive_hint=destroys, idempotent_hint=reads or repeats, open_world_hint=False
         )
         description = " ".join((run.__doc__ or "").split())
-        return Definition(run.__name__, title, description, arguments, result, annotations, run)
+        return Definition(run.__name__, title, description, arguments, result, hints, run)
 
     return define
 
 
-class _Passed(ArgModelBase):
-    """Hands the SDK our arguments as one, under the name that `_runner`'s function has for them."""
+class MeterTool(Tool):
+    """A definition with a ledger behind it."""
 
-    model: Any
+    _definition: Definition = PrivateAttr()
+    _call_of: Callable[[Any], Call] = PrivateAttr()
 
-    def model_dump_one_level(self) -> dict[str, Any]:
-        return {"arguments": self.model}
+    @classmethod
+    def of(cls, definition: Definition, ledger: Ledger, caller_of: CallerOf) -> MeterTool:
+        made = cls(
+            fn=definition.run,
+            name=definition.name,
+            title=definition.title,
+            description=definition.description,
+            parameters=arguments_schema(definition.arguments),
+            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=result_schema(definition.result)),
+            is_async=True,
+            annotations=definition.annotations,
+        )
+        made._definition = definition
+        made._call_of = lambda request: Call(ledger, caller_of(request))
+        return made
+
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> CallToolResult:
+        """Raises ToolError for what the caller can put right, UnexpectedToolError (logged, not told) for the rest."""
+        try:
+            sent = self._definition.arguments.model_validate(_unpacked(arguments, self.parameters))
+            result = await self._definition.run(self._call_of(context.request_context), sent)
+            return CallToolResult(
+                content=[TextContent(type="text", text=result.text())], structured_content=result.model_dump(mode="json")
+            )
+        except ValidationError as error:
+            known = list(self._definition.arguments.model_fields)
+            raise ToolError(f"{self.name}: {problems(error, known)}. Nothing was changed.") from error
+        except MeterError as error:
+            raise ToolError(f"{self.name}: {text_of(error)}") from error
+        except Exception as error:
+            raise UnexpectedToolError(f"{self.name} failed unexpectedly; the server's log says why") from error
 
 
-class _StrictMetadata(FuncMetadata):
-    """Validates with our own model, which refuses what it does not know."""
-
-    own_model: Any
-
-    def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
-        return {"arguments": self.own_model.model_validate(_parsed(self.own_model, arguments_to_validate))}
-
-
-def _parsed(model: type[Arguments], sent: dict[str, Any]) -> dict[str, Any]:
-    """Lists and objects that a client sent as JSON text, parsed; some clients cannot do otherwise."""
-    from json import loads
-
-    parsed = dict(sent)
-    for field, value in sent.items():
-        if field in model.structured and isinstance(value, str):
+def _unpacked(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with lists and objects parsed that came as JSON text; some clients cannot send them otherwise."""
+    unpacked = dict(arguments)
+    for field, value in arguments.items():
+        kind = schema["properties"].get(field, {}).get("type")
+        if kind in ("array", "object") and isinstance(value, str):
             try:
-                parsed[field] = loads(value)
+                unpacked[field] = json.loads(value)
             except (ValueError, RecursionError):
                 continue
-    return parsed
+    return unpacked
+
+
+def problems(error: ValidationError, known: list[str]) -> str:
+    """What is wrong with the arguments, by field. Says nothing of their values."""
+    found = [_problem(details, known) for details in error.errors(include_url=False, include_input=False)]
+    more = f"; and {len(found) - PROBLEMS_MAX} more" if len(found) > PROBLEMS_MAX else ""
+    return "; ".join(found[:PROBLEMS_MAX]) + more
+
+
+def _problem(details: ErrorDetails, known: list[str]) -> str:
+    field = ".".join(shown(str(part), width=NAME_WIDTH) for part in details["loc"])
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        alike = difflib.get_close_matches(field, known, n=1)
+        hint = f"did you mean {alike[0]}?" if alike else f"it takes {', '.join(known) or 'none'}"
+        return f"{field}: is not an argument of this tool; {hint}"
+    if kind == "literal_error":
+        return f"{field}: must be {details.get('ctx', {}).get('expected', 'another value')}"
+    return f"{field}: {_SAID.get(kind, details['msg'])}"

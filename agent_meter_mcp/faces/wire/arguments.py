@@ -12,6 +12,7 @@ from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import LIMIT_FIELDS, LimitKey, Usage, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd
+from agent_meter_mcp.core.text import name
 from agent_meter_mcp.core.windows import parse_duration
 from agent_meter_mcp.intake import Report
 from .fields import Arguments, Count, Decimals, Flag, Moment, maximum_of, parse_time
@@ -33,6 +34,7 @@ AMOUNTS = (
     "cost_usd",
 )
 TTL = "60s"
+PATH_MAX = 4096
 
 Clearable = Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]
 Json = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
@@ -196,6 +198,14 @@ class Gate(WhoArguments):
     event: Annotated[str, Field(description="hook_event_name")]
     transcript_path: str | None = None
     cwd: str | None = None
+
+    def checked(self) -> Gate:
+        """Itself. Raises InvalidInput."""
+        name(self.event, "event")
+        for field, path in (("transcript_path", self.transcript_path), ("cwd", self.cwd)):
+            if path is not None and len(path) > PATH_MAX:
+                raise InvalidInput(field, f"is {len(path)} characters long; at most {PATH_MAX} are allowed")
+        return self
 
 
 class SetAgent(Arguments):

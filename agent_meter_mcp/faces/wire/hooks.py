@@ -13,9 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent_meter_mcp.core.decide import reached
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
+
+    from agent_meter_mcp.core.decide import Decision, LimitState
 
     Harness = Literal["claude-code", "codex", "gemini"]
     Verdict = Literal["allow", "warn", "stop"]
@@ -111,6 +115,18 @@ _WARNINGS: dict[Harness, dict[str, Say]] = {
 
 _SILENT = {("gemini", "AfterModel"), ("gemini", "BeforeToolSelection")}
 """Once for every piece of an answer, or not listened to."""
+
+
+def verdict_of(decision: Decision) -> Verdict:
+    """Stop when it is not allowed; warn past a soft limit, or near any limit (past its last threshold before 100 %)."""
+    if not decision.allowed:
+        return "stop"
+    return "warn" if decision.reasons or any(_is_near(state) for state in decision.limits) else "allow"
+
+
+def _is_near(state: LimitState) -> bool:
+    last = max((threshold for threshold in state.limit.thresholds if threshold < 100), default=None)
+    return last is not None and last in reached(state.limit, state.used)
 
 
 def can_stop(harness: Harness, event: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock
 
 from agent_meter_mcp.core.models import Alert, AuditEntry
 
@@ -44,7 +44,7 @@ class Readers:
     def __init__(self, connect: Callable[[], driver.Connection]) -> None:
         self._connect = connect
         self._idle: list[Reader] = []
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._watch: driver.Connection | None = None
         self._closed = False
 

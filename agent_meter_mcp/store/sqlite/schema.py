@@ -24,7 +24,11 @@ from .turnstile import alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlite_utils import Database, Migrations
+
+    from .driver import Connection
 
 APPLICATION_ID = 0x414D4554
 """'AMET', in the file's header: says whose file it is."""
@@ -107,13 +111,13 @@ def migrations() -> Migrations:
     @steps(name="m001_ledger")
     def m001_ledger(db: Database) -> None:
         for statement in _FIRST:
-            db.execute(statement)
+            db.conn.execute(statement)
 
     return steps
 
 
-def prepare(path: str, wait_s: float) -> None:
-    """Makes the file, or brings an older one up to date, unless there is nothing to do.
+def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Connection:
+    """A connection to the file, which is made or brought up to date first where that is needed.
 
     Raises:
         StoreTooNew, StoreUnusable, StoreReadOnly, StoreBusy, StoreFull: the file is as it was.
@@ -124,47 +128,52 @@ def prepare(path: str, wait_s: float) -> None:
         raise StoreUnusable(
             f"the folder of {path} does not exist. Make it, or name another file with AGENT_METER_DB."
         )
-    if os.path.exists(path) and _version(path, wait_s) == VERSION:
-        return
-    alone(path, wait_s, lambda: _migrate(path, wait_s))
-
-
-def _version(path: str, wait_s: float) -> int:
-    """How many migrations the file has had; 0 for an empty one. Raises StoreError."""
-    connection = driver.connect(path, synchronous="FULL", busy_timeout_s=wait_s)
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except driver.Error as error:
-        raise driver.meter_error(error, path) from error
-    finally:
+    if os.path.exists(path):
+        connection = connect()
+        if _is_current(connection, path):
+            return connection
         connection.close()
+    alone(path, wait_s, lambda: _migrate(path, connect))
+    return connect()
+
+
+def _is_current(connection: Connection, path: str) -> bool:
+    """Whether the file has had all migrations. Raises StoreError, and closes the connection."""
+    try:
+        version, owner, tables = connection.execute(
+            "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)"
+            " FROM pragma_user_version, pragma_application_id"
+        ).fetchone()
+    except driver.Error as error:
+        connection.close()
+        raise driver.meter_error(error, path) from error
     if tables and owner != APPLICATION_ID:
+        connection.close()
         raise StoreUnusable(
             f"{path} is a database of another program. Name another file with AGENT_METER_DB."
         )
     if version > VERSION:
+        connection.close()
         raise StoreTooNew(
             f"{path} was written by a newer version of agent-meter (format {version}, this one knows"
-            f" {VERSION}). "
-            "Upgrade agent-meter-mcp, or name another file with AGENT_METER_DB."
+            f" {VERSION}). Upgrade agent-meter-mcp, or name another file with AGENT_METER_DB."
         )
-    return version
+    return version == VERSION
 
 
-def _migrate(path: str, wait_s: float) -> None:
+def _migrate(path: str, connect: Callable[[], Connection]) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreReadOnly(
             f"{path} cannot be written ({error.strerror}). Check the rights of its folder."
         ) from error
-    if _version(path, wait_s) == VERSION:
+    connection = connect()
+    if _is_current(connection, path):
+        connection.close()
         return
     from sqlite_utils import Database
 
-    connection = driver.connect(path, synchronous="FULL", busy_timeout_s=wait_s)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("BEGIN IMMEDIATE")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock  # `threading` costs 6 ms that a one-shot record does not have
 
 from agent_meter_mcp.core.commands import (
     Applied,
@@ -19,7 +19,7 @@ from agent_meter_mcp.core.commands import (
 )
 from agent_meter_mcp.core.errors import MeterError
 
-from . import configuring, driver, holding, reading, recording, schema
+from . import configuring, driver, holding, recording, schema
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         Summary,
         SummaryQuery,
     )
+
+    from .reading import Readers, Snapshot
 
     Handler = Callable[[Writer, Any], Result]
 
@@ -72,22 +74,30 @@ def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 
         StoreError: the folder is missing, the file is no ledger, is newer, or cannot be opened; it is as it
         was.
     """
-    schema.prepare(path, busy_timeout_s)
-    return SqliteStore(path, synchronous, busy_timeout_s)
+
+    def connect() -> driver.Connection:
+        return driver.connect(path, synchronous=synchronous, busy_timeout_s=busy_timeout_s)
+
+    return SqliteStore(path, connect, schema.opened(path, connect, busy_timeout_s), busy_timeout_s)
 
 
 class SqliteStore:
     """See `store.base.Store`. One connection writes, under a lock; reads take connections of their own."""
 
-    def __init__(self, path: str, synchronous: str, busy_timeout_s: float) -> None:
+    def __init__(
+        self,
+        path: str,
+        connect: Callable[[], driver.Connection],
+        connection: driver.Connection,
+        busy_timeout_s: float,
+    ) -> None:
         self.path = path
-        self._connect: Callable[[], driver.Connection] = lambda: driver.connect(
-            path, synchronous=synchronous, busy_timeout_s=busy_timeout_s
-        )
+        self._connect = connect
         self._turnstile = Turnstile(path, busy_timeout_s)
-        self._writing = threading.Lock()
-        self._writer = Writer(self._connect())
-        self._readers = reading.Readers(self._connect)
+        self._writing = allocate_lock()
+        self._opening = allocate_lock()
+        self._writer = Writer(connection)
+        self._readers: Readers | None = None
 
     def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
         with self._writing:
@@ -167,7 +177,7 @@ class SqliteStore:
 
     def changed(self) -> int:
         try:
-            return self._readers.changed()
+            return self._pool().changed()
         except driver.Error as error:
             raise driver.meter_error(error, self.path) from error
 
@@ -179,12 +189,24 @@ class SqliteStore:
 
     def close(self) -> None:
         with self._writing:
-            self._readers.close()
+            if self._readers is not None:
+                self._readers.close()
             self._writer.connection.close()
             self._turnstile.close()
 
-    def _reader(self) -> reading.Snapshot:
-        return reading.Snapshot(self._readers, self.path)
+    def _reader(self) -> Snapshot:
+        from .reading import Snapshot
+
+        return Snapshot(self._pool(), self.path)
+
+    def _pool(self) -> Readers:
+        """Made, and its modules imported, when something is read: a one-shot record never does."""
+        if self._readers is None:
+            from .reading import Readers
+
+            with self._opening:
+                self._readers = self._readers or Readers(self._connect)
+        return self._readers
 
 
 def _handle(writer: Writer, command: Command) -> Result:

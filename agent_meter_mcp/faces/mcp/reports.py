@@ -1,0 +1,35 @@
+"""The tools that report: summary, events, agents, limits."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.faces.wire import queries as take
+from agent_meter_mcp.faces.wire import reports as give
+from .tools import Call, tool
+
+
+@tool("Usage summary", take.GetUsageSummary, give.UsageSummary, reads=True)
+async def get_usage_summary(call: Call, arguments: take.GetUsageSummary) -> give.UsageSummary:
+    """Total and grouped usage over a time range: who spent what, where, when. For single events list_usage_events;
+    for what may still be spent check_budget."""
+    query = arguments.query(call.ledger.now_us())
+    return give.UsageSummary.of_query(query, await call.ledger.summary(call.caller, query))
+
+
+@tool("Usage events", take.ListUsageEvents, give.UsageEvents, reads=True)
+async def list_usage_events(call: Call, arguments: take.ListUsageEvents) -> give.UsageEvents:
+    """The single usage events, newest first, refused ones too. For sums get_usage_summary."""
+    return give.UsageEvents.of(await call.ledger.events(call.caller, arguments.query()))
+
+
+@tool("Agents", take.ListAgents, give.Agents, reads=True)
+async def list_agents(call: Call, arguments: take.ListAgents) -> give.Agents:
+    """Who uses: status, last seen, spend over all time, tightest limit."""
+    return give.Agents.of(await call.ledger.agents(call.caller, arguments.query()))
+
+
+@tool("Limits", take.ListLimits, give.Limits, reads=True)
+async def list_limits(call: Call, arguments: take.ListLimits) -> give.Limits:
+    """All limits and where they stand; with agent, those that match it: which bind, and which were replaced by a more
+    specific one. To ask about one step use check_budget."""
+    views = await call.ledger.limits(call.caller, arguments.who(call.caller))
+    return give.Limits.of([view for view in views if arguments.concerns(view)])
