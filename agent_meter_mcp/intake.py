@@ -36,9 +36,16 @@ if TYPE_CHECKING:
     class Prices(Protocol):
         def price(self, usage: Usage, at_us: int, service: str) -> Usage: ...
 
+    from .store.base import Store
+
     Lineage = Callable[[str], tuple[str, ...]]
 
 AGENT_FIELDS = ("name", "tier", "owner", "parent")
+
+
+def known_lineage(store: Store, agent: str) -> tuple[str, ...]:
+    """The agent and its ancestors, or nothing for an agent that the ledger has not heard of. Reads the store."""
+    return store.policy().lineage(agent) if store.names("agent", agent, 1) == [agent] else ()
 
 
 class Report(Value):
@@ -56,7 +63,7 @@ class Report(Value):
 
 
 class Intake:
-    """Makes commands. `lineage` answers an agent's line of ancestors as the store knows it."""
+    """Makes commands. `lineage` answers an agent's line of ancestors, as `known_lineage`."""
 
     def __init__(self, prices: Prices, new_id: Callable[[int], str], lineage: Lineage) -> None:
         self._prices = prices
@@ -123,7 +130,7 @@ class Intake:
     def may_hold(self, caller: Caller, who: Who) -> None:
         """Raises Forbidden unless the caller may finish a reservation that `who` made."""
         allow(caller, "use")
-        allow_agent(caller, who.agent, self._lineage(who.agent), None)
+        allow_agent(caller, who.agent, self._lineage(who.agent))
         allow_service(caller, who.service)
 
     def release(self, reservation_id: str) -> Release:
@@ -207,7 +214,7 @@ class Intake:
         """Raises Forbidden unless the caller may look at this agent's usage (None: at all it may see)."""
         allow(caller, "read")
         if agent is not None:
-            allow_agent(caller, agent, self._lineage(agent), None)
+            allow_agent(caller, agent, self._lineage(agent))
 
     def _acting_for(self, caller: Caller, who: Who, *, service_needed: bool = True) -> Who:
         allow(caller, "use")
@@ -217,7 +224,8 @@ class Intake:
                 "service", "is required: name the API, tool server or LLM provider that is used"
             )
         if caller.role == "agent" or who.parent is not None:
-            allow_agent(caller, who.agent, self._lineage(who.agent), who.parent)
+            above = () if who.parent is None else (who.parent, *self._lineage(who.parent))
+            allow_agent(caller, who.agent, self._lineage(who.agent), above)
         allow_service(caller, who.service)
         return who
 

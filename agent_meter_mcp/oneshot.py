@@ -10,7 +10,7 @@ import os
 
 from .core.commands import Recorded
 from .core.errors import MeterError
-from .intake import Intake
+from .intake import Intake, known_lineage
 from .runtime import new_id, open_store, price_book, system_clock_us
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def record(settings: Settings, report: Report, caller: Caller) -> Recorded:
     store = open_store(settings)
     try:
         now_us = system_clock_us()
-        intake = Intake(_prices(settings, report.usage), new_id, lambda agent: store.policy().lineage(agent))
+        intake = Intake(_prices(settings, report.usage), new_id, lambda agent: known_lineage(store, agent))
         command = intake.record(caller, report, now_us, want_limits=True)
         (answer,) = store.apply([command], now_us).results
     finally:

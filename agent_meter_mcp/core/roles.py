@@ -54,14 +54,18 @@ def allow(caller: Caller, deed: Deed) -> None:
         )
 
 
-def allow_agent(caller: Caller, agent: str, lineage: tuple[str, ...], parent: str | None) -> None:
+def allow_agent(
+    caller: Caller, agent: str, lineage: tuple[str, ...], parent_lineage: tuple[str, ...] = ()
+) -> None:
     """Raises Forbidden unless the caller may act for (or look at) this agent: itself or its tree.
 
-    `lineage` is the agent's, as known; `parent` what the request says its parent is, which counts for an
-    agent that has none yet."""
+    `lineage` is the agent's line of ancestors, itself first; empty for an agent that nobody has heard of. Such
+    a one may be spawned: then `parent_lineage`, of the parent that the request names, counts. An agent that
+    exists already is not adopted like that: its usage and its budget are its own.
+    """
     if caller.role != "agent" or caller.bound_to in lineage:
         return
-    if len(lineage) == 1 and parent is not None and parent == caller.bound_to:
+    if not lineage and caller.bound_to in parent_lineage:
         return
     raise Forbidden(
         f"you are bound to agent {caller.bound_to!r} and may act only for it and the agents that it spawned, "

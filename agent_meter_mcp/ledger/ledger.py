@@ -31,7 +31,7 @@ from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Not
 from agent_meter_mcp.core.models import Agent, Alert, AuditEntry, Limit, Reservation, StoredEvent, Usage, Who
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow
-from agent_meter_mcp.intake import Intake
+from agent_meter_mcp.intake import Intake, known_lineage
 
 from . import sight
 from .engine import Engine
@@ -89,7 +89,7 @@ class Ledger:
         self._clock = clock
         self._batch_max = batch_max
         self._intake = Intake(prices, new_id, _alone)
-        self._kin_intake = Intake(prices, new_id, lambda agent: store.policy().lineage(agent))
+        self._kin_intake = Intake(prices, new_id, partial(known_lineage, store))
         self._prices_loaded = False
         self._engine = Engine(store, clock, queue_max=queue_max, batch_max=batch_max, poll_s=poll_s)
 
@@ -326,7 +326,9 @@ class Ledger:
 
     async def _load_prices(self, *usages: Usage) -> None:
         """Before the first price is needed: loading the list takes a while, and others want to write."""
-        if self._prices_loaded or all(usage.cost_nano_usd is not None or not usage.tokens for usage in usages):
+        if self._prices_loaded or all(
+            usage.cost_nano_usd is not None or not usage.tokens for usage in usages
+        ):
             return
         with suppress(MeterError):  # what is wrong with the operator's prices is told where one is needed
             await to_thread.run_sync(self._prices.price, Usage(model="-", input_tokens=0), self._clock(), "-")

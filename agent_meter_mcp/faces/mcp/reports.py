@@ -11,7 +11,7 @@ from .tools import Call, tool
 async def get_usage_summary(call: Call, arguments: take.GetUsageSummary) -> give.UsageSummary:
     """Total and grouped usage over a time range: who spent what, where, when. For single events list_usage_events;
     for what may still be spent check_budget."""
-    query = arguments.query(call.ledger.now_us())
+    query = arguments.query(call.ledger.now_us(), call.timezone)
     return give.UsageSummary.of_query(query, await call.ledger.summary(call.caller, query))
 
 

@@ -49,10 +49,11 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Call:
-    """Who asks, and whom."""
+    """Who asks, and whom. `timezone` is where a report's day begins if it does not say."""
 
     ledger: Ledger
     caller: Caller
+    timezone: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class MeterTool(Tool):
     _call_of: Callable[[Any], Call] = PrivateAttr()
 
     @classmethod
-    def of(cls, definition: Definition, ledger: Ledger, caller_of: CallerOf) -> MeterTool:
+    def of(cls, definition: Definition, ledger: Ledger, caller_of: CallerOf, timezone: str) -> MeterTool:
         made = cls(
             fn=definition.run,
             name=definition.name,
@@ -111,7 +112,7 @@ class MeterTool(Tool):
             annotations=definition.annotations,
         )
         made._definition = definition
-        made._call_of = lambda request: Call(ledger, caller_of(request))
+        made._call_of = lambda request: Call(ledger, caller_of(request), timezone)
         return made
 
     async def run(

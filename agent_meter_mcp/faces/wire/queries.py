@@ -87,21 +87,19 @@ class FilterArguments(Arguments):
 class GetUsageSummary(FilterArguments):
     group_by: list[DimensionName] = []
     window: Annotated[str | None, Field(description="instead of since/until, as in set_limit; default day")] = None
-    timezone: str = "UTC"
+    timezone: str | None = None
     limit: Annotated[Count, Field(description="groups, at most 1000")] = 100
     order_by: OrderName = "cost_usd"
 
-    def query(self, now_us: int) -> SummaryQuery:
-        """Raises InvalidInput."""
-        check_zone(self.timezone)
+    def query(self, now_us: int, timezone: str) -> SummaryQuery:
+        """`timezone` is the one in which days begin if none is given. Raises InvalidInput."""
+        zone = check_zone(self.timezone or timezone)
         if len(set(self.group_by)) != len(self.group_by):
             raise InvalidInput("group_by", "names a dimension twice")
-        chosen = self.filtered(*self._range(now_us))
-        return SummaryQuery(
-            chosen, tuple(self.group_by), self.timezone, self.order_by, _page(self.limit, GROUPS_MAX)
-        )
+        chosen = self.filtered(*self._range(now_us, zone))
+        return SummaryQuery(chosen, tuple(self.group_by), zone, self.order_by, _page(self.limit, GROUPS_MAX))
 
-    def _range(self, now_us: int) -> tuple[int | None, int | None]:
+    def _range(self, now_us: int, zone: str) -> tuple[int | None, int | None]:
         if self.since is not None or self.until is not None:
             if self.window is not None:
                 raise InvalidInput("window", "give either window, or since and until")
@@ -109,7 +107,7 @@ class GetUsageSummary(FilterArguments):
         window = parse_window(self.window or "day")
         if window.kind == "rolling":
             return now_us - window.length_us + 1, None
-        return (None, None) if window.kind == "total" else period(window, self.timezone, now_us)
+        return (None, None) if window.kind == "total" else period(window, zone, now_us)
 
 
 class ListUsageEvents(FilterArguments):

@@ -345,8 +345,18 @@ class KillSwitchSet(Result):
         )
 
 
+class AgentCard(Agent):
+    """An agent with the limits that match it."""
+
+    limits: list[ListedLimit]
+
+    @classmethod
+    def of_view(cls, view: queries.AgentView, limits: list[queries.LimitView]) -> AgentCard:
+        return cls(**dict(Agent.of(view)), limits=[ListedLimit.of_view(limit) for limit in limits])
+
+
 class Alert(BaseModel):
-    """A threshold that was reached."""
+    """A threshold (in percent) that was reached. The rest is null where the limit is gone."""
 
     number: int
     raised_at: str
@@ -354,15 +364,25 @@ class Alert(BaseModel):
     scope: str | None
     threshold: int
     percent: float
+    subject: str | None
+    metric: str | None
+    window: str | None
+    used: Number | None
+    max: Number | None
 
     @classmethod
-    def of(cls, alert: models.Alert) -> Alert:
-        percent = round(100 * alert.used / alert.max, 1) if alert.max else 100.0
+    def of(cls, alert: models.Alert, limit: models.Limit | None) -> Alert:
+        key = None if limit is None else limit.key
         return cls(
             number=alert.number,
             raised_at=time_text(alert.raised_at_us),
             limit_id=alert.limit_id,
             scope=alert.scope or None,
             threshold=alert.threshold,
-            percent=percent,
+            percent=round(100 * alert.used / alert.max, 1) if alert.max else 100.0,
+            subject=None if key is None else str(key.subject),
+            metric=None if key is None else key.metric,
+            window=None if key is None else key.window,
+            used=None if key is None else number_of(key.metric, alert.used),
+            max=None if key is None else number_of(key.metric, alert.max),
         )

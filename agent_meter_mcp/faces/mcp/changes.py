@@ -1,0 +1,162 @@
+"""Change notices: who watches a resource hears when a threshold was crossed that shows in it.
+
+A client of 2026-07-28 watches with `subscriptions/listen`, which the SDK serves from a bus; an older one with
+`resources/subscribe`, which is served here. The ledger's feed is followed from the first watcher on, so that a server
+nobody watches does not look at the file again and again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import anyio
+from mcp import MCPError
+from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ServerEvent
+from mcp.types import (
+    INVALID_PARAMS,
+    EmptyResult,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
+
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.models import Alert
+from agent_meter_mcp.core.queries import AgentsQuery
+from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.errors import text_of
+from .resources import AGENT, ALERTS, LIMITS, SUMMARY
+
+if TYPE_CHECKING:
+    from mcp.server.connection import Connection
+
+    from agent_meter_mcp.ledger import Ledger
+    from .callers import CallerOf, Request
+
+RETRY_S = 5.0
+WATCHED_MAX = 1000
+"""How many resources one client may watch."""
+_AGENTS = AGENT.partition("{")[0]
+_SUMMARIES = SUMMARY.partition("{")[0]
+_EVERYTHING = Caller("viewer", "change notices")
+_log = logging.getLogger(__name__)
+
+
+class Bus(InMemorySubscriptionBus):
+    """Says when the first listener comes."""
+
+    def __init__(self, wanted: anyio.Event) -> None:
+        super().__init__()
+        self._wanted = wanted
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        self._wanted.set()
+        return super().subscribe(listener)
+
+
+class Changes:
+    """Watchers of both eras, and the task that tells them."""
+
+    def __init__(self, ledger: Ledger, caller_of: CallerOf) -> None:
+        self._ledger = ledger
+        self._caller_of = caller_of
+        self._wanted = anyio.Event()
+        self._turn = anyio.Lock()
+        self._watched: dict[Connection, set[str]] = {}
+        self.bus = Bus(self._wanted)
+
+    @asynccontextmanager
+    async def lifespan(self, _server: MCPServer[None]) -> AsyncIterator[None]:
+        """Tells the watchers while a connection (stdio, in memory) or the process (HTTP) lives."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def guard_listening(self, request: Request, call_next: CallNext) -> HandlerResult:
+        """Middleware: who may not see an agent may not watch it."""
+        if request.method == "subscriptions/listen":
+            wanted = ((request.params or {}).get("notifications") or {}).get("resourceSubscriptions") or ()
+            for uri in wanted:
+                await self._check(request, str(uri))
+        return await call_next(request)
+
+    def serve_handshake_clients(self, server: MCPServer[Any]) -> None:
+        """Serves `resources/subscribe` and `resources/unsubscribe`."""
+        low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  MCPServer has no public way to add these
+        low.add_request_handler("resources/subscribe", SubscribeRequestParams, self._subscribe)
+        low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
+
+    async def _subscribe(self, request: Request, params: SubscribeRequestParams) -> EmptyResult:
+        uri = str(params.uri)
+        if uri not in (ALERTS, LIMITS) and not uri.startswith((_AGENTS, _SUMMARIES)):
+            raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
+        await self._check(request, uri)
+        connection = _connection(request)
+        if connection not in self._watched:
+            connection.exit_stack.callback(self._watched.pop, connection, None)
+        watched = self._watched.setdefault(connection, set())
+        if len(watched) >= WATCHED_MAX and uri not in watched:
+            raise MCPError(INVALID_PARAMS, f"at most {WATCHED_MAX} resources can be watched at once")
+        watched.add(uri)
+        self._wanted.set()
+        return EmptyResult()
+
+    async def _unsubscribe(self, request: Request, params: UnsubscribeRequestParams) -> EmptyResult:
+        self._watched.get(_connection(request), set()).discard(str(params.uri))
+        return EmptyResult()
+
+    async def _check(self, request: Request, uri: str) -> None:
+        if not uri.startswith(_AGENTS):
+            return
+        try:
+            query = AgentsQuery(agent=unquote(uri.removeprefix(_AGENTS)), limit=1)
+            await self._ledger.agents(self._caller_of(request), query)
+        except MeterError as error:
+            raise MCPError(INVALID_PARAMS, text_of(error), {"uri": uri}) from error
+
+    async def _follow(self) -> None:
+        """Of several connections in one process, one follows the feed at a time, for all."""
+        await self._wanted.wait()
+        async with self._turn:
+            while True:
+                try:
+                    async with self._ledger.subscribe() as items:
+                        async for item in items:
+                            if isinstance(item, Alert):
+                                await self._tell(item)
+                    return
+                except MeterError as error:
+                    _log.warning("change notices pause: %s", error)
+                    await anyio.sleep(RETRY_S)
+
+    async def _tell(self, alert: Alert) -> None:
+        uris = await self._touched(alert)
+        for uri in uris:
+            await self.bus.publish(ResourceUpdated(uri=uri))
+        for connection, watched in list(self._watched.items()):
+            for uri in uris:
+                if uri in watched:
+                    await connection.send_resource_updated(uri)
+
+    async def _touched(self, alert: Alert) -> list[str]:
+        """The resources that show a change of this limit's counter."""
+        views = await self._ledger.limits(_EVERYTHING)
+        uris = [ALERTS, LIMITS]
+        for limit in [view.limit for view in views if view.limit.limit_id == alert.limit_id]:
+            uris.append(_SUMMARIES + limit.key.window)
+            subject = limit.key.subject
+            agent = alert.scope or subject.name if subject.kind == "agent" else alert.scope
+            if subject.kind in ("agent", "tier") and agent:
+                uris.append(_AGENTS + quote(agent, safe=""))
+        return uris
+
+
+def _connection(request: Request) -> Connection:
+    # A request's session is a proxy of its own; what lasts, and can still be told things later, is behind it.
+    return request.session._connection  # pyright: ignore[reportPrivateUsage]  no public way from request to connection
