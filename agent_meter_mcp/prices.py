@@ -117,6 +117,10 @@ class PriceBook:
         own = self._own_prices(self._checked_us or 0)
         return built_in if own is None else f"{self._own_version}, {built_in}"
 
+    @property
+    def models_kept(self) -> int:
+        return len(self._models)
+
     def _cost(self, usage: Usage, at_us: int, service: str) -> tuple[int | None, str | None]:
         own = self._own_prices(at_us)
         if own is not None:
@@ -278,8 +282,12 @@ class ListedModel:
         self._known: dict[object, TokenPrice | None] = {}
 
     def has_price(self) -> bool:
-        price = self._as_integers(self._prices_at(_AT_MAX_US))
+        price = self.integer_price(_AT_MAX_US)
         return price is None or has_price(price)
+
+    def integer_price(self, at_us: int) -> TokenPrice | None:
+        """Its prices at that moment; None if integers cannot say them."""
+        return self._as_integers(self._prices_at(at_us))
 
     def cost_of(self, usage: Usage, at_us: int) -> int | None:
         prices = self._prices_at(at_us)

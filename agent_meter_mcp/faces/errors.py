@@ -1,6 +1,7 @@
 """One table: what each failure is called at each face.
 
-An MCP tool answers with the error's text and what to do next, HTTP with a status, a command with an exit code.
+An MCP tool answers with the error's text and what to do next, HTTP with a status, a command with an exit
+code.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ SHAPES = {
     "store_error": Shape(500, 74),
     "store_busy": Shape(503, 75, RETRY),
     "store_full": Shape(507, 74, "Free some space, then try again."),
-    "store_read_only": Shape(500, 73, "Make the file and its folder writable, or choose another with AGENT_METER_DB."),
+    "store_read_only": Shape(
+        500, 73, "Make the file and its folder writable, or choose another with AGENT_METER_DB."
+    ),
     "store_unusable": Shape(500, 65),
     "store_too_new": Shape(500, 78, "Upgrade agent-meter-mcp."),
     "overloaded": Shape(503, 75, RETRY),
@@ -45,4 +48,6 @@ def shape_of(error: MeterError) -> Shape:
 def text_of(error: MeterError) -> str:
     """What is wrong, where, and how to put it right, as a model or a person reads it."""
     text, step = str(error), shape_of(error).next_step
-    return text if not step or step in text else f"{text.rstrip('.')}. {step}"
+    if not step or step in text:
+        return text
+    return f"{text} {step}" if text.endswith((".", "?")) else f"{text}. {step}"

@@ -25,11 +25,11 @@ CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 _current: ContextVar[Request] = ContextVar("agent_meter_mcp_request")
 
 
-async def remember_request(request: Request, call_next: CallNext) -> HandlerResult:
+async def remember_request(ctx: Request, call_next: CallNext) -> HandlerResult:
     """Middleware: lets `current_request` answer, for what the SDK calls without its context."""
-    token = _current.set(request)
+    token = _current.set(ctx)
     try:
-        return await call_next(request)
+        return await call_next(ctx)
     finally:
         _current.reset(token)
 
@@ -40,10 +40,11 @@ def current_request() -> Request:
 
 
 def local_caller(owner: Caller, environ: Mapping[str, str]) -> CallerOf:
-    """Requests of whoever owns this process: `owner` is the operator, or the one agent that it was started for.
+    """Requests of whoever owns this process: `owner` is the operator, or the one agent that it was started
+    for.
 
-    What the client says of itself, and the session and project in `environ` where an agent harness started us, are
-    defaults for what a call leaves out, never instead of it.
+    What the client says of itself, and the session and project in `environ` where an agent harness started
+    us, are defaults for what a call leaves out, never instead of it.
     """
     session = usable(environ.get("CLAUDE_CODE_SESSION_ID"), ID_MAX)
     project = usable(environ.get("CLAUDE_PROJECT_DIR"), ID_MAX)
@@ -66,7 +67,11 @@ def client_name(request: Request) -> str | None:
     if params is not None:
         return usable(params.client_info.name, NAME_MAX)
     told = cast("Mapping[str, object]", request.meta or {}).get(CLIENT_INFO)
-    return usable(cast("Mapping[str, object]", told).get("name"), NAME_MAX) if isinstance(told, Mapping) else None
+    return (
+        usable(cast("Mapping[str, object]", told).get("name"), NAME_MAX)
+        if isinstance(told, Mapping)
+        else None
+    )
 
 
 def usable(value: object, maximum: int) -> str | None:

@@ -1,14 +1,14 @@
 """Change notices: who watches a resource hears when a threshold was crossed that shows in it.
 
 A client of 2026-07-28 watches with `subscriptions/listen`, which the SDK serves from a bus; an older one with
-`resources/subscribe`, which is served here. The ledger's feed is followed from the first watcher on, so that a server
-nobody watches does not look at the file again and again.
+`resources/subscribe`, which is served here. The ledger's feed is followed from the first watcher on, so that
+a server nobody watches does not look at the file again and again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -22,20 +22,24 @@ from mcp.types import (
     INVALID_PARAMS,
     EmptyResult,
     SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
     UnsubscribeRequestParams,
 )
+from pydantic import ValidationError
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Alert
 from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.errors import text_of
+
 from .resources import AGENT, ALERTS, LIMITS, SUMMARY
 
 if TYPE_CHECKING:
     from mcp.server.connection import Connection
 
     from agent_meter_mcp.ledger import Ledger
+
     from .callers import CallerOf, Request
 
 RETRY_S = 5.0
@@ -71,20 +75,19 @@ class Changes:
         self.bus = Bus(self._wanted)
 
     @asynccontextmanager
-    async def lifespan(self, _server: MCPServer[None]) -> AsyncIterator[None]:
+    async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
         """Tells the watchers while a connection (stdio, in memory) or the process (HTTP) lives."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow)
             yield
             tasks.cancel_scope.cancel()
 
-    async def guard_listening(self, request: Request, call_next: CallNext) -> HandlerResult:
+    async def guard_listening(self, ctx: Request, call_next: CallNext) -> HandlerResult:
         """Middleware: who may not see an agent may not watch it."""
-        if request.method == "subscriptions/listen":
-            wanted = ((request.params or {}).get("notifications") or {}).get("resourceSubscriptions") or ()
-            for uri in wanted:
-                await self._check(request, str(uri))
-        return await call_next(request)
+        if ctx.method == "subscriptions/listen":
+            for uri in _wanted_uris(ctx.params):
+                await self._check(ctx, uri)
+        return await call_next(ctx)
 
     def serve_handshake_clients(self, server: MCPServer[Any]) -> None:
         """Serves `resources/subscribe` and `resources/unsubscribe`."""
@@ -155,6 +158,16 @@ class Changes:
             if subject.kind in ("agent", "tier") and agent:
                 uris.append(_AGENTS + quote(agent, safe=""))
         return uris
+
+
+def _wanted_uris(params: Mapping[str, Any] | None) -> list[str]:
+    """What a listener asks for; what is not as it should be is refused by the SDK afterwards."""
+    try:
+        return (
+            SubscriptionsListenRequestParams.model_validate(params).notifications.resource_subscriptions or []
+        )
+    except ValidationError:
+        return []
 
 
 def _connection(request: Request) -> Connection:

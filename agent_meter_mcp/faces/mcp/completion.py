@@ -15,6 +15,7 @@ from mcp.types import (
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.windows import UNITS
+
 from .resources import AGENT, SUMMARY
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def add_completion(server: MCPServer[Any], call: Callable[[], Call]) -> None:
 
     @server.completion()
     async def complete(
-        ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument, context: CompletionContext | None
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
     ) -> Completion | None:
         where = ref.name if isinstance(ref, PromptReference) else ref.uri
         kind = _KINDS.get((where, argument.name))

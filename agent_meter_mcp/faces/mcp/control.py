@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import reports as give
+
 from .tools import Call, tool
 
 
@@ -15,8 +16,8 @@ async def set_agent(call: Call, arguments: take.SetAgent) -> give.AgentSet:
 
 @tool("Set limit", take.SetLimit, give.LimitSet, destroys=True, repeats=True)
 async def set_limit(call: Call, arguments: take.SetLimit) -> give.LimitSet:
-    """Create a limit, or change the one with the same subject, service, metric and window. Subject: one of agent,
-    tier, project, session ("*": each separately), or none (all together). For operators."""
+    """Create a limit, or change the one with the same subject, service, metric and window. Subject: one of
+    agent, tier, project, session ("*": each separately), or none (all together). For operators."""
     answer, state = await call.ledger.set_limit(
         call.caller,
         arguments.key(),
@@ -30,15 +31,16 @@ async def set_limit(call: Call, arguments: take.SetLimit) -> give.LimitSet:
 
 @tool("Remove limit", take.RemoveLimit, give.LimitRemoved, destroys=True, repeats=True)
 async def remove_limit(call: Call, arguments: take.RemoveLimit) -> give.LimitRemoved:
-    """Remove a limit, by limit_id or by what set_limit was given. To only change it use set_limit. For operators."""
+    """Remove a limit, by limit_id or by what set_limit was given. To only change it use set_limit. For
+    operators."""
     removed = await call.ledger.remove_limit(call.caller, arguments.limit_id, arguments.key())
     return give.LimitRemoved.of(removed)
 
 
 @tool("Kill switch", take.SetKillSwitch, give.KillSwitchSet, destroys=True, repeats=True)
 async def set_kill_switch(call: Call, arguments: take.SetKillSwitch) -> give.KillSwitchSet:
-    """Stop an agent (and those it spawned), a service or everything at once; engaged=false releases. For a budget use
-    set_limit. An agent may stop itself; the rest is for operators."""
+    """Stop an agent (and those it spawned), a service or everything at once; engaged=false releases. For a
+    budget use set_limit. An agent may stop itself; the rest is for operators."""
     kind, name = arguments.target()
     answer = await call.ledger.set_switch(call.caller, kind, name, arguments.engaged, arguments.reason)
     return give.KillSwitchSet.of(answer, kind, name)

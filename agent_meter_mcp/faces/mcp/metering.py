@@ -10,6 +10,7 @@ from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
 from agent_meter_mcp.faces.wire import wording
 from agent_meter_mcp.faces.wire.hooks import can_stop, hook_answer, verdict_of
+
 from .callers import usable
 from .tools import Call, tool
 
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
 
 @tool("Record usage", take.RecordUsage, give.UsageRecorded)
 async def record_usage(call: Call, arguments: take.RecordUsage) -> give.UsageRecorded:
-    """Report usage that has happened: it always counts, also over a limit. Before costly work use reserve_budget
-    instead. cost_usd is worked out from model and tokens if left out; input_tokens are the uncached ones."""
+    """Report usage that has happened: it always counts, also over a limit. Before costly work use
+    reserve_budget instead. cost_usd is worked out from model and tokens if left out; input_tokens are the
+    uncached ones."""
     return give.UsageRecorded.of(await call.ledger.record(call.caller, arguments.report(call.caller)))
 
 
 @tool("Check budget", take.CheckBudget, give.Decided, reads=True)
 async def check_budget(call: Call, arguments: take.CheckBudget) -> give.Decided:
-    """Ask if a step fits the budget and what is left. Holds nothing: when others share the budget, reserve_budget."""
+    """Ask if a step fits the budget and what is left. Holds nothing: when others share the budget,
+    reserve_budget."""
     who = arguments.who(call.caller, arguments.service)
     decision = await call.ledger.check(call.caller, who, arguments.usage())
     return give.Decided.of(decision, call.ledger.now_us())
@@ -34,14 +37,16 @@ async def check_budget(call: Call, arguments: take.CheckBudget) -> give.Decided:
 
 @tool("Reserve budget", take.ReserveBudget, give.BudgetReserved)
 async def reserve_budget(call: Call, arguments: take.ReserveBudget) -> give.BudgetReserved:
-    """Hold an estimate before expensive work, or learn why not. Then settle_reservation with what was used."""
+    """Hold an estimate before expensive work, or learn why not. Then settle_reservation with what was
+    used."""
     reserved = await call.ledger.reserve(call.caller, arguments.report(call.caller), arguments.ttl_us())
     return give.BudgetReserved.of_reserved(reserved, call.ledger.now_us())
 
 
 @tool("Settle reservation", take.SettleReservation, give.ReservationSettled, repeats=True)
 async def settle_reservation(call: Call, arguments: take.SettleReservation) -> give.ReservationSettled:
-    """End a hold: settle with the actual amounts (none: as estimated), release if nothing was used, or extend it."""
+    """End a hold: settle with the actual amounts (none: as estimated), release if nothing was used, or extend
+    it."""
     if arguments.action == "settle":
         recorded = await call.ledger.settle(call.caller, arguments.settle())
         return give.ReservationSettled.of_usage(arguments.reservation_id, recorded)
@@ -54,7 +59,8 @@ async def settle_reservation(call: Call, arguments: take.SettleReservation) -> g
 
 @tool("Gate", take.Gate, give.GateAnswered)
 async def gate(call: Call, arguments: take.Gate) -> give.GateAnswered:
-    """For hooks of an agent harness: allow, warn or stop, as the JSON the hook prints. Agents use check_budget."""
+    """For hooks of an agent harness: allow, warn or stop, as the JSON the hook prints. Agents use
+    check_budget."""
     who = arguments.checked().who(call.caller, project=usable(arguments.cwd, ID_MAX))
     ask = call.ledger.gate if can_stop(arguments.harness, arguments.event) else call.ledger.check
     decision: Decision = await ask(call.caller, who, Usage())

@@ -16,30 +16,38 @@ from agent_meter_mcp.core.windows import parse_window
 WindowArgument = Annotated[str, Field(description='"day", "week", "month", "24h", "total", …')]
 AgentArgument = Annotated[str, Field(description="the agent; everybody if left out")]
 
+REPORT = """\
+Write a usage report. Call get_usage_summary with window={window!r}{whose} three times, with
+group_by ["agent"], ["service", "model"] and ["day"]. Say the total cost, tokens and events first, then who
+and what accounts for most of it, then what stands out: usage without a known price (unpriced), refusals
+(rejected), usage over a limit. Use the figures as they are: the cost of unpriced usage is unknown, not zero.
+Close with at most three suggestions."""
+
+REVIEW = """\
+Review the budgets. Call list_limits{asked}, list_agents, and get_usage_summary with
+window="30d" and group_by ["agent"]. Name the limits that are nearly used up, those that are hardly used,
+agents without any limit, and limits that another one replaced. Propose changes as set_limit calls with the
+reason for each, and make none before I agree."""
+
+STAY = """\
+Stay within your budget while you work. Before each expensive step call reserve_budget with
+{named}{at}and an estimate: model and tokens, or cost_usd. When it is denied, do not do the step: take a
+cheaper one that fits `affordable`, or wait retry_after_s. After the step call settle_reservation with what
+was really used, or with action="release" if nothing was. Report other usage with record_usage. When an answer
+says to stop, stop, and say why to the person you work for."""
+
 
 def add_prompts(server: MCPServer[Any]) -> None:
     @server.prompt(title="Usage report")
     async def usage_report(window: WindowArgument = "day", agent: AgentArgument = "") -> str:
         """Who used what, where it went, and what stands out."""
         whose = f", agent={_agent(agent)!r}, include_children=true" if agent else ""
-        return (
-            f"Write a usage report. Call get_usage_summary with window={_window(window)!r}{whose} three times: "
-            'group_by ["agent"], ["service", "model"] and ["day"]. Say the total cost, tokens and events first, then '
-            "who and what accounts for most of it, then what stands out: usage without a known price (unpriced), "
-            "refusals (rejected), usage over a limit. Use the figures as they are; a cost of unpriced usage is unknown, "
-            "not zero. Close with at most three suggestions."
-        )
+        return REPORT.format(window=_window(window), whose=whose)
 
     @server.prompt(title="Budget review")
     async def budget_review(agent: AgentArgument = "") -> str:
         """Which limits fit what is used, which are too tight, too wide or missing."""
-        asked = f" with agent={_agent(agent)!r}" if agent else ""
-        return (
-            f"Review the budgets. Call list_limits{asked}, list_agents, and get_usage_summary with window='30d', "
-            'group_by ["agent"]. Name the limits that are nearly used up, those that are hardly used, agents without '
-            "any limit, and limits that another one replaced. Propose changes as set_limit calls with the reason for "
-            "each, and make none before I agree."
-        )
+        return REVIEW.format(asked=f" with agent={_agent(agent)!r}" if agent else "")
 
     @server.prompt(title="Stay within your budget")
     async def stay_within_budget(
@@ -47,15 +55,9 @@ def add_prompts(server: MCPServer[Any]) -> None:
         service: Annotated[str, Field(description="where you spend")] = "",
     ) -> str:
         """How an agent works with a budget."""
-        named = f" with agent={_agent(agent)!r}" if agent else ""
-        at = f" and service={_named(service, 'service')!r}" if service else ""
-        return (
-            f"Stay within your budget while you work. Before each expensive step call reserve_budget{named}{at} and an "
-            "estimate (tokens and model, or cost_usd); when it is denied, do not do the step: take a cheaper one that "
-            "fits `affordable`, or wait retry_after_s. After the step call settle_reservation with what was really "
-            "used, or with action='release' when nothing was. Report other usage with record_usage. When an answer "
-            "says to stop, stop, and say why to the person you work for."
-        )
+        named = f"agent={_agent(agent)!r}, " if agent else ""
+        at = f"service={_named(service, 'service')!r}, " if service else "the service, "
+        return STAY.format(named=named, at=at)
 
 
 def _window(text: str) -> str:

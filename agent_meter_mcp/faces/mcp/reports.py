@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from agent_meter_mcp.faces.wire import queries as take
 from agent_meter_mcp.faces.wire import reports as give
+
 from .tools import Call, tool
 
 
 @tool("Usage summary", take.GetUsageSummary, give.UsageSummary, reads=True)
 async def get_usage_summary(call: Call, arguments: take.GetUsageSummary) -> give.UsageSummary:
-    """Total and grouped usage over a time range: who spent what, where, when. For single events list_usage_events;
-    for what may still be spent check_budget."""
+    """Total and grouped usage over a time range: who spent what, where, when. For single events
+    list_usage_events; for what may still be spent check_budget."""
     query = arguments.query(call.ledger.now_us(), call.timezone)
     return give.UsageSummary.of_query(query, await call.ledger.summary(call.caller, query))
 
@@ -29,7 +30,7 @@ async def list_agents(call: Call, arguments: take.ListAgents) -> give.Agents:
 
 @tool("Limits", take.ListLimits, give.Limits, reads=True)
 async def list_limits(call: Call, arguments: take.ListLimits) -> give.Limits:
-    """All limits and where they stand; with agent, those that match it: which bind, and which were replaced by a more
-    specific one. To ask about one step use check_budget."""
+    """All limits and where they stand; with agent, those that match it: which bind, and which were replaced
+    by a more specific one. To ask about one step use check_budget."""
     views = await call.ledger.limits(call.caller, arguments.who(call.caller))
     return give.Limits.of([view for view in views if arguments.concerns(view)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,9 @@ def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
         with told():
             arguments = take.GetUsageSummary(window=window, group_by=["agent", "service"])
             query = arguments.query(call().ledger.now_us(), call().timezone)
-            return json_of(give.UsageSummary.of_query(query, await call().ledger.summary(call().caller, query)))
+            return json_of(
+                give.UsageSummary.of_query(query, await call().ledger.summary(call().caller, query))
+            )
 
     # An agent's id is no path: any text that can be a name is one.
     any_text = ResourceSecurity(exempt_params={"agent_id"})
@@ -81,7 +83,7 @@ def json_of(model: BaseModel) -> str:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def told() -> Generator[None]:
     """What is wrong, in the words of a resource: unknown (-32602) or failed (-32603)."""
     try:
         yield

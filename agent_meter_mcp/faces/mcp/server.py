@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mcp.server import CacheHint, MCPServer
 
 import agent_meter_mcp
+
 from .callers import current_request, remember_request
 from .changes import Changes
 from .completion import add_completion
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerMiddleware
 
     from agent_meter_mcp.ledger import Ledger
+
     from .callers import CallerOf
 
 INSTRUCTIONS = """\
-agent-meter keeps budgets for agents: it records what was used, says what may still be used, and stops who is over.
-Before expensive work call reserve_budget, afterwards settle_reservation with what was really used; report other usage
-with record_usage. When an answer says it is not allowed, do not do the work: take a cheaper step, wait, or stop and say
-why. `agent` is who uses (you, if left out), `parent` who spawned it, `service` the API, tool server or LLM provider."""
+agent-meter keeps budgets for agents: it records what was used, says what may still be
+used, and stops who is over. Before expensive work call reserve_budget, afterwards settle_reservation with
+what was really used; report other usage with record_usage. When an answer says it is not allowed, do not do
+the work: take a cheaper step, wait, or stop and say why. `agent` is who uses (you, if left out), `parent` who
+spawned it, `service` the API, tool server or LLM provider."""
 
 TOOLS = (
     record_usage,
@@ -57,8 +60,8 @@ def build_server(
     middleware: Sequence[ServerMiddleware[Any]] = (),
     **options: Any,
 ) -> MCPServer[None]:
-    """A server on an open ledger. `caller_of` says who makes a request, `timezone` where a report's day begins if it
-    does not say. `options` are those of MCPServer; its `middleware` comes after ours.
+    """A server on an open ledger. `caller_of` says who makes a request, `timezone` where a report's day
+    begins if it does not say. `options` are those of MCPServer; its `middleware` comes after ours.
     """
     changes = Changes(ledger, caller_of)
     server: MCPServer[None] = MCPServer(
@@ -70,11 +73,9 @@ def build_server(
         lifespan=changes.lifespan,
         subscriptions=changes.bus,
         middleware=[remember_request, changes.guard_listening, *middleware],
-        **{
-            "log_level": "WARNING",
-            "cache_hints": {"tools/list": _SAME_FOR_ALL, "prompts/list": _SAME_FOR_ALL},
-            **options,
-        },
+        cache_hints={"tools/list": _SAME_FOR_ALL, "prompts/list": _SAME_FOR_ALL},
+        log_level="WARNING",
+        **options,
     )
 
     def call() -> Call:

@@ -1,8 +1,9 @@
 """What a tool is here.
 
-A tool is a function from a `Call` and its arguments, one pydantic model, to a result, another one; `@tool` says the
-rest. What the SDK's own decorator would make of such a function drops misspelt arguments without a word, reads the
-text "null" as null, and answers a mistake with pydantic's prose. So `MeterTool` takes the two models as they are.
+A tool is a function from a `Call` and its arguments, one pydantic model, to a result, another one; `@tool`
+says the rest. What the SDK's own decorator would make of such a function drops misspelt arguments without a
+word, reads the text "null" as null, and answers a mistake with pydantic's prose. So `MeterTool` takes the two
+models as they are.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
+
     from .callers import CallerOf
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
@@ -80,12 +82,16 @@ def tool(
 ) -> Callable[[Callable[[Call, ArgumentsT], Awaitable[ResultT]]], Definition]:
     """Makes a tool of a function. The function's name is the tool's, and its docstring is what a model reads.
 
-    `reads`: it changes nothing. `destroys`: it can take something away. `repeats`: calling it twice is calling it once.
+    `reads`: it changes nothing. `destroys`: it can take something away. `repeats`: calling it twice is
+    calling it once.
     """
 
     def define(run: Callable[[Call, ArgumentsT], Awaitable[ResultT]]) -> Definition:
         hints = ToolAnnotations(
-            read_only_hint=reads, destructive_hint=destroys, idempotent_hint=reads or repeats, open_world_hint=False
+            read_only_hint=reads,
+            destructive_hint=destroys,
+            idempotent_hint=reads or repeats,
+            open_world_hint=False,
         )
         description = " ".join((run.__doc__ or "").split())
         return Definition(run.__name__, title, description, arguments, result, hints, run)
@@ -109,6 +115,7 @@ class MeterTool(Tool):
             parameters=arguments_schema(definition.arguments),
             fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=result_schema(definition.result)),
             is_async=True,
+            context_kwarg=None,
             annotations=definition.annotations,
         )
         made._definition = definition
@@ -118,24 +125,29 @@ class MeterTool(Tool):
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> CallToolResult:
-        """Raises ToolError for what the caller can put right, UnexpectedToolError (logged, not told) for the rest."""
+        """Raises ToolError for what the caller can put right, UnexpectedToolError (logged, not told) for the
+        rest."""
         try:
             sent = self._definition.arguments.model_validate(_unpacked(arguments, self.parameters))
             result = await self._definition.run(self._call_of(context.request_context), sent)
             return CallToolResult(
-                content=[TextContent(type="text", text=result.text())], structured_content=result.model_dump(mode="json")
+                content=[TextContent(type="text", text=result.text())],
+                structured_content=result.model_dump(mode="json"),
             )
         except ValidationError as error:
             known = list(self._definition.arguments.model_fields)
-            raise ToolError(f"{self.name}: {problems(error, known)}. Nothing was changed.") from error
+            raise ToolError(f"{self.name}: {problems(error, known)} Nothing was changed.") from error
         except MeterError as error:
             raise ToolError(f"{self.name}: {text_of(error)}") from error
         except Exception as error:
-            raise UnexpectedToolError(f"{self.name} failed unexpectedly; the server's log says why") from error
+            raise UnexpectedToolError(
+                f"{self.name} failed unexpectedly; the server's log says why"
+            ) from error
 
 
 def _unpacked(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with lists and objects parsed that came as JSON text; some clients cannot send them otherwise."""
+    """The arguments, with lists and objects parsed that came as JSON text; some clients cannot send them
+    otherwise."""
     unpacked = dict(arguments)
     for field, value in arguments.items():
         kind = schema["properties"].get(field, {}).get("type")
@@ -151,7 +163,7 @@ def problems(error: ValidationError, known: list[str]) -> str:
     """What is wrong with the arguments, by field. Says nothing of their values."""
     found = [_problem(details, known) for details in error.errors(include_url=False, include_input=False)]
     more = f"; and {len(found) - PROBLEMS_MAX} more" if len(found) > PROBLEMS_MAX else ""
-    return "; ".join(found[:PROBLEMS_MAX]) + more
+    return "; ".join(found[:PROBLEMS_MAX]) + more + "."
 
 
 def _problem(details: ErrorDetails, known: list[str]) -> str:
@@ -159,8 +171,8 @@ def _problem(details: ErrorDetails, known: list[str]) -> str:
     kind = details["type"]
     if kind == "extra_forbidden":
         alike = difflib.get_close_matches(field, known, n=1)
-        hint = f"did you mean {alike[0]}?" if alike else f"it takes {', '.join(known) or 'none'}"
-        return f"{field}: is not an argument of this tool; {hint}"
+        hint = f"use {alike[0]}" if alike else f"it takes {', '.join(known)}"
+        return f"{field}: is not an argument of this tool ({hint})"
     if kind == "literal_error":
         return f"{field}: must be {details.get('ctx', {}).get('expected', 'another value')}"
     return f"{field}: {_SAID.get(kind, details['msg'])}"

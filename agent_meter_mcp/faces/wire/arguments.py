@@ -15,6 +15,7 @@ from agent_meter_mcp.core.money import micro_units, nano_usd
 from agent_meter_mcp.core.text import name
 from agent_meter_mcp.core.windows import parse_duration
 from agent_meter_mcp.intake import Report
+
 from .fields import Arguments, Count, Decimals, Flag, Moment, maximum_of, parse_time
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ PATH_MAX = 4096
 Clearable = Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]
 Json = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 SourceName = Annotated[
-    Literal["self", "sdk", "middleware", "proxy", "transcript", "otlp", "import"], WithJsonSchema({"type": "string"})
+    Literal["self", "sdk", "middleware", "proxy", "transcript", "otlp", "import"],
+    WithJsonSchema({"type": "string"}),
 ]
 MetricName = Literal["requests", "units", "tokens", "cost_usd"]
 ActionName = Literal["reject", "warn"]
@@ -57,7 +59,9 @@ class WhoArguments(Arguments):
         """`project` is used where neither the argument nor the caller names one. Raises InvalidInput."""
         agent = self.agent if self.agent is not None else caller.default_agent
         if agent is None:
-            raise InvalidInput("agent", "is required here: say which agent this is for, such as agent='research-bot'")
+            raise InvalidInput(
+                "agent", "is required here: say which agent this is for, such as agent='research-bot'"
+            )
         return Who(
             agent,
             service,
@@ -115,7 +119,9 @@ class DetailArguments(Arguments):
             )
             text.encode()
         except (TypeError, ValueError, RecursionError):
-            raise InvalidInput("metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply") from None
+            raise InvalidInput(
+                "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
+            ) from None
         return text
 
 
@@ -124,7 +130,7 @@ class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
     operation: str | None = None
     id: Annotated[str | None, Field(description="your key: a repeat with the same id counts once")] = None
     occurred_at: Moment | None = None
-    source: SourceName = "self"
+    source: SourceName | None = None
 
     def report(self, caller: Caller) -> Report:
         """Raises InvalidInput."""
@@ -133,7 +139,7 @@ class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
             self.usage(),
             self.id,
             self.operation,
-            self.source,
+            self.source or "self",
             None if self.occurred_at is None else parse_time(self.occurred_at, "occurred_at"),
             self.status_code,
             self.duration_ms,
@@ -148,8 +154,8 @@ class CheckBudget(WhoArguments, AmountsArguments):
 class ReserveBudget(WhoArguments, AmountsArguments):
     service: str
     operation: str | None = None
-    id: Annotated[str | None, Field(description="as in record_usage")] = None
-    ttl: Annotated[str, Field(description="at most 1h")] = TTL
+    id: str | None = None
+    ttl: str = TTL
 
     def report(self, caller: Caller) -> Report:
         """Raises InvalidInput."""
@@ -162,7 +168,7 @@ class ReserveBudget(WhoArguments, AmountsArguments):
 class SettleReservation(AmountsArguments, DetailArguments):
     reservation_id: str
     action: Literal["settle", "release", "extend"] = "settle"
-    ttl: Annotated[str | None, Field(description='extend: from now, "60s"')] = None
+    ttl: str = TTL
 
     def settle(self) -> Settle:
         """What was used; nothing at all, if no amount is stated. Raises InvalidInput."""
@@ -185,7 +191,7 @@ class SettleReservation(AmountsArguments, DetailArguments):
     def extend_us(self) -> int:
         """For how long from now. Raises InvalidInput."""
         self._refuse(*AMOUNTS, *DetailArguments.model_fields)
-        return _ttl_us(self.ttl or TTL)
+        return _ttl_us(self.ttl)
 
     def _refuse(self, *fields: str) -> None:
         for field in fields:
@@ -221,7 +227,9 @@ class SetAgent(Arguments):
         """What is to change; null clears. Raises InvalidInput when nothing is."""
         changes = {field: getattr(self, field) for field in self.model_fields_set if field != "agent"}
         if not changes:
-            raise InvalidInput("name", "nothing to change: give name, tier, owner or parent (null clears one)")
+            raise InvalidInput(
+                "name", "nothing to change: give name, tier, owner or parent (null clears one)"
+            )
         return changes
 
 
@@ -241,11 +249,11 @@ class LimitKeyArguments(Arguments):
 
 
 class SetLimit(LimitKeyArguments):
-    max: Annotated[Decimals, Field(description="requests, units, tokens or dollars")]
+    max: Decimals
     metric: MetricName
     window: Annotated[str, Field(description='rolling "90s".."366d", or hour, day, week, month, year, total')]
     action: ActionName | None = None
-    timezone: Annotated[str | None, Field(description="IANA, default UTC")] = None
+    timezone: str | None = None
     thresholds: Annotated[list[Count] | None, Field(description="alert at these %")] = None
 
     def key(self) -> LimitKey:
@@ -269,7 +277,9 @@ class RemoveLimit(LimitKeyArguments):
             return None
         if self.metric is None or self.window is None:
             missing = "metric" if self.metric is None else "window"
-            raise InvalidInput(missing, "is required, unless limit_id names the limit (list_limits shows ids)")
+            raise InvalidInput(
+                missing, "is required, unless limit_id names the limit (list_limits shows ids)"
+            )
         return self.key_of(self.metric, self.window)
 
 
@@ -282,7 +292,9 @@ class SetKillSwitch(Arguments):
 
     def target(self) -> tuple[SwitchKind, str | None]:
         """Raises InvalidInput unless exactly one is named."""
-        given = [field for field in ("agent", "service", "everything") if getattr(self, field) not in (None, False)]
+        given = [
+            field for field in ("agent", "service", "everything") if getattr(self, field) not in (None, False)
+        ]
         if len(given) != 1:
             raise InvalidInput(
                 given[1] if given else "agent", "name exactly one of agent, service and everything (true)"

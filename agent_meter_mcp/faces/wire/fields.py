@@ -1,8 +1,8 @@
 """The kinds of values at the edge, and how they become the ledger's integers and back.
 
-Decimals are JSON numbers. One that comes in is read by its decimal text, so 0.1 is one tenth; one that goes out is the
-nearest JSON number to the exact decimal, and the same number wherever it has at most 15 digits. Times are ISO 8601
-with an offset.
+Decimals are JSON numbers. One that comes in is read by its decimal text, so 0.1 is one tenth; one that goes
+out is the nearest JSON number to the exact decimal, and the same number wherever it has at most 15 digits.
+Times are ISO 8601 with an offset.
 """
 
 from __future__ import annotations
@@ -60,6 +60,18 @@ ListElsewhere = WithJsonSchema({"type": "array"}, mode="serialization")
 ObjectElsewhere = WithJsonSchema({"type": "object"}, mode="serialization")
 OptionalElsewhere = WithJsonSchema({"type": ["object", "null"]}, mode="serialization")
 """What another tool's schema spells out: 14 KB is all there is for 13 tools."""
+
+
+def beside(*names: str) -> WithJsonSchema:
+    """A list of objects that have `names` beside what another tool's schema spells out."""
+    return WithJsonSchema(
+        {"type": "array", "items": {"properties": {name: {} for name in names}}}, mode="serialization"
+    )
+
+
+def up_to(maximum: int) -> WithJsonSchema:
+    """A whole number with a maximum."""
+    return WithJsonSchema({"type": "integer", "maximum": maximum})
 
 
 class Arguments(BaseModel):

@@ -1,9 +1,12 @@
 """One verdict, in the words that each agent harness understands from its hooks.
 
-What these words do was measured (Claude Code 2.1.330, Codex 0.169, Gemini CLI 0.61), else read in their documentation:
-- Claude Code: a blocked prompt costs nothing; `continue: false` after a tool ends the loop before the next model call;
-  a bare `deny` before a tool does not: the model goes on spending. `decision: block` at Stop means "do not stop".
-- Codex fails open on fields it does not know at that event: PreToolUse takes a deny and nothing like `continue`.
+What these words do was measured (Claude Code 2.1.330, Codex 0.169, Gemini CLI 0.61), else read in their
+documentation:
+- Claude Code: a blocked prompt costs nothing; `continue: false` after a tool ends the loop before the next
+  model call; a bare `deny` before a tool does not: the model goes on spending. `decision: block` at Stop
+  means "do not stop".
+- Codex fails open on fields it does not know at that event: PreToolUse takes a deny and nothing like
+  `continue`.
 - Gemini CLI: `deny` before the model is called aborts the turn; a deny after the agent means "try again".
 
 So nothing is said at an event where saying it could make the agent go on; what is left is told to the user.
@@ -118,7 +121,8 @@ _SILENT = {("gemini", "AfterModel"), ("gemini", "BeforeToolSelection")}
 
 
 def verdict_of(decision: Decision) -> Verdict:
-    """Stop when it is not allowed; warn past a soft limit, or near any limit (past its last threshold before 100 %)."""
+    """Stop when it is not allowed; warn past a soft limit, or near any limit (past its last threshold before
+    100 %)."""
     if not decision.allowed:
         return "stop"
     return "warn" if decision.reasons or any(_is_near(state) for state in decision.limits) else "allow"

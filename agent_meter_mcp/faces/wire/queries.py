@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import EACH, Who
@@ -19,8 +19,9 @@ from agent_meter_mcp.core.queries import (
 )
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name
 from agent_meter_mcp.core.windows import check_zone, parse_window, period
+
 from .arguments import SourceName
-from .fields import Arguments, Count, Flag, Moment, parse_time
+from .fields import Arguments, Count, Flag, Moment, parse_time, up_to
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import LimitKey
@@ -31,7 +32,10 @@ DimensionName = Literal[
     "agent", "service", "operation", "model", "project", "session", "tier", "owner", "source", "outcome",
     "hour", "day", "week", "month",
 ]  # fmt: skip
-OrderName = Literal["cost_usd", "tokens", "requests", "units", "events", "rejected", "key"]
+OrderName = Annotated[
+    Literal["cost_usd", "tokens", "requests", "units", "events", "rejected", "key"],
+    WithJsonSchema({"type": "string"}),
+]
 LONG_NAMES = ("operation", "project", "session")
 
 
@@ -54,7 +58,9 @@ class FilterArguments(Arguments):
     def filtered(self, since_us: int | None, until_us: int | None) -> UsageFilter:
         """Raises InvalidInput."""
         if self.include_children and self.agent is None:
-            raise InvalidInput("include_children", "says whose: name the agent, or leave it out for everybody")
+            raise InvalidInput(
+                "include_children", "says whose: name the agent, or leave it out for everybody"
+            )
         if since_us is not None and until_us is not None and since_us >= until_us:
             raise InvalidInput("until", "must be later than since")
         for field in ("agent", "service", "model", "tier"):
@@ -85,19 +91,20 @@ class FilterArguments(Arguments):
 
 
 class GetUsageSummary(FilterArguments):
-    group_by: list[DimensionName] = []
-    window: Annotated[str | None, Field(description="instead of since/until, as in set_limit; default day")] = None
+    group_by: list[DimensionName] | None = None
+    window: Annotated[str | None, Field(description="as in set_limit; default day")] = None
     timezone: str | None = None
-    limit: Annotated[Count, Field(description="groups, at most 1000")] = 100
+    limit: Annotated[Count, up_to(GROUPS_MAX)] = 100
     order_by: OrderName = "cost_usd"
 
     def query(self, now_us: int, timezone: str) -> SummaryQuery:
         """`timezone` is the one in which days begin if none is given. Raises InvalidInput."""
         zone = check_zone(self.timezone or timezone)
-        if len(set(self.group_by)) != len(self.group_by):
+        group_by = tuple(self.group_by or ())
+        if len(set(group_by)) != len(group_by):
             raise InvalidInput("group_by", "names a dimension twice")
         chosen = self.filtered(*self._range(now_us, zone))
-        return SummaryQuery(chosen, tuple(self.group_by), zone, self.order_by, _page(self.limit, GROUPS_MAX))
+        return SummaryQuery(chosen, group_by, zone, self.order_by, _page(self.limit, GROUPS_MAX))
 
     def _range(self, now_us: int, zone: str) -> tuple[int | None, int | None]:
         if self.since is not None or self.until is not None:
@@ -111,8 +118,8 @@ class GetUsageSummary(FilterArguments):
 
 
 class ListUsageEvents(FilterArguments):
-    cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None
-    limit: Annotated[Count, Field(description="at most 500")] = 50
+    cursor: str | None = None
+    limit: Annotated[Count, up_to(EVENTS_PAGE_MAX)] = 50
 
     def query(self) -> EventsQuery:
         """Raises InvalidInput."""
@@ -132,7 +139,7 @@ class ListAgents(Arguments):
     tier: str | None = None
     owner: str | None = None
     cursor: str | None = None
-    limit: Annotated[Count, Field(description="at most 500")] = 50
+    limit: Annotated[Count, up_to(AGENTS_PAGE_MAX)] = 50
 
     def query(self) -> AgentsQuery:
         """Raises InvalidInput."""

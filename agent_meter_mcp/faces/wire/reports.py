@@ -9,8 +9,20 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
+
 from . import wording
-from .fields import (UTC_ZONE, ListElsewhere, ObjectElsewhere, OptionalElsewhere, Result, number_of, optional_number, optional_time, time_text)
+from .fields import (
+    UTC_ZONE,
+    ListElsewhere,
+    ObjectElsewhere,
+    OptionalElsewhere,
+    Result,
+    beside,
+    number_of,
+    optional_number,
+    optional_time,
+    time_text,
+)
 from .results import LimitState, Number, state_fields
 
 if TYPE_CHECKING:
@@ -74,7 +86,8 @@ class UsageSummary(Result):
             until=optional_time(query.filter.until_us),
             total=Totals.of(summary.total),
             groups=[
-                Group(key=_group_key(query, group.key), **_totals_fields(group.totals)) for group in summary.groups
+                Group(key=_group_key(query, group.key), **_totals_fields(group.totals))
+                for group in summary.groups
             ],
             groups_left_out=summary.groups_left_out,
         )
@@ -83,7 +96,9 @@ class UsageSummary(Result):
 def _group_key(query: queries.SummaryQuery, key: tuple[str | int | None, ...]) -> dict[str, str | None]:
     zone = UTC_ZONE if query.zone == "UTC" else ZoneInfo(query.zone)
     return {
-        dimension: time_text(value, zone) if isinstance(value, int) and dimension in TIME_DIMENSIONS else _text(value)
+        dimension: time_text(value, zone)
+        if isinstance(value, int) and dimension in TIME_DIMENSIONS
+        else _text(value)
         for dimension, value in zip(query.group_by, key, strict=True)
     }
 
@@ -158,7 +173,9 @@ class Event(BaseModel):
 
 
 class UsageEvents(Result):
-    events: list[Event]
+    events: Annotated[
+        list[Event], beside("outcome", "recorded_at", "counted_at", "cost_source", "limit_id", "count")
+    ]
     next_cursor: str | None
 
     @classmethod
@@ -171,7 +188,8 @@ class UsageEvents(Result):
 
 
 class Agent(BaseModel):
-    """Who uses, and how they stand. `spent` is over all time; `tightest` the hard limit with the least room."""
+    """Who uses, and how they stand. `spent` is over all time; `tightest` the hard limit with the least
+    room."""
 
     agent: str
     name: str | None
@@ -314,7 +332,7 @@ def _unused(limit: models.Limit, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Limits(Result):
-    limits: list[ListedLimit]
+    limits: Annotated[list[ListedLimit], beside("timezone", "thresholds", "binds", "replaced_by")]
 
     @classmethod
     def of(cls, views: list[queries.LimitView]) -> Limits:

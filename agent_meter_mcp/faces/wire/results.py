@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from . import wording
-from .fields import ListElsewhere, ObjectElsewhere, Result, number_of, optional_number, optional_time, seconds, time_text
+from .fields import (
+    ListElsewhere,
+    ObjectElsewhere,
+    Result,
+    number_of,
+    optional_number,
+    optional_time,
+    seconds,
+    time_text,
+)
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import decide
@@ -20,7 +29,8 @@ METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 
 
 class LimitState(BaseModel):
-    """A limit and where it stands. `scope` says whose counter it is, for a limit that counts each one separately."""
+    """A limit and where it stands. `scope` says whose counter it is, for a limit that counts each one
+    separately."""
 
     limit_id: str
     subject: str
@@ -141,7 +151,8 @@ def _recorded_fields(recorded: Recorded) -> dict[str, Any]:
 
 
 class Decided(Result):
-    """Whether it is allowed, and everything that explains it. `affordable` has the metrics that a limit counts."""
+    """Whether it is allowed, and everything that explains it. `affordable` has the metrics that a limit
+    counts."""
 
     allowed: bool
     reasons: list[Reason]
@@ -200,7 +211,7 @@ class ReservationSettled(Result):
     cost_usd: Number | None = None
     cost_source: Literal["reported", "computed", "unpriced"] | None = None
     retry_after_s: int | None = None
-    limits: Annotated[list[LimitState], ListElsewhere] = []
+    limits: Annotated[list[LimitState], ListElsewhere] = Field(default_factory=list[LimitState])
 
     @classmethod
     def of_usage(cls, reservation_id: str, recorded: Recorded) -> ReservationSettled:
@@ -235,7 +246,11 @@ class GateAnswered(Result):
 
     @classmethod
     def of(
-        cls, decision: decide.Decision, verdict: Literal["allow", "warn", "stop"], hook: dict[str, Any], at_us: int
+        cls,
+        decision: decide.Decision,
+        verdict: Literal["allow", "warn", "stop"],
+        hook: dict[str, Any],
+        at_us: int,
     ) -> GateAnswered:
         return cls(
             message=wording.decision(decision, at_us),

@@ -1,8 +1,8 @@
 """JSON schemas that fit into a model's context: what pydantic says, without what a reader does not need.
 
-All 13 tools are to be listed in 14 KB. So titles go, and so does null where it means "left out"; a value or null is
-one list of types. Of results, the fields are told with their types; of what is inside those, the names; and what
-another tool spells out is just a list or an object (`fields.ListElsewhere`).
+All 13 tools are to be listed in 14 KB. So titles go, and so does null where it means "left out"; a value or
+null is one list of types. Of results, the fields are told with their types; of what is inside those, the
+names; and what another tool spells out is just a list or an object (`fields.ListElsewhere`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _RESULT_NOISE = ("title", "required", "default", "description", "enum")
 
 
 def arguments_schema(model: type[BaseModel]) -> Schema:
-    """What a tool takes. An argument that may be left out is described by the values that it takes otherwise."""
+    """What a tool takes. An argument that may be left out is described by the values that it takes
+    otherwise."""
     schema = model.model_json_schema(mode="validation")
     for field in cast("dict[str, Schema]", schema.get("properties", {})).values():
         if field.get("default", ...) is None:
@@ -30,7 +31,8 @@ def arguments_schema(model: type[BaseModel]) -> Schema:
 
 
 def result_schema(model: type[BaseModel]) -> Schema:
-    """What a tool gives, `message` aside. Every field is always there, and null where there is nothing to say."""
+    """What a tool gives, `message` aside. Every field is always there, and null where there is nothing to
+    say."""
     schema = model.model_json_schema(mode="serialization")
     lean = _compact(schema, schema.pop("$defs", {}), _RESULT_NOISE)
     fields = cast("dict[str, Schema]", lean["properties"])
@@ -43,7 +45,8 @@ def result_schema(model: type[BaseModel]) -> Schema:
 
 def _names_only(schema: Schema) -> None:
     if "properties" in schema:
-        schema["properties"] = dict.fromkeys(schema["properties"], {})
+        schema["properties"] = {field: {} for field in schema["properties"]}
+        schema.pop("type", None)
 
 
 def _compact(node: Any, definitions: dict[str, Schema], noise: tuple[str, ...]) -> Any:

@@ -1,6 +1,7 @@
 """The sentences for a model: what happened, the numbers, the next step. One or two each.
 
-Names in them come from agents, so they are shown with `core.text.shown`: no control codes, nothing invisible, not long.
+Names in them come from agents, so they are shown with `core.text.shown`: no control codes, nothing invisible,
+not long.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.text import shown
+
 from .fields import decimal_of, time_text
 
 if TYPE_CHECKING:
@@ -18,7 +20,13 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 64
 REASON_WIDTH = 200
-_PERIODS = {"hour": "this hour", "day": "today", "week": "this week", "month": "this month", "year": "this year"}
+_PERIODS = {
+    "hour": "this hour",
+    "day": "today",
+    "week": "this week",
+    "month": "this month",
+    "year": "this year",
+}
 _METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 
 
@@ -36,7 +44,21 @@ def amount(metric: Metric, value: int) -> str:
         return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
     whole, _, fraction = exact.partition(".")
     sign = "-" if whole.startswith("-") else ""
-    return f"{sign}${whole.removeprefix('-')}.{fraction:0<2}" if fraction else f"{sign}${whole.removeprefix('-')}"
+    return (
+        f"{sign}${whole.removeprefix('-')}.{fraction:0<2}"
+        if fraction
+        else f"{sign}${whole.removeprefix('-')}"
+    )
+
+
+def count(number: int, what: str) -> str:
+    """ "1 event", "1,200 events"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def moment(at_us: int) -> str:
+    """A time, to the second."""
+    return time_text(at_us - at_us % 1_000_000)
 
 
 def wait(length_us: int) -> str:
@@ -71,7 +93,8 @@ def standing(state: LimitState) -> str:
     """ "$4.20 of $10 used today (42 %)"."""
     limit, metric = state.limit, state.limit.key.metric
     held = f" and {amount(metric, state.held)} held" if state.held else ""
-    return f"{amount(metric, state.used)} of {amount(metric, limit.max)} used{held} {period(limit)} ({state.percent:g} %)"
+    used = f"{amount(metric, state.used)} of {amount(metric, limit.max)} used"
+    return f"{used}{held} {period(limit)} ({state.percent:g} %)"
 
 
 def tightest(states: tuple[LimitState, ...]) -> LimitState | None:
@@ -95,18 +118,21 @@ def reason(why: Reason, at_us: int) -> str:
         holder = why.holders[0]
         more = f" and {len(why.holders) - 1} more" if len(why.holders) > 1 else ""
         text += f"; {quoted(holder.agent)} holds {amount(metric, holder.amount)}{more}"
-    return text if why.retry_at_us is None else f"{text}; enough is back {wait(max(why.retry_at_us - at_us, 1))}"
+    return (
+        text if why.retry_at_us is None else f"{text}; enough is back {wait(max(why.retry_at_us - at_us, 1))}"
+    )
 
 
 def decision(decided: Decision, at_us: int) -> str:
     """Whether it is allowed, why not, and what to do."""
     hard = [why for why in decided.reasons if why.code != "soft_limit"]
+    soft = [why for why in decided.reasons if why.code == "soft_limit"]
     if hard:
         more = f" (and {len(hard) - 1} more: see reasons)" if len(hard) > 1 else ""
         return f"Not allowed: {reason(hard[0], at_us)}{more}. {_next_step(decided)}"
-    if decided.reasons:
-        more = f" (and {len(decided.reasons) - 1} more)" if len(decided.reasons) > 1 else ""
-        return f"Allowed, but mind the {reason(decided.reasons[0], at_us)}{more}. Prefer cheaper steps."
+    if soft:
+        more = f" (and {len(soft) - 1} more)" if len(soft) > 1 else ""
+        return f"Allowed, but mind the {reason(soft[0], at_us)}{more}. Prefer cheaper steps."
     closest = tightest(decided.limits)
     if closest is None:
         return "Allowed: no limit applies here. Usage is metered all the same."
@@ -123,10 +149,12 @@ def _next_step(denied: Decision) -> str:
         for metric, most in zip(_METRICS, denied.affordable, strict=True)
         if most and any(why.state and why.state.limit.key.metric == metric for why in denied.reasons)
     ]
-    fits = f"At most {' and '.join(left)} would fit now" if left else "Nothing more fits now"
+    fits = (
+        f"At most {' and '.join(left)} would fit now: ask for less" if left else "Nothing more fits now: stop"
+    )
     if denied.retry_after_us is None:
-        return f"{fits}, and waiting alone does not bring it back: stop, or ask an operator for a higher limit."
-    return f"{fits}; ask for less, or try again {wait(denied.retry_after_us)}."
+        return f"{fits}, or ask an operator for a higher limit; waiting alone does not help."
+    return f"{fits}, or try again {wait(denied.retry_after_us)}."
 
 
 def recorded(answer: Recorded) -> str:
@@ -145,7 +173,11 @@ def recorded(answer: Recorded) -> str:
     text = f"{text} Tightest limit, for {subject(closest.limit)}: {standing(closest)}."
     if not closest.exceeded:
         return text
-    return f"{text} {_pause(answer.retry_after_us)}" if closest.limit.action == "reject" else f"{text} Prefer cheaper steps."
+    return (
+        f"{text} {_pause(answer.retry_after_us)}"
+        if closest.limit.action == "reject"
+        else f"{text} Prefer cheaper steps."
+    )
 
 
 def _for(state: LimitState | None) -> str:
@@ -170,7 +202,7 @@ def reserved(answer: Reserved, at_us: int) -> str:
         return decision(answer.decision, at_us)
     again = " (the same as before)" if answer.status == "duplicate" else ""
     return (
-        f"Reserved{again} until {time_text(held.expires_at_us)}. Do the work, then call settle_reservation with "
+        f"Reserved{again} until {moment(held.expires_at_us)}. Do the work, then call settle_reservation with "
         f"reservation_id={held.reservation_id!r} and what was really used."
     )
 
@@ -178,7 +210,7 @@ def reserved(answer: Reserved, at_us: int) -> str:
 def hold(held: models.Reservation) -> str:
     """A reservation that was released or extended."""
     if held.state == "open":
-        return f"The hold now lasts until {time_text(held.expires_at_us)}. Settle it before then."
+        return f"The hold now lasts until {moment(held.expires_at_us)}. Settle it before then."
     if held.state == "expired":
         return "The hold had expired already; nothing is held. Usage can still be settled, and counts late."
     return "Released: nothing is held and nothing was counted."
@@ -187,7 +219,11 @@ def hold(held: models.Reservation) -> str:
 def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     """The totals, and the largest group."""
     total = answer.total
-    parts = [f"{total.events:,} events", amount("cost_usd", total.cost_nano_usd), amount("tokens", total.tokens)]
+    parts = [
+        count(total.events, "event"),
+        amount("cost_usd", total.cost_nano_usd),
+        amount("tokens", total.tokens),
+    ]
     if total.unpriced:
         parts.append(f"{total.unpriced:,} without a known price (not in the cost)")
     if total.rejected:
@@ -199,9 +235,13 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
             f"{dimension} {_key_text(dimension, value)}"
             for dimension, value in zip(query.group_by, largest.key, strict=True)
         )
-        text += f". First of {len(answer.groups)} groups: {named} with {amount('cost_usd', largest.totals.cost_nano_usd)}"
-    left_out = f" {answer.groups_left_out:,} more groups are left out: raise limit or narrow the filters."
-    return f"{text}.{left_out if answer.groups_left_out else ''}"
+        spent = amount("cost_usd", largest.totals.cost_nano_usd)
+        text += f". First of {count(len(answer.groups), 'group')}: {named} with {spent}"
+    if answer.groups_left_out:
+        text += (
+            f". {count(answer.groups_left_out, 'more group')} left out: raise limit, or narrow the filters"
+        )
+    return f"{text}."
 
 
 def _key_text(dimension: str, value: str | int | None) -> str:
@@ -214,16 +254,16 @@ def events(page: queries.EventsPage) -> str:
     """How many, and how to get more."""
     if not page.events:
         return "No usage matches. Widen since/until or drop a filter."
-    newest = time_text(page.events[0].recorded_at_us)
+    newest = moment(page.events[0].recorded_at_us)
     more = "" if page.next_seq is None else " More exist: pass next_cursor as cursor."
-    return f"{len(page.events)} events, newest first, from {newest} back.{more}"
+    return f"{count(len(page.events), 'event')}, newest first, from {newest} back.{more}"
 
 
 def agents(page: queries.AgentsPage) -> str:
     """How many, who is stopped or over."""
     if not page.agents:
         return "No agent matches."
-    text = f"{len(page.agents)} agents"
+    text = count(len(page.agents), "agent")
     for status, words in (("stopped", "stopped"), ("over_limit", "over a limit"), ("active", "active")):
         names = [view.agent.agent_id for view in page.agents if view.status == status]
         if names:
@@ -268,13 +308,17 @@ def limits(views: list[queries.LimitView]) -> str:
     """How many limits, how many bind, and the tightest."""
     if not views:
         return "No limit applies: everything is allowed and metered. set_limit makes one."
-    text = f"{len(views)} limit{'' if len(views) == 1 else 's'}"
+    text = count(len(views), "limit")
     replaced = sum(view.bound is not None and view.bound.replaced_by is not None for view in views)
     if replaced:
         text += f", {replaced} of them replaced by a more specific one"
     bound = [view for view in views if view.bound is None or view.bound.replaced_by is None]
     closest = tightest(tuple(view.state for view in bound if view.state is not None))
-    return f"{text}." if closest is None else f"{text}. Tightest, for {subject(closest.limit)}: {standing(closest)}."
+    return (
+        f"{text}."
+        if closest is None
+        else f"{text}. Tightest, for {subject(closest.limit)}: {standing(closest)}."
+    )
 
 
 def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str:
@@ -282,5 +326,6 @@ def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str
     what = "Everything" if kind == "everything" else f"{kind.capitalize()} {quoted(name or '')}"
     if answer.engaged:
         again = "" if answer.changed else " (it was already)"
-        return f"{what} is stopped{again}: checks, reservations and gates are refused until an operator releases it."
+        refused = "checks, reservations and gates are refused until an operator releases it"
+        return f"{what} is stopped{again}: {refused}."
     return f"{what} is released." if answer.changed else f"{what} was not stopped; nothing changed."

@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[Writer, Any], Result]
 
-CAREFUL_UP_TO = 4
-"""Batches of so few commands look each id up at once: cheaper than starting again when one is a replay."""
-
 _HANDLERS: dict[type, Handler] = {
     Record: recording.record,
     Settle: recording.settle,
@@ -102,12 +99,10 @@ class SqliteStore:
     def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
         with self._writing:
             try:
-                if len(commands) > CAREFUL_UP_TO:
-                    try:
-                        return self._transaction(commands, now_us, careful=False)
-                    except Replayed:
-                        pass
-                return self._transaction(commands, now_us, careful=True)
+                try:
+                    return self._transaction(commands, now_us, careful=False)
+                except Replayed:  # rare, and half a transaction dearer than looking each id up every time
+                    return self._transaction(commands, now_us, careful=True)
             except driver.Error as error:
                 raise driver.meter_error(error, self.path) from error
 

@@ -1,0 +1,113 @@
+"""The process that an MCP client starts: `agent-meter-mcp`, or `agent-meter mcp`.
+
+It speaks the protocol on stdin and stdout; all else goes to stderr. A client may start it only to ask what it
+is, and kill it at once, so it does nothing but open the ledger's file, and imports the SDK after it knows
+that it can start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp import __version__
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.settings import load_settings
+
+from .errors import shape_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AsyncExitStack
+
+    from agent_meter_mcp.settings import Settings
+
+PROGRAM = "agent-meter-mcp"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until stdin closes or a signal comes. Returns the exit code of a start that failed."""
+    options = _parser().parse_args(arguments)
+    environment = dict(os.environ)
+    if options.db is not None:
+        environment["AGENT_METER_DB"] = options.db
+    if options.agent is not None:
+        environment["AGENT_METER_AGENT"] = options.agent
+    try:
+        serve_stdio(load_settings(environment))
+    except MeterError as error:
+        sys.stderr.write(f"{PROGRAM}: {text_of(error)}\n")
+        return shape_of(error).exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        description="Budgets, usage metering and a kill switch for AI agents: an MCP server on stdio.",
+    )
+    parser.add_argument("--db", metavar="PATH", help="the ledger's file (AGENT_METER_DB)")
+    parser.add_argument("--agent", metavar="NAME", help="act for this one agent only (AGENT_METER_AGENT)")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def serve_stdio(settings: Settings) -> None:
+    """Serves the ledger of `settings` on stdin and stdout until stdin closes; a signal ends the process.
+
+    Raises:
+        MeterError: the ledger cannot be opened.
+    """
+    if sys.platform != "win32":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to close: no traceback
+    import logging
+
+    # Before the SDK does it, whose handler draws boxed tracebacks where `rich` is installed, and blocks meanwhile.
+    logging.basicConfig(
+        level=logging.WARNING, format=f"{PROGRAM}: %(levelname)s: %(message)s", stream=sys.stderr
+    )
+    import anyio
+
+    try:
+        anyio.run(_serve, settings)
+    except* (BrokenPipeError, ConnectionResetError):
+        pass  # the client is gone, and nobody else is to be told
+
+
+async def _serve(settings: Settings) -> None:
+    from contextlib import AsyncExitStack
+
+    from anyio import create_task_group
+
+    from agent_meter_mcp.runtime import open_ledger, process_caller
+
+    async with AsyncExitStack() as opened:
+        ledger = await opened.enter_async_context(open_ledger(settings))
+        from .mcp import build_server, local_caller
+
+        caller_of = local_caller(process_caller(settings), os.environ)
+        server = build_server(ledger, caller_of, timezone=settings.timezone)
+        async with create_task_group() as tasks:
+            if sys.platform != "win32":
+                tasks.start_soon(_end_on_signal, opened)
+            await server.run_stdio_async()
+            tasks.cancel_scope.cancel()
+
+
+async def _end_on_signal(opened: AsyncExitStack) -> None:
+    """Closes what is open and lets the signal do what it does. Cancelling would not end us: a thread waits
+    for stdin."""
+    from anyio import open_signal_receiver
+
+    with open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            await opened.aclose()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
