@@ -42,7 +42,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     import logging
 
-    # Before the SDK does it, whose handler draws boxed tracebacks where `rich` is installed, and blocks meanwhile.
+    # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     _check_loopback(host)
     with _listening(host, port) as listener:
@@ -113,8 +113,8 @@ def _check_loopback(host: str) -> None:
         loopback = False
     if not loopback:
         raise Forbidden(
-            f"{host} can be reached from other machines, and without tokens everybody there would be the operator. "
-            "Listen on 127.0.0.1."
+            f"{host} can be reached from other machines, and without tokens whoever does so would be the "
+            "operator. Listen on 127.0.0.1."
         )
 
 

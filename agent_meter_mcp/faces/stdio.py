@@ -7,7 +7,6 @@ that it can start.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -30,29 +29,31 @@ PROGRAM = "agent-meter-mcp"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until stdin closes or a signal comes. Returns the exit code of a start that failed."""
-    options = _parser().parse_args(arguments)
-    environment = dict(os.environ)
-    if options.db is not None:
-        environment["AGENT_METER_DB"] = options.db
-    if options.agent is not None:
-        environment["AGENT_METER_AGENT"] = options.agent
     try:
-        serve_stdio(load_settings(environment))
+        serve_stdio(load_settings(_environment(sys.argv[1:] if arguments is None else arguments)))
     except MeterError as error:
         sys.stderr.write(f"{PROGRAM}: {text_of(error)}\n")
         return shape_of(error).exit_code
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        PROGRAM,
-        description="Budgets, usage metering and a kill switch for AI agents: an MCP server on stdio.",
-    )
-    parser.add_argument("--db", metavar="PATH", help="the ledger's file (AGENT_METER_DB)")
-    parser.add_argument("--agent", metavar="NAME", help="act for this one agent only (AGENT_METER_AGENT)")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    return parser
+def _environment(arguments: Sequence[str]) -> dict[str, str]:
+    """The process's environment with what the arguments say in its place."""
+    environment = dict(os.environ)
+    if arguments:
+        import argparse
+
+        parser = argparse.ArgumentParser(
+            PROGRAM,
+            description="Budgets, usage metering and a kill switch for AI agents: an MCP server on stdio.",
+        )
+        parser.add_argument("--db", metavar="PATH", help="the ledger's file (AGENT_METER_DB)")
+        parser.add_argument("--agent", metavar="NAME", help="act for this one agent only (AGENT_METER_AGENT)")
+        parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+        given = parser.parse_args(arguments)
+        environment |= {} if given.db is None else {"AGENT_METER_DB": given.db}
+        environment |= {} if given.agent is None else {"AGENT_METER_AGENT": given.agent}
+    return environment
 
 
 def serve_stdio(settings: Settings) -> None:
@@ -65,7 +66,7 @@ def serve_stdio(settings: Settings) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to close: no traceback
     import logging
 
-    # Before the SDK does it, whose handler draws boxed tracebacks where `rich` is installed, and blocks meanwhile.
+    # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
     logging.basicConfig(
         level=logging.WARNING, format=f"{PROGRAM}: %(levelname)s: %(message)s", stream=sys.stderr
     )

@@ -1,9 +1,7 @@
 """What the tools take. Each model turns itself into what the ledger takes; the core checks the values."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, WithJsonSchema
 
@@ -55,7 +53,7 @@ class WhoArguments(Arguments):
     session: str | None = None
     project: str | None = None
 
-    def who(self, caller: Caller, service: str | None = None, *, project: str | None = None) -> Who:
+    def who(self, caller: "Caller", service: str | None = None, *, project: str | None = None) -> Who:
         """`project` is used where neither the argument nor the caller names one. Raises InvalidInput."""
         agent = self.agent if self.agent is not None else caller.default_agent
         if agent is None:
@@ -132,7 +130,7 @@ class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
     occurred_at: Moment | None = None
     source: SourceName | None = None
 
-    def report(self, caller: Caller) -> Report:
+    def report(self, caller: "Caller") -> Report:
         """Raises InvalidInput."""
         return Report(
             self.who(caller, self.service),
@@ -157,7 +155,7 @@ class ReserveBudget(WhoArguments, AmountsArguments):
     id: str | None = None
     ttl: str = TTL
 
-    def report(self, caller: Caller) -> Report:
+    def report(self, caller: "Caller") -> Report:
         """Raises InvalidInput."""
         return Report(self.who(caller, self.service), self.usage(), self.id, self.operation)
 
@@ -205,7 +203,7 @@ class Gate(WhoArguments):
     transcript_path: str | None = None
     cwd: str | None = None
 
-    def checked(self) -> Gate:
+    def checked(self) -> Self:
         """Itself. Raises InvalidInput."""
         name(self.event, "event")
         for field, path in (("transcript_path", self.transcript_path), ("cwd", self.cwd)):
@@ -290,7 +288,7 @@ class SetKillSwitch(Arguments):
     everything: Flag | None = None
     reason: Annotated[str | None, Field(description="required to engage")] = None
 
-    def target(self) -> tuple[SwitchKind, str | None]:
+    def target(self) -> "tuple[SwitchKind, str | None]":
         """Raises InvalidInput unless exactly one is named."""
         given = [
             field for field in ("agent", "service", "everything") if getattr(self, field) not in (None, False)

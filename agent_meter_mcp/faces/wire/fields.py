@@ -5,8 +5,6 @@ out is the nearest JSON number to the exact decimal, and the same number whereve
 Times are ISO 8601 with an offset.
 """
 
-from __future__ import annotations
-
 from datetime import UTC as UTC_ZONE
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -77,7 +75,7 @@ def up_to(maximum: int) -> WithJsonSchema:
 class Arguments(BaseModel):
     """What a caller sends. An argument that is not known is an error; null is an argument left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
     clearable: ClassVar[tuple[str, ...]] = ()
     """Where null is a value of its own."""
 
@@ -92,7 +90,14 @@ class Arguments(BaseModel):
         }
 
 
-class Result(BaseModel):
+class Part(BaseModel):
+    """Something inside a result."""
+
+    # Pydantic makes the validator of a model when it is first used: a server's start needs none of them.
+    model_config = ConfigDict(defer_build=True)
+
+
+class Result(Part):
     """What a caller gets. `message` says the same in a sentence or two."""
 
     message: str
@@ -135,25 +140,25 @@ def seconds(length_us: int | None) -> int | None:
     return None if length_us is None else -(-length_us // SECOND_US)
 
 
-_SCALES: dict[Metric, int] = {"requests": 1, "units": MICRO_PER_UNIT, "tokens": 1, "cost_usd": NANO_PER_USD}
+_SCALES: "dict[Metric, int]" = {"requests": 1, "units": MICRO_PER_UNIT, "tokens": 1, "cost_usd": NANO_PER_USD}
 
 
-def decimal_of(metric: Metric, value: int) -> Decimal:
+def decimal_of(metric: "Metric", value: int) -> Decimal:
     """An amount in the metric's integer unit, as the exact number of requests, units, tokens or dollars."""
     return Decimal(value) / _SCALES[metric]
 
 
-def number_of(metric: Metric, value: int) -> int | float:
+def number_of(metric: "Metric", value: int) -> int | float:
     """As `decimal_of`, as a JSON number."""
     exact = decimal_of(metric, value)
     return int(exact) if exact == exact.to_integral_value() else float(exact)
 
 
-def optional_number(metric: Metric, value: int | None) -> int | float | None:
+def optional_number(metric: "Metric", value: int | None) -> int | float | None:
     return None if value is None else number_of(metric, value)
 
 
-def maximum_of(metric: Metric, value: float, field: str = "max") -> int:
+def maximum_of(metric: "Metric", value: float, field: str = "max") -> int:
     """What a limit's maximum is in the metric's integer unit. Raises InvalidInput, names `field`."""
     if metric == "cost_usd":
         return nano_usd(value, field=field, maximum=9_000_000_000)

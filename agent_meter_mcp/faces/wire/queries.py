@@ -1,7 +1,5 @@
 """What the reading tools take, turned into the ledger's queries."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
@@ -160,7 +158,7 @@ class ListLimits(Arguments):
     project: str | None = None
     session: str | None = None
 
-    def who(self, caller: Caller) -> Who | None:
+    def who(self, caller: "Caller") -> Who | None:
         """For whom; None: all limits. Raises InvalidInput."""
         optional_name(self.service, "service")
         optional_name(self.project, "project", maximum=ID_MAX)
@@ -173,7 +171,7 @@ class ListLimits(Arguments):
         session = self.session if self.session is not None or own is None else own.default_session
         return Who(name(agent, "agent"), self.service, None, project, session)
 
-    def concerns(self, view: LimitView) -> bool:
+    def concerns(self, view: "LimitView") -> bool:
         """Whether the limit can count usage at the service, project and session that are named."""
         key: LimitKey = view.limit.key
         kind, subject = key.subject.kind, key.subject.name

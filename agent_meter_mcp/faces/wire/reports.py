@@ -1,12 +1,8 @@
 """What the reading and controlling tools give."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
-
-from pydantic import BaseModel
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
 
@@ -16,6 +12,7 @@ from .fields import (
     ListElsewhere,
     ObjectElsewhere,
     OptionalElsewhere,
+    Part,
     Result,
     beside,
     number_of,
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState as State
 
 
-class Totals(BaseModel):
+class Totals(Part):
     """Sums over usage that was counted. `rejected` counts refusals, which are in no other figure."""
 
     events: int
@@ -50,11 +47,11 @@ class Totals(BaseModel):
     rejected: int
 
     @classmethod
-    def of(cls, totals: queries.Totals) -> Totals:
+    def of(cls, totals: "queries.Totals") -> Self:
         return cls(**_totals_fields(totals))
 
 
-def _totals_fields(totals: queries.Totals) -> dict[str, Any]:
+def _totals_fields(totals: "queries.Totals") -> dict[str, Any]:
     fields = totals.as_dict()
     units, cost = fields.pop("units_micro"), fields.pop("cost_nano_usd")
     return {
@@ -79,7 +76,7 @@ class UsageSummary(Result):
     groups_left_out: int
 
     @classmethod
-    def of_query(cls, query: queries.SummaryQuery, summary: queries.Summary) -> UsageSummary:
+    def of_query(cls, query: "queries.SummaryQuery", summary: "queries.Summary") -> Self:
         return cls(
             message=wording.summary(query, summary),
             since=optional_time(query.filter.since_us),
@@ -93,7 +90,7 @@ class UsageSummary(Result):
         )
 
 
-def _group_key(query: queries.SummaryQuery, key: tuple[str | int | None, ...]) -> dict[str, str | None]:
+def _group_key(query: "queries.SummaryQuery", key: tuple[str | int | None, ...]) -> dict[str, str | None]:
     zone = UTC_ZONE if query.zone == "UTC" else ZoneInfo(query.zone)
     return {
         dimension: time_text(value, zone)
@@ -107,7 +104,7 @@ def _text(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
 
-class Event(BaseModel):
+class Event(Part):
     """A usage event. `count` is above 1 for refusals within one second, which share a row."""
 
     id: str
@@ -139,7 +136,7 @@ class Event(BaseModel):
     count: int
 
     @classmethod
-    def of(cls, stored: models.StoredEvent) -> Event:
+    def of(cls, stored: "models.StoredEvent") -> Self:
         event, usage, who = stored.event, stored.event.usage, stored.event.who
         return cls(
             id=event.id,
@@ -179,7 +176,7 @@ class UsageEvents(Result):
     next_cursor: str | None
 
     @classmethod
-    def of(cls, page: queries.EventsPage) -> UsageEvents:
+    def of(cls, page: "queries.EventsPage") -> Self:
         return cls(
             message=wording.events(page),
             events=[Event.of(stored) for stored in page.events],
@@ -187,7 +184,7 @@ class UsageEvents(Result):
         )
 
 
-class Agent(BaseModel):
+class Agent(Part):
     """Who uses, and how they stand. `spent` is over all time; `tightest` the hard limit with the least
     room."""
 
@@ -203,7 +200,7 @@ class Agent(BaseModel):
     tightest: Annotated[LimitState | None, OptionalElsewhere]
 
     @classmethod
-    def of(cls, view: queries.AgentView) -> Agent:
+    def of(cls, view: "queries.AgentView") -> Self:
         return cls(
             **_agent_fields(view.agent),
             status=view.status,
@@ -214,7 +211,7 @@ class Agent(BaseModel):
         )
 
 
-def _agent_fields(agent: models.Agent) -> dict[str, Any]:
+def _agent_fields(agent: "models.Agent") -> dict[str, Any]:
     return {
         "agent": agent.agent_id,
         "name": agent.name,
@@ -229,7 +226,7 @@ class Agents(Result):
     next_cursor: str | None
 
     @classmethod
-    def of(cls, page: queries.AgentsPage) -> Agents:
+    def of(cls, page: "queries.AgentsPage") -> Self:
         agents = [Agent.of(view) for view in page.agents]
         return cls(message=wording.agents(page), agents=agents, next_cursor=page.next_agent)
 
@@ -242,11 +239,11 @@ class AgentSet(Result):
     parent: str | None
 
     @classmethod
-    def of(cls, agent: models.Agent) -> AgentSet:
+    def of(cls, agent: "models.Agent") -> Self:
         return cls(message=wording.agent_set(agent), **_agent_fields(agent))
 
 
-class Limit(BaseModel):
+class Limit(Part):
     """A limit as it was set."""
 
     limit_id: str
@@ -260,11 +257,11 @@ class Limit(BaseModel):
     thresholds: list[int]
 
     @classmethod
-    def of(cls, limit: models.Limit) -> Limit:
+    def of(cls, limit: "models.Limit") -> Self:
         return cls(**_limit_fields(limit))
 
 
-def _limit_fields(limit: models.Limit) -> dict[str, Any]:
+def _limit_fields(limit: "models.Limit") -> dict[str, Any]:
     return {
         "limit_id": limit.limit_id,
         "subject": str(limit.key.subject),
@@ -286,7 +283,7 @@ class LimitSet(Result):
     state: Annotated[LimitState | None, OptionalElsewhere]
 
     @classmethod
-    def of(cls, answer: SetAnswer, state: State | None) -> LimitSet:
+    def of(cls, answer: "SetAnswer", state: "State | None") -> Self:
         return cls(
             message=wording.limit_set(answer, state),
             status=answer.status,
@@ -299,7 +296,7 @@ class LimitRemoved(Result):
     removed: Annotated[Limit, ObjectElsewhere]
 
     @classmethod
-    def of(cls, limit: models.Limit) -> LimitRemoved:
+    def of(cls, limit: "models.Limit") -> Self:
         return cls(message=wording.limit_removed(limit), removed=Limit.of(limit))
 
 
@@ -312,7 +309,7 @@ class ListedLimit(LimitState):
     replaced_by: str | None
 
     @classmethod
-    def of_view(cls, view: queries.LimitView) -> ListedLimit:
+    def of_view(cls, view: "queries.LimitView") -> Self:
         fields = _limit_fields(view.limit)
         state = _unused(view.limit, fields) if view.state is None else state_fields(view.state)
         replaced_by = None if view.bound is None else view.bound.replaced_by
@@ -320,7 +317,7 @@ class ListedLimit(LimitState):
         return cls(**{**state, **fields}, binds=binds, replaced_by=replaced_by)
 
 
-def _unused(limit: models.Limit, fields: dict[str, Any]) -> dict[str, Any]:
+def _unused(limit: "models.Limit", fields: dict[str, Any]) -> dict[str, Any]:
     """The state of a limit that counts each one separately, before anybody used anything."""
     return {
         **dict.fromkeys(("scope", "resets_at", "frees_at", "runs_out_at")),
@@ -335,7 +332,7 @@ class Limits(Result):
     limits: Annotated[list[ListedLimit], beside("timezone", "thresholds", "binds", "replaced_by")]
 
     @classmethod
-    def of(cls, views: list[queries.LimitView]) -> Limits:
+    def of(cls, views: "list[queries.LimitView]") -> Self:
         return cls(message=wording.limits(views), limits=[ListedLimit.of_view(view) for view in views])
 
 
@@ -349,7 +346,7 @@ class KillSwitchSet(Result):
     engaged_at: str | None
 
     @classmethod
-    def of(cls, answer: SwitchAnswer, kind: models.SwitchKind, name: str | None) -> KillSwitchSet:
+    def of(cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None) -> Self:
         switch = answer.switch
         return cls(
             message=wording.switched(answer, kind, name),
@@ -369,11 +366,11 @@ class AgentCard(Agent):
     limits: list[ListedLimit]
 
     @classmethod
-    def of_view(cls, view: queries.AgentView, limits: list[queries.LimitView]) -> AgentCard:
+    def of_view(cls, view: "queries.AgentView", limits: "list[queries.LimitView]") -> Self:
         return cls(**dict(Agent.of(view)), limits=[ListedLimit.of_view(limit) for limit in limits])
 
 
-class Alert(BaseModel):
+class Alert(Part):
     """A threshold (in percent) that was reached. The rest is null where the limit is gone."""
 
     number: int
@@ -389,7 +386,7 @@ class Alert(BaseModel):
     max: Number | None
 
     @classmethod
-    def of(cls, alert: models.Alert, limit: models.Limit | None) -> Alert:
+    def of(cls, alert: "models.Alert", limit: "models.Limit | None") -> Self:
         key = None if limit is None else limit.key
         return cls(
             number=alert.number,

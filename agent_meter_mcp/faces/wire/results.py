@@ -1,16 +1,15 @@
 """What the tools that meter give."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from . import wording
 from .fields import (
     ListElsewhere,
     ObjectElsewhere,
+    Part,
     Result,
     number_of,
     optional_number,
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric, Reservation
 
 Number = int | float
-METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
+METRICS: "tuple[Metric, ...]" = ("requests", "units", "tokens", "cost_usd")
 
 
-class LimitState(BaseModel):
+class LimitState(Part):
     """A limit and where it stands. `scope` says whose counter it is, for a limit that counts each one
     separately."""
 
@@ -51,11 +50,11 @@ class LimitState(BaseModel):
     runs_out_at: str | None
 
     @classmethod
-    def of(cls, state: decide.LimitState) -> LimitState:
+    def of(cls, state: "decide.LimitState") -> Self:
         return cls(**state_fields(state))
 
 
-def state_fields(state: decide.LimitState) -> dict[str, Any]:
+def state_fields(state: "decide.LimitState") -> dict[str, Any]:
     """The fields of a LimitState."""
     key, metric = state.limit.key, state.limit.key.metric
     return {
@@ -79,11 +78,11 @@ def state_fields(state: decide.LimitState) -> dict[str, Any]:
     }
 
 
-def limit_states(states: tuple[decide.LimitState, ...]) -> list[LimitState]:
+def limit_states(states: "tuple[decide.LimitState, ...]") -> list[LimitState]:
     return [LimitState.of(state) for state in states]
 
 
-class Holder(BaseModel):
+class Holder(Part):
     """Who holds part of a limit."""
 
     reservation_id: str
@@ -92,7 +91,7 @@ class Holder(BaseModel):
     expires_at: str
 
 
-class Reason(BaseModel):
+class Reason(Part):
     """Why not, or, for `soft_limit`, what to mind."""
 
     code: Literal["kill_switch", "limit", "soft_limit"]
@@ -103,7 +102,7 @@ class Reason(BaseModel):
     holders: Annotated[list[Holder], ListElsewhere]
 
     @classmethod
-    def of(cls, reason: decide.Reason, at_us: int) -> Reason:
+    def of(cls, reason: "decide.Reason", at_us: int) -> Self:
         state = reason.state
         metric = "requests" if state is None else state.limit.key.metric
         return cls(
@@ -134,11 +133,11 @@ class UsageRecorded(Result):
     limits: Annotated[list[LimitState], ListElsewhere]
 
     @classmethod
-    def of(cls, recorded: Recorded) -> UsageRecorded:
+    def of(cls, recorded: "Recorded") -> Self:
         return cls(message=wording.recorded(recorded), **_recorded_fields(recorded))
 
 
-def _recorded_fields(recorded: Recorded) -> dict[str, Any]:
+def _recorded_fields(recorded: "Recorded") -> dict[str, Any]:
     return {
         "id": recorded.event_id,
         "status": recorded.status,
@@ -161,11 +160,11 @@ class Decided(Result):
     limits: list[LimitState]
 
     @classmethod
-    def of(cls, decision: decide.Decision, at_us: int) -> Decided:
+    def of(cls, decision: "decide.Decision", at_us: int) -> Self:
         return cls(message=wording.decision(decision, at_us), **_decided_fields(decision, at_us))
 
 
-def _decided_fields(decision: decide.Decision, at_us: int) -> dict[str, Any]:
+def _decided_fields(decision: "decide.Decision", at_us: int) -> dict[str, Any]:
     return {
         "allowed": decision.allowed,
         "reasons": [Reason.of(reason, at_us) for reason in decision.reasons],
@@ -188,7 +187,7 @@ class BudgetReserved(Decided):
     expires_at: str | None
 
     @classmethod
-    def of_reserved(cls, reserved: Reserved, at_us: int) -> BudgetReserved:
+    def of_reserved(cls, reserved: "Reserved", at_us: int) -> Self:
         held = reserved.reservation
         return cls(
             message=wording.reserved(reserved, at_us),
@@ -214,7 +213,7 @@ class ReservationSettled(Result):
     limits: Annotated[list[LimitState], ListElsewhere] = Field(default_factory=list[LimitState])
 
     @classmethod
-    def of_usage(cls, reservation_id: str, recorded: Recorded) -> ReservationSettled:
+    def of_usage(cls, reservation_id: str, recorded: "Recorded") -> Self:
         return cls(
             message=wording.recorded(recorded),
             reservation_id=reservation_id,
@@ -223,7 +222,7 @@ class ReservationSettled(Result):
         )
 
     @classmethod
-    def of_hold(cls, held: Reservation) -> ReservationSettled:
+    def of_hold(cls, held: "Reservation") -> Self:
         return cls(
             message=wording.hold(held),
             reservation_id=held.reservation_id,
@@ -247,11 +246,11 @@ class GateAnswered(Result):
     @classmethod
     def of(
         cls,
-        decision: decide.Decision,
+        decision: "decide.Decision",
         verdict: Literal["allow", "warn", "stop"],
         hook: dict[str, Any],
         at_us: int,
-    ) -> GateAnswered:
+    ) -> Self:
         return cls(
             message=wording.decision(decision, at_us),
             verdict=verdict,

@@ -1,0 +1,34 @@
+"""Our server as a real process, for clients to talk to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def command(database: Path) -> list[str]:
+    """The command line of the stdio server."""
+    return [sys.executable, "-m", "agent_meter_mcp.faces.stdio", "--db", str(database)]
+
+
+@contextmanager
+def http_server(database: Path) -> Iterator[str]:
+    """The URL of a server on a free loopback port, which is stopped at the end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_METER_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent_meter_mcp", "--db", str(database), "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        yield next(word for word in first.split() if word.startswith("http://"))
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
