@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import uvicorn
@@ -24,9 +24,9 @@ from agent_meter_mcp.runtime import open_ledger, process_caller
 from .mcp import build_server, local_caller
 
 if TYPE_CHECKING:
+    from mcp.server import MCPServer
     from starlette.applications import Starlette
 
-    from agent_meter_mcp.ledger import Ledger
     from agent_meter_mcp.settings import Settings
 
 GRACE_S = 2
@@ -49,30 +49,33 @@ def serve(settings: Settings, host: str, port: int) -> None:
         anyio.run(_serve, settings, host, listener)
 
 
-def http_app(ledger: Ledger, settings: Settings, host: str) -> Starlette:
-    """What is served. The ledger is open as long as it is."""
-    server = build_server(ledger, local_caller(process_caller(settings), {}), timezone=settings.timezone)
-    names = {*_LOOPBACK, f"[{host}]" if ":" in host else host}
+def local_server(ledger: Ledger, settings: Settings) -> MCPServer[None]:
+    """The MCP server of this process. The ledger is open as long as it serves."""
+    return build_server(ledger, local_caller(process_caller(settings), {}), timezone=settings.timezone)
+
+
+def http_app(server: MCPServer[Any], host: str, **options: Any) -> Starlette:
+    """`server` at `/mcp`, for requests that name a loopback address. `options` are `streamable_http_app`'s."""
+    names = {*_LOOPBACK, _place(host)}
     security = TransportSecuritySettings(
         allowed_hosts=[place for name in names for place in (name, f"{name}:*")],
         allowed_origins=[f"http://{place}" for name in names for place in (name, f"{name}:*")],
     )
-    return server.streamable_http_app(host=host, transport_security=security)
+    return server.streamable_http_app(host=host, transport_security=security, **options)
 
 
 async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
     async with open_ledger(settings) as ledger:
-        config = uvicorn.Config(
-            http_app(ledger, settings, host),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=GRACE_S,
+        caller_of = local_caller(process_caller(settings), {})
+        app = http_app(build_server(ledger, caller_of, timezone=settings.timezone), host)
+        http = _Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
         )
-        server = _Server(config)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signal, server)
+            if sys.platform != "win32":
+                tasks.start_soon(_stop_on_signal, http)
             _announce(settings, host, listener.getsockname()[1])
-            await server.serve([listener])
+            await http.serve([listener])
             tasks.cancel_scope.cancel()
 
 
@@ -93,17 +96,21 @@ async def _stop_on_signal(server: _Server) -> None:
 
 
 def _announce(settings: Settings, host: str, port: int) -> None:
-    place = f"[{host}]" if ":" in host else host
     who = (
         "every caller is the operator"
         if settings.agent is None
         else f"every caller is agent {settings.agent!r}"
     )
     sys.stderr.write(
-        f"agent-meter serves MCP at http://{place}:{port}/mcp from {settings.db}\n"
+        f"agent-meter serves MCP at http://{_place(host)}:{port}/mcp from {settings.db}\n"
         f"On this machine only, and without tokens: {who}. Stop with Ctrl-C.\n"
     )
     sys.stderr.flush()
+
+
+def _place(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _check_loopback(host: str) -> None:

@@ -1,9 +1,7 @@
 """The server under test as a process of its own: `python -m tests.conformance.server --port N --db FILE`.
 
-`build_server` and `build_app` are the seam, the only place that knows which server is tested. To put another
-one there: `build_server` returns it, on a new ledger in `db`; `build_app` serves it as users get it, with one
-difference that a run with fixtures needs: `event_store` and `retry_interval` in `streamable_http_app`;
-without them server-sse-polling cannot pass.
+It is served as users get it, on a new ledger in the file, with one difference that a run with fixtures needs:
+`event_store` and `retry_interval`; without them server-sse-polling cannot pass.
 """
 
 from __future__ import annotations
@@ -13,33 +11,43 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import uvicorn
 from mcp.server import MCPServer
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.types import JSONRPCMessage
 from starlette.applications import Starlette
 
+from agent_meter_mcp.faces.serve import http_app, local_server
+from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.runtime import open_ledger
+from agent_meter_mcp.settings import Settings, load_settings
 from tests.conformance.everything import add_conformance_fixtures
 
 HOST = "127.0.0.1"
 RETRY_MS = 100
 
 
-def build_server(db: Path) -> MCPServer[Any]:
-    """Our server on a new ledger in `db`; an empty one in its place until `faces.mcp` is there."""
-    return MCPServer("agent-meter", version="0.1.0")
-
-
-def build_app(db: Path, *, plain: bool, bare: bool) -> Starlette:
-    """Our application on the ledger in `db`: as it is if `plain`, else with the suite's fixtures in it."""
-    server = MCPServer("bare", version="0.1.0") if bare else build_server(db)
+def build_app(ledger: Ledger, settings: Settings, *, plain: bool, bare: bool) -> Starlette:
+    """Our application: as it is if `plain`, else with the suite's fixtures. `bare`: the SDK's own server."""
+    server: MCPServer[Any] = MCPServer("bare", version="0.1.0") if bare else local_server(ledger, settings)
     if plain:
-        return server.streamable_http_app(host=HOST)
+        return http_app(server, HOST)
     add_conformance_fixtures(server)
-    return server.streamable_http_app(host=HOST, event_store=Events(), retry_interval=RETRY_MS)
+    return http_app(server, HOST, event_store=Events(), retry_interval=RETRY_MS)
+
+
+async def serve(settings: Settings, port: int, *, plain: bool, bare: bool) -> None:
+    """Until a signal comes."""
+    async with open_ledger(settings) as ledger:
+        app = build_app(ledger, settings, plain=plain, bare=bare)
+        config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", timeout_graceful_shutdown=1)
+        await uvicorn.Server(config).serve()
 
 
 class Events(EventStore):
@@ -77,8 +85,9 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help="with the SDK's own server in place of ours")
     options = parser.parse_args()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    app = build_app(options.db, plain=options.plain, bare=options.bare)
-    uvicorn.run(app, host=HOST, port=options.port, log_level="warning", timeout_graceful_shutdown=1)
+    settings = load_settings({"AGENT_METER_DB": str(options.db)})
+    with suppress(KeyboardInterrupt):
+        anyio.run(partial(serve, settings, options.port, plain=options.plain, bare=options.bare))
 
 
 if __name__ == "__main__":

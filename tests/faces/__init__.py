@@ -1,0 +1,1 @@
+"""The faces, driven from outside: a real client in memory, over stdio, over HTTP."""
