@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer
     from starlette.applications import Starlette
 
+    from agent_meter_mcp.ledger import Ledger
     from agent_meter_mcp.settings import Settings
 
 GRACE_S = 2
@@ -55,7 +56,7 @@ def local_server(ledger: Ledger, settings: Settings) -> MCPServer[None]:
 
 
 def http_app(server: MCPServer[Any], host: str, **options: Any) -> Starlette:
-    """`server` at `/mcp`, for requests that name a loopback address. `options` are `streamable_http_app`'s."""
+    """`server` at `/mcp`, for requests to a loopback address. `options` are `streamable_http_app`'s."""
     names = {*_LOOPBACK, _place(host)}
     security = TransportSecuritySettings(
         allowed_hosts=[place for name in names for place in (name, f"{name}:*")],
@@ -66,11 +67,9 @@ def http_app(server: MCPServer[Any], host: str, **options: Any) -> Starlette:
 
 async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
     async with open_ledger(settings) as ledger:
-        caller_of = local_caller(process_caller(settings), {})
-        app = http_app(build_server(ledger, caller_of, timezone=settings.timezone), host)
-        http = _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
-        )
+        app = http_app(local_server(ledger, settings), host)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
+        http = _Server(config)
         async with anyio.create_task_group() as tasks:
             if sys.platform != "win32":
                 tasks.start_soon(_stop_on_signal, http)
@@ -80,8 +79,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it is done, and they would end us before the
-    ledger closed."""
+    """Leaves signals to us: uvicorn raises them again at its end, and the ledger would still be open."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

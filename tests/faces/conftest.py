@@ -1,4 +1,4 @@
-"""A ledger in a file, under a clock that stands still, with real MCP clients of both protocol eras in front of it."""
+"""A ledger in a file, under a clock that stands still, and real MCP clients of both eras in front of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 from mcp import Client
 from mcp.types import CallToolResult, Implementation, TextContent
 
@@ -104,13 +105,14 @@ class Meter:
 @pytest.fixture
 async def meter(tmp_path: Path) -> AsyncGenerator[Meter]:
     clock = ManualClock()
-    store = open_store(str(tmp_path / "usage.db"))
+    store = await to_thread.run_sync(open_store, str(tmp_path / "usage.db"))
     async with Ledger(store, PriceBook(tmp_path / "prices.toml"), clock, new_id, poll_s=0.02) as ledger:
         yield Meter(ledger, clock)
 
 
 @pytest.fixture(params=["auto", "legacy"])
 async def tools(meter: Meter, request: pytest.FixtureRequest) -> AsyncGenerator[Tools]:
-    """The operator's tools, in both eras of the protocol."""
+    """The operator's tools, in both eras of the protocol. Whoever blocks the event loop fails."""
     async with meter.tools(mode=request.param) as connected:
+        request.getfixturevalue("nothing_blocks")  # now that all is imported and built
         yield connected

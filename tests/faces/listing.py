@@ -13,17 +13,15 @@ from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.mcp.server import TOOLS
 from agent_meter_mcp.faces.mcp.tools import MeterTool
 
+NO_LEDGER: Any = None
+"""Listing asks none."""
 FOLDER = Path(__file__).parent / "snapshots"
-
-
-def as_text(tool: dict[str, Any]) -> str:
-    return json.dumps(tool, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for definition in TOOLS:
-        tool = MeterTool.of(definition, None, lambda _: Caller("operator", "nobody"), "UTC")  # pyright: ignore[reportArgumentType]  listing asks no ledger
+        tool = MeterTool.of(definition, NO_LEDGER, lambda _: Caller("operator", "nobody"), "UTC")
         assert tool.annotations is not None
         listed = {
             "name": tool.name,
@@ -33,7 +31,8 @@ def main() -> None:
             "outputSchema": tool.output_schema,
             "annotations": tool.annotations.model_dump(by_alias=True, exclude_none=True),
         }
-        (FOLDER / f"{tool.name}.json").write_text(as_text(listed), encoding="utf-8")
+        text = json.dumps(listed, indent=2, ensure_ascii=False) + "\n"
+        (FOLDER / f"{tool.name}.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

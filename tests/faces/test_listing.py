@@ -9,9 +9,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from mcp import Client
 
+from agent_meter_mcp import __version__
 from agent_meter_mcp.faces.mcp.server import TOOLS
-from tests.faces.conftest import Meter, Tools
-from tests.faces.listing import FOLDER, as_text
+
+from .conftest import Meter, Tools
+from .listing import FOLDER
 
 NAMES = [definition.name for definition in TOOLS]
 BYTES_MAX = 14_000
@@ -38,8 +40,8 @@ async def test_all_tools_together_are_small(tools: Tools) -> None:
 
 async def test_each_tool_is_as_it_was_reviewed(tools: Tools) -> None:
     """`python -m tests.faces.listing` writes the files; their difference is to be reviewed."""
-    now = {tool["name"]: as_text(tool) for tool in await listed(tools.client)}
-    reviewed = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+    now = {tool["name"]: tool for tool in await listed(tools.client)}
+    reviewed = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")}
     assert now == reviewed
 
 
@@ -84,8 +86,8 @@ async def test_a_client_may_keep_the_list_for_a_while(meter: Meter) -> None:
 
 async def test_the_server_says_who_it_is_and_how_to_use_it(tools: Tools) -> None:
     client = tools.client
-    assert client.server_info.name == "agent-meter"
-    assert client.server_info.version == "0.1.0"
+    assert client.server_info is not None
+    assert (client.server_info.name, client.server_info.version) == ("agent-meter", __version__)
     assert client.instructions is not None
     for tool in ("reserve_budget", "settle_reservation", "record_usage"):
         assert tool in client.instructions

@@ -179,9 +179,9 @@ def hold_both(path: str) -> None:
 
 def callers(path: str, plan: dict[str, Any]) -> None:
     """Several callers at once on one store or ledger, until the time of the plan is over; says all they did."""
-    from . import callers as cast
+    from . import callers as crowd
 
-    say(cast.run(path, plan, ready=lambda: say("ready"), go=hear))
+    say(crowd.run(path, plan, ready=lambda: say("ready"), go=hear))
 
 
 def threads(path: str, name: str, count: int, each: int) -> None:
