@@ -105,8 +105,8 @@ async def test_a_limit_is_removed_by_id_or_by_what_it_is(tools: Tools) -> None:
         ({}, "metric: is required"),
         ({"metric": "tokens"}, "window: is required"),
         ({"limit_id": "x", "agent": "bot"}, "agent: leave it out"),
-        ({"limit_id": "no-such"}, "no-such"),
-        ({"metric": "tokens", "window": "day"}, ""),
+        ({"limit_id": "no-such"}, "there is no such limit"),
+        ({"metric": "tokens", "window": "day"}, "there is no such limit"),
         ({"metric": "tokens", "window": "day", "agent": "a", "tier": "b"}, "tier: give at most one"),
     ],
 )

@@ -43,8 +43,8 @@ async def test_a_summary_of_today_says_who_spent_what(tools: Tools) -> None:
     await spend(tools)
     answer = await tools("get_usage_summary", group_by=["agent"])
     assert answer["total"] == {
-        **ZERO, "events": 3, "requests": 3, "units": 0.5, "tokens": 17, "input_tokens": 10, "output_tokens": 7,
-        "cost_usd": 6, "unpriced": 1,
+        **ZERO, "events": 3, "requests": 3, "units": 0.5, "tokens": 17, "input_tokens": 10,
+        "output_tokens": 7, "cost_usd": 6, "unpriced": 1,
     }  # fmt: skip
     assert [(group["key"]["agent"], group["cost_usd"]) for group in answer["groups"]] == [
         ("kid", 4),

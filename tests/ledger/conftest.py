@@ -49,7 +49,7 @@ class NoPrices:
 
 
 class Observed:
-    """What a store is seen to do. `hold` keeps the next writes waiting; `failure` is raised in their place."""
+    """What a store is seen to do. `hold` keeps writes waiting; `failure` is raised in their place."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[Command, ...]] = []

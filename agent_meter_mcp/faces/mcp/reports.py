@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from anyio import to_thread
+
 from agent_meter_mcp.faces.wire import queries as take
 from agent_meter_mcp.faces.wire import reports as give
 
@@ -12,7 +14,8 @@ from .tools import Call, tool
 async def get_usage_summary(call: Call, arguments: take.GetUsageSummary) -> give.UsageSummary:
     """Total and grouped usage over a time range: who spent what, where, when. For single events
     list_usage_events; for what may still be spent check_budget."""
-    query = arguments.query(call.ledger.now_us(), call.timezone)
+    # In a thread, because a time zone is a file.
+    query = await to_thread.run_sync(arguments.query, call.ledger.now_us(), call.timezone)
     return give.UsageSummary.of_query(query, await call.ledger.summary(call.caller, query))
 
 

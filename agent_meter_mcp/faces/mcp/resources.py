@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver import ResourceSecurity
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -38,7 +39,7 @@ def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
         """Usage in a window ("day", "24h", "total"), in total and by agent and service."""
         with told():
             arguments = take.GetUsageSummary(window=window, group_by=["agent", "service"])
-            query = arguments.query(call().ledger.now_us(), call().timezone)
+            query = await to_thread.run_sync(arguments.query, call().ledger.now_us(), call().timezone)
             return json_of(
                 give.UsageSummary.of_query(query, await call().ledger.summary(call().caller, query))
             )

@@ -27,7 +27,7 @@ AGENTS = ("ada", "bob", "cyd", "dan")
 CHILD_OF = {"bob": "ada"}
 
 LIMITS: tuple[tuple[LimitKey, int, str], ...] = (
-    (LimitKey(Subject(), "full", "requests", "total"), 700, "UTC"),
+    (LimitKey(Subject(), "full", "requests", "total"), 250, "UTC"),
     (LimitKey(Subject(), "api", "tokens", "1s"), 900, "UTC"),
     (LimitKey(Subject(), "api", "cost_usd", "2s"), 1_000, "UTC"),
     (LimitKey(Subject("agent", "*"), "api", "requests", "3s"), 200, "UTC"),

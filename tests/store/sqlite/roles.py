@@ -9,13 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent_meter_mcp.core.commands import Command, Record, Release, Reserve, Settle
+from agent_meter_mcp.core.commands import Record, Release, Reserve, Settle
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.commands import Command
 
 WHO = Who("worker", "api")
 MINUTE_US = 60_000_000
