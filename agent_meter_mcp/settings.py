@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from .core.errors import InvalidInput
+from .core.models import EACH
 from .core.text import NAME_MAX, name
 from .core.value import Value
 from .core.windows import check_zone
@@ -107,6 +108,8 @@ def _path(text: str, variable: str) -> str:
 
 
 def _agent(text: str, variable: str) -> str | None:
+    if text == EACH:
+        raise InvalidInput(variable, '"*" means each agent in a limit; it is nobody\'s name')
     return name(text, variable, maximum=NAME_MAX) if text else None
 
 

@@ -1,168 +1,262 @@
-"""`limit`, `kill` and `resume`."""
+"""`limit`: what may be used; and `agent`: who is who."""
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.faces.wire import arguments as take
-from agent_meter_mcp.faces.wire import queries as ask_for
-from agent_meter_mcp.faces.wire import reports as give
-from agent_meter_mcp.faces.wire import wording
+from agent_meter_mcp.core import check
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
+from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
-from .options import from_model, sent
-from .output import as_json, table
-from .session import with_ledger
+from . import options
+from .figures import UNKNOWN, maximum, number, per, place, standing
+from .table import Cell, Column, fullness, table
+from .times import length
 
-_json = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.commands import LimitSet
+    from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.models import Agent, Limit, Metric
+    from agent_meter_mcp.core.queries import LimitView
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+
+    from .session import Session
+
+ACTIONS = ("reject", "warn")
+
+_key_options = (
+    options.name_option("--agent", "agent", 'For this agent and those it spawned; "*" for each agent separately.'),
+    click.option("--tier", metavar="NAME", help="For each agent in this trust tier."),
+    options.name_option("--project", "project", 'For this project; "*" for each one.'),
+    options.name_option("--session", "session", 'For this session; "*" for each one.'),
+    options.name_option("--service", "service", "Counting usage of this service only."),
+)
+_metric = click.option("--metric", type=click.Choice(METRICS), metavar="METRIC", help=f"One of {', '.join(METRICS)}.")
+_window = click.option("--window", metavar="WINDOW", help="90s to 366d, or hour, day, week, month, year, total.")
 
 
-@click.group()
+@click.group("limit", context_settings={"help_option_names": options.HELP_NAMES})
 def limit() -> None:
-    """Set, list and remove limits."""
+    """Set, list and remove limits.
 
-
-@limit.command("set")
-@from_model(take.SetLimit)
-@_json
-def set_(json_: bool, **values: Any) -> None:
-    """Create a limit, or change the one with the same subject, service, metric and window.
-
-    \b
-    Examples:
-      agent-meter limit set --agent research-bot --metric cost_usd --window day --max 5
-      agent-meter limit set --agent "*" --metric requests --window 1m --max 60
-      agent-meter limit set --metric cost_usd --window month --max 500 --timezone Europe/Berlin
+    A limit without a subject is for everyone together. The most specific default binds an agent: its own limit,
+    else its tier's, else the one for each agent.
     """
-    arguments = sent(take.SetLimit, values)
 
-    async def run(ledger: Any, caller: Any) -> give.LimitSet:
-        answer, state = await ledger.set_limit(
+
+@options.command_of(
+    limit,
+    "set",
+    "agent-meter limit set --agent research-bot --metric cost_usd --window day --max 5",
+    'agent-meter limit set --agent "*" --metric requests --window 1m --max 60',
+    "agent-meter limit set --metric cost_usd --window month --max 500 --timezone Europe/Berlin",
+)
+@options.stacked(*_key_options)
+@_metric
+@_window
+@click.option("--max", "max_", required=True, metavar="NUMBER", help="Requests, units, tokens or dollars.")
+@click.option("--action", type=click.Choice(ACTIONS), metavar="ACTION",
+              help="reject what does not fit (the default), or only warn.")
+@options.timezone
+@click.option("--threshold", "thresholds", type=int, multiple=True, metavar="PERCENT",
+              help="Raise an alert when so much is used; repeatable. [50, 80, 100]")
+@options.as_json
+@options.pass_session
+def set_limit(session: Session, as_json: bool, max_: str, **given: Any) -> None:
+    """Create a limit, or change the one with the same subject, service, metric and window."""
+    key = _key_of(given)
+
+    async def work(ledger: Ledger, caller: Caller) -> tuple[LimitSet, LimitState | None]:
+        return await ledger.set_limit(
             caller,
-            arguments.key(),
-            arguments.maximum(),
-            action=arguments.action,
-            zone=arguments.timezone,
-            thresholds=None if arguments.thresholds is None else tuple(arguments.thresholds),
+            key,
+            _maximum(key.metric, max_),
+            action=given["action"],
+            zone=given["timezone"],
+            thresholds=given["thresholds"] or None,
         )
-        return give.LimitSet.of(answer, state)
 
-    _answer(with_ledger(run), json_)
+    answer, state = session.ask(work)
+    if as_json:
+        from agent_meter_mcp.faces.wire.reports import LimitSet as LimitSetResult
 
+        from .document import print_document
 
-@limit.command("list")
-@from_model(ask_for.ListLimits)
-@_json
-def list_(json_: bool, **values: Any) -> None:
-    """All limits and where they stand; with --agent those that match it. --json has their ids.
-
-    \b
-    Example:
-      agent-meter limit list --agent research-bot
-    """
-    arguments = sent(ask_for.ListLimits, values)
-
-    async def run(ledger: Any, caller: Any) -> Any:
-        views = await ledger.limits(caller, arguments.who(caller))
-        return [view for view in views if arguments.concerns(view)]
-
-    views = with_ledger(run)
-    if json_:
-        as_json(give.Limits.of(views))
+        print_document(LimitSetResult.of(answer, state))
         return
-    rows: list[list[str]] = []
-    for view in views:
-        key, state = view.limit.key, view.state
-        used, held = (state.used, state.held) if state is not None else (0, 0)
-        note = "warns" if view.limit.action == "warn" else ""
-        if view.bound is not None and view.bound.replaced_by is not None:
-            note = "replaced"
-        rows.append(
-            [
-                str(key.subject) + (f" at {key.service}" if key.service else ""),
-                f"{key.metric} per {key.window}",
-                note,
-                wording.amount(key.metric, used),
-                wording.amount(key.metric, held) if held else "—",
-                wording.amount(key.metric, view.limit.max),
-                "—" if state is None else f"{state.percent:.0f} %",
-            ]
-        )
-    table(["for", "limit", "", "used", "held", "max", "full"], rows, left=3)
+    more = "more is refused" if answer.limit.action == "reject" else "more is allowed, with a warning"
+    click.echo(f"{answer.status}: {maximum(answer.limit)}; {more}")
+    click.echo("now: nobody has used any of it" if state is None else f"now: {standing(state)}")
 
 
-@limit.command("remove")
-@from_model(take.RemoveLimit)
-@_json
-def remove(json_: bool, **values: Any) -> None:
-    """Remove a limit, by --limit-id or by what it was set with.
-
-    \b
-    Example:
-      agent-meter limit remove --agent research-bot --metric cost_usd --window day
-    """
-    arguments = sent(take.RemoveLimit, values)
-
-    async def run(ledger: Any, caller: Any) -> give.LimitRemoved:
-        return give.LimitRemoved.of(await ledger.remove_limit(caller, arguments.limit_id, arguments.key()))
-
-    _answer(with_ledger(run), json_)
+def _key_of(given: dict[str, Any]) -> LimitKey:
+    """The limit that the options name. Raises InvalidInput."""
+    for field in ("metric", "window"):
+        if given[field] is None:
+            raise InvalidInput(field, "is required")
+    subject = check.subject(**{field: given[field] for field in LIMIT_FIELDS})
+    return LimitKey(subject, given["service"], given["metric"], given["window"])
 
 
-_target = click.argument("kind", type=click.Choice(["agent", "service", "everything"]))
-_name = click.argument("name", required=False)
+def _maximum(metric: Metric, text: str) -> int:
+    from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, micro_units, nano_usd, scaled
+
+    if metric == "cost_usd":
+        return nano_usd(text, field="max", maximum=LIMIT_MAX_INTEGER // 10**9)
+    if metric == "units":
+        return micro_units(text, field="max", maximum=LIMIT_MAX_INTEGER // 10**6)
+    whole = scaled(text, 1, field="max", maximum=LIMIT_MAX_INTEGER)
+    if scaled(text, 1000, field="max", maximum=LIMIT_MAX_INTEGER) != whole * 1000:
+        raise InvalidInput("max", f"must be a whole number of {metric}")
+    return whole
 
 
-@click.command()
-@_target
-@_name
-@click.option("--reason", required=True, help="Why: everybody who is stopped reads it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@_json
-def kill(kind: str, name: str | None, reason: str, yes: bool, json_: bool) -> None:
-    """Stop an agent (and those it spawned), a service or everything at once.
+@options.command_of(limit, "list", "agent-meter limit list", "agent-meter limit list --agent research-bot --json")
+@options.name_option("--agent", "agent", "Those that match this agent, and whether they bind it.")
+@options.name_option("--service", "service", "Those that count usage of this service.")
+@options.name_option("--project", "project", "Those that count usage for this project.")
+@options.name_option("--session", "session", "Those that count usage in this session.")
+@options.as_json
+@options.pass_session
+def list_limits(session: Session, as_json: bool, **given: Any) -> None:
+    """All limits, or those that match an agent, and how full they are."""
+    for field in ("project", "session"):
+        optional_name(given[field], field, maximum=ID_MAX)
+    optional_name(given["service"], "service")
 
-    \b
-    Examples:
-      agent-meter kill agent rogue-bot --reason "runaway loop"
-      agent-meter kill everything --reason "incident 17" --yes
-    """
-    if kind == "everything" and not yes and sys.stdin.isatty():
-        click.confirm("Stop everything?", abort=True)
-    _switch(kind, name, True, reason, json_)
+    async def work(ledger: Ledger, caller: Caller) -> tuple[list[LimitView], int]:
+        agent = given["agent"] or caller.bound_to
+        who = None
+        if agent is not None:
+            who = Who(name(agent, "agent"), given["service"], None, given["project"], given["session"])
+        views = await ledger.limits(caller, who)
+        return [view for view in views if _concerns(view, given)], ledger.now_us()
 
+    views, now_us = session.ask(work)
+    if as_json:
+        from agent_meter_mcp.faces.wire.reports import Limits
 
-@click.command()
-@_target
-@_name
-@_json
-def resume(kind: str, name: str | None, json_: bool) -> None:
-    """Release a kill switch.
+        from .document import print_document
 
-    \b
-    Example:
-      agent-meter resume agent rogue-bot
-    """
-    _switch(kind, name, False, None, json_)
-
-
-def _switch(kind: str, name: str | None, engaged: bool, reason: str | None, json_: bool) -> None:
-    if (name is None) != (kind == "everything"):
-        raise click.UsageError(f"name the {kind}" if name is None else "everything has no name")
-    arguments = sent(
-        take.SetKillSwitch,
-        {"engaged": engaged, kind: True if kind == "everything" else name, "reason": reason},
-    )
-
-    async def run(ledger: Any, caller: Any) -> give.KillSwitchSet:
-        target, named = arguments.target()
-        answer = await ledger.set_switch(caller, target, named, engaged, reason)
-        return give.KillSwitchSet.of(answer, target, named)
-
-    _answer(with_ledger(run), json_)
+        print_document(Limits.of(views))
+        return
+    click.echo(_limits_table(views, now_us) if views else "No limit: everything is allowed, and metered.")
 
 
-def _answer(result: Any, json_: bool) -> None:
-    as_json(result) if json_ else click.echo(result.text())
+def _concerns(view: LimitView, given: dict[str, Any]) -> bool:
+    """Whether the limit can count usage at the service, project and session that are named."""
+    kind, subject = view.limit.key.subject.kind, view.limit.key.subject.name
+    wanted = given[kind] if kind in ("project", "session") else None
+    at_service = given["service"] is None or view.limit.key.service in (None, given["service"])
+    return at_service and (wanted is None or subject in (EACH, wanted))
+
+
+def _limits_table(views: list[LimitView], now_us: int) -> str:
+    columns = [
+        Column("For", shrinks=12),
+        Column("Limit"),
+        Column("Used", right=True),
+        Column("Held", right=True, drop=2),
+        Column("Max", right=True),
+        Column("Full", right=True),
+        Column("Frees in", right=True, drop=1),
+        Column("Note", shrinks=8),
+        Column("Id", drop=3),
+    ]
+    rows = [_limit_row(view, now_us) for view in views]
+    if all(row[-2] == "" for row in rows):
+        columns, rows = [*columns[:-2], columns[-1]], [[*row[:-2], row[-1]] for row in rows]
+    return table(columns, rows)
+
+
+def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
+    one, state = view.limit, view.state
+    metric = one.key.metric
+    frees_us = None if state is None else state.resets_at_us or state.frees_at_us
+    whose = f" ({shown(state.scope)})" if state is not None and state.scope else ""
+    notes = ["warns only"] if one.action == "warn" else []
+    if view.bound is not None and view.bound.replaced_by is not None:
+        notes.append("replaced by a more specific one")
+    return [
+        place(one) + whose,
+        f"{metric} {per(one.key.window)}",
+        number(metric, 0 if state is None else state.used),
+        number(metric, 0 if state is None else state.held),
+        number(metric, one.max),
+        fullness((0.0 if one.max else 100.0) if state is None else state.percent),
+        UNKNOWN if frees_us is None else length(frees_us - now_us),
+        ", ".join(notes),
+        one.limit_id,
+    ]
+
+
+@options.command_of(
+    limit,
+    "remove",
+    "agent-meter limit remove --agent research-bot --metric cost_usd --window day",
+    "agent-meter limit remove 019ab3c0-7d2e-7cc1-9f5a-1b2c3d4e5f60",
+)
+@click.argument("limit_id", metavar="[LIMIT_ID]", required=False)
+@options.stacked(*_key_options)
+@_metric
+@_window
+@options.as_json
+@options.pass_session
+def remove_limit(session: Session, as_json: bool, limit_id: str | None, **given: Any) -> None:
+    """Remove a limit: by its id (see limit list), or by what it was set with."""
+    for field in (*LIMIT_FIELDS, "service", "metric", "window"):
+        if limit_id is not None and given[field] is not None:
+            raise InvalidInput(field, "leave it out: the id already names the limit")
+    key = _key_of(given) if limit_id is None else None
+
+    async def work(ledger: Ledger, caller: Caller) -> Limit:
+        return await ledger.remove_limit(caller, limit_id, key)
+
+    removed = session.ask(work)
+    if as_json:
+        from agent_meter_mcp.faces.wire.reports import LimitRemoved
+
+        from .document import print_document
+
+        print_document(LimitRemoved.of(removed))
+        return
+    click.echo(f"removed: {maximum(removed)}. Usage is metered all the same.")
+
+
+@click.group("agent", context_settings={"help_option_names": options.HELP_NAMES})
+def agent() -> None:
+    """Say who an agent is: its name, tier, owner and parent."""
+
+
+@options.command_of(agent, "set", "agent-meter agent set research-bot --tier trusted --owner ada")
+@click.argument("agent_id", metavar="AGENT", type=options.Known("agent"))
+@click.option("--name", metavar="NAME", help="What people call it.")
+@click.option("--tier", metavar="NAME", help="Its trust tier, for which there can be limits.")
+@click.option("--owner", metavar="NAME", help="The person or team it acts for.")
+@options.name_option("--parent", "agent", "The agent that spawned it, whose limits then cover it.")
+@options.as_json
+@options.pass_session
+def set_agent(session: Session, as_json: bool, agent_id: str, **given: str | None) -> None:
+    """Set what is given; an empty value ("") clears. An agent that is not known yet is made."""
+    changes = {field: value or None for field, value in given.items() if value is not None}
+    if not changes:
+        raise InvalidInput("name", "nothing to change: give --name, --tier, --owner or --parent")
+
+    async def work(ledger: Ledger, caller: Caller) -> Agent:
+        return await ledger.set_agent(caller, agent_id, changes)
+
+    done = session.ask(work)
+    if as_json:
+        from agent_meter_mcp.faces.wire.reports import AgentSet
+
+        from .document import print_document
+
+        print_document(AgentSet.of(done))
+        return
+    known = {"name": done.name, "tier": done.tier, "owner": done.owner, "parent": done.parent}
+    told = ", ".join(f"{field} {shown(value)}" for field, value in known.items() if value is not None)
+    click.echo(f"agent {shown(done.agent_id)}: {told or 'no name, tier, owner or parent'}")

@@ -1,69 +1,176 @@
-"""`record` and `check`."""
+"""`record` and `check`: what a script does around its work."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.faces.wire import arguments as take
-from agent_meter_mcp.faces.wire import results as give
-from agent_meter_mcp.runtime import process_caller
-from agent_meter_mcp.settings import load_settings
+from agent_meter_mcp.core.models import METRICS, SOURCES
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.intake import Report
+from agent_meter_mcp.runtime import system_clock_us
 
-from .options import from_model, sent
-from .output import as_json
-from .session import with_ledger
+from . import options
+from .exits import DONE, NOT_ALLOWED
+from .figures import NAME_WIDTH, amount, dollars, place, standing, stopped
+from .times import length, moment, parse_moment, zone_of
 
-NOT_ALLOWED = 1
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from agent_meter_mcp.core.commands import Recorded
+    from agent_meter_mcp.core.decide import Decision, LimitState, Reason
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+
+    from .session import Session
 
 
-@click.command()
-@from_model(take.RecordUsage)
-@click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
-def record(json_: bool, **values: Any) -> None:
-    """Record usage that has happened. It always counts, also over a limit.
-
-    \b
-    Example:
-      agent-meter record --agent research-bot --service openai --model gpt-5 --input-tokens 900 --id call-17
-    """
+@options.command(
+    "record",
+    "agent-meter record --agent research-bot --service openai --model gpt-5 --input-tokens 900 --id call-17",
+    "agent-meter record --agent research-bot --service maps --units 3 --unit-type tile --cost-usd 0.0021",
+)
+@options.who
+@options.amounts
+@options.name_option("--operation", "operation", "What was done: chat, search.")
+@click.option("--id", metavar="ID", help="Your key: a repeat with the same id counts once.")
+@click.option("--occurred-at", metavar="TIME", help="When it happened, if not now.")
+@click.option("--status-code", type=int, metavar="N", help="The status of the answer, such as 200.")
+@click.option("--duration-ms", type=int, metavar="N", help="How long it took.")
+@click.option("--metadata", metavar="JSON", help="A JSON object with whatever else is to be kept.")
+@click.option("--source", type=click.Choice(SOURCES), default="self", metavar="SOURCE", show_default=True,
+              help=f"Who measured it: {', '.join(SOURCES)}.")
+@options.as_json
+@options.pass_session
+def record(session: Session, as_json: bool, **given: Any) -> None:
+    """Record usage that has happened. It is counted in any case, over a limit as well."""
     from agent_meter_mcp import oneshot
 
-    settings = load_settings()
-    caller = process_caller(settings)
-    arguments = sent(take.RecordUsage, {**values, "metadata": _object(values["metadata"])})
-    answer = give.UsageRecorded.of(oneshot.record(settings, arguments.report(caller), caller))
-    as_json(answer) if json_ else click.echo(answer.text())
+    settings, caller = session.settings, session.caller
+    occurred_at, metadata = given["occurred_at"], given["metadata"]
+    if metadata is not None:
+        from .document import read_object
+
+        metadata = read_object(metadata, "metadata")
+    report = Report(
+        options.who_of(given, caller),
+        options.usage_of(given),
+        given["id"],
+        given["operation"],
+        given["source"],
+        None
+        if occurred_at is None
+        else parse_moment(occurred_at, "occurred_at", settings.timezone, system_clock_us()),
+        given["status_code"],
+        given["duration_ms"],
+        metadata,
+    )
+    session.announce_new_file()
+    answer = oneshot.record(settings, report, caller)
+    if as_json:
+        from agent_meter_mcp.faces.wire.results import UsageRecorded
+
+        from .document import print_document
+
+        print_document(UsageRecorded.of(answer))
+        return
+    click.echo("\n".join(_recorded(answer)))
 
 
-def _object(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidInput("metadata", 'must be a JSON object, such as \'{"trace": "17"}\'') from None
+def _recorded(answer: Recorded) -> list[str]:
+    done = {"recorded": "recorded", "duplicate": "already recorded", "corrected": "corrected"}[answer.status]
+    cost = "unknown cost" if answer.cost_nano_usd is None else f"{dollars(answer.cost_nano_usd)} {answer.cost_source}"
+    lines = [f"{done} {shown(answer.event_id)}: {cost}"]
+    if answer.switch is not None:
+        lines.append(f"stop: {stopped(answer.switch)}")
+    over = [state for state in answer.limits if state.exceeded]
+    lines += [f"over the limit: {standing(state)}" for state in over]
+    if answer.outcome == "over_limit" and not over:
+        lines.append("over a limit of the time it is counted at")
+    if not over and (closest := _closest(answer.limits)):
+        lines.append(f"tightest limit: {standing(closest)}")
+    if answer.retry_after_us is not None:
+        lines.append(f"budget comes back in {length(answer.retry_after_us)}")
+    return lines
 
 
-@click.command()
-@from_model(take.CheckBudget)
-@click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
-def check(json_: bool, **values: Any) -> int:
-    """Ask whether a step fits the budget now. Exit code 1 when it does not. Holds nothing.
+def _closest(states: tuple[LimitState, ...]) -> LimitState | None:
+    return max(states, key=lambda state: state.percent, default=None)
 
-    \b
-    Example:
-      agent-meter check --agent research-bot --service openai --cost-usd 0.50 && run-the-step
+
+@options.command(
+    "check",
+    "agent-meter check --agent research-bot --service openai --cost-usd 0.50 && ./next-step",
+    "agent-meter check --agent research-bot --model gpt-5 --input-tokens 9000 --output-tokens 2000 --json",
+)
+@options.who
+@options.amounts
+@options.as_json
+@options.pass_session
+def check(session: Session, as_json: bool, **given: Any) -> int:
+    """Ask whether work fits the budget now. Nothing is changed, and nothing held.
+
+    The exit code is 0 when it is allowed and 5 when it is not: then it says why, and when enough comes back.
     """
-    arguments = sent(take.CheckBudget, values)
 
-    async def ask(ledger: Any, caller: Any) -> give.Decided:
-        who = arguments.who(caller, arguments.service)
-        return give.Decided.of(await ledger.check(caller, who, arguments.usage()), ledger.now_us())
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[Decision, int]:
+        who, usage = options.who_of(given, caller), options.usage_of(given)
+        return await ledger.check(caller, who, usage), ledger.now_us()
 
-    answer = with_ledger(ask)
-    as_json(answer) if json_ else click.echo(answer.text())
-    return 0 if answer.allowed else NOT_ALLOWED
+    decision, at_us = session.ask(ask)
+    if as_json:
+        from agent_meter_mcp.faces.wire.results import Decided
+
+        from .document import print_document
+
+        print_document(Decided.of(decision, at_us))
+    else:
+        zone = zone_of(session.settings.timezone)
+        click.echo("\n".join(_decided(decision, at_us, zone)))
+    return DONE if decision.allowed else NOT_ALLOWED
+
+
+def _decided(decision: Decision, at_us: int, zone: tzinfo) -> list[str]:
+    hard = [reason for reason in decision.reasons if reason.code != "soft_limit"]
+    lines = [f"not allowed: {_why(reason)}" for reason in hard]
+    if decision.retry_after_us is not None:
+        back_us = at_us + decision.retry_after_us
+        lines.append(f"enough comes back in {length(decision.retry_after_us)}, at {moment(back_us, zone)} {_zone(zone)}")
+    elif hard:
+        lines.append("waiting alone does not bring it back")
+    if hard and all(reason.code != "kill_switch" for reason in hard):
+        fits = [
+            amount(metric, most)
+            for metric, most in zip(METRICS, decision.affordable, strict=True)
+            if most and any(why.state and why.state.limit.key.metric == metric for why in hard)
+        ]
+        lines.append(f"at most {' and '.join(fits)} would fit now" if fits else "nothing more fits now")
+    if not hard:
+        closest = _closest(decision.limits)
+        lines.append("allowed: no limit applies" if closest is None else f"allowed: {standing(closest)}")
+        if closest is not None and closest.runs_out_at_us is not None and closest.runs_out_at_us > at_us:
+            lines.append(f"at this rate it runs out in {length(closest.runs_out_at_us - at_us)}")
+    lines += [f"mind: {_why(reason)}" for reason in decision.reasons if reason.code == "soft_limit"]
+    return lines
+
+
+def _why(reason: Reason) -> str:
+    if reason.switch is not None:
+        return stopped(reason.switch)
+    state = reason.state
+    if state is None:
+        return "a limit"
+    metric = state.limit.key.metric
+    asked = "" if reason.asked is None else f", {amount(metric, reason.asked)} asked"
+    held_by = "".join(
+        f"; {shown(holder.agent, width=NAME_WIDTH)} holds {amount(metric, holder.amount)}" for holder in reason.holders
+    )
+    if not state.limit.max:
+        return f"{place(state.limit)} may use no {metric.removesuffix('_usd')}{asked}"
+    return f"{standing(state)}{asked}{held_by}"
+
+
+def _zone(zone: tzinfo) -> str:
+    return str(zone).replace("timezone.utc", "UTC")

@@ -1,71 +1,232 @@
-"""Options made from the models that the MCP tools take, so that both faces have the same names and rules."""
+"""Options that several commands share, under the names that the tools' arguments have.
+
+What an option may hold is decided by the core, as for every face. Here its name is put back into the error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.faces.wire.fields import Arguments
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
+from agent_meter_mcp.core.models import SOURCES, Usage, Who
+from agent_meter_mcp.core.money import micro_units, nano_usd
+from agent_meter_mcp.core.queries import UsageFilter
+from agent_meter_mcp.core.text import ID_MAX, optional_name
+from agent_meter_mcp.faces.errors import shape_of, text_of
 
-ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
-Function = TypeVar("Function", bound=Callable[..., Any])
+from .session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+    from agent_meter_mcp.core.roles import Caller
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+HELP_NAMES = ["-h", "--help"]
+OUTCOMES = ("accepted", "over_limit", "rejected")
+COMPLETIONS_MAX = 50
+
+pass_session = click.make_pass_decorator(Session, ensure=True)
 
 
-def from_model(model: type[Arguments], *, leave_out: tuple[str, ...] = ()) -> Callable[[Function], Function]:
-    """An option for each field: `input_tokens` is `--input-tokens`; one for a list may be repeated."""
+class Failed(click.ClickException):
+    """A command could not be done. `ctx` is whose."""
 
-    def decorate(function: Function) -> Function:
-        for name, field in reversed(model.model_fields.items()):
-            if name not in leave_out:
-                function = _option(name, field)(function)
+    def __init__(self, text: str, exit_code: int, ctx: click.Context) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+        self.ctx = ctx
+
+
+class Command(click.Command):
+    """A command that takes --db as well, and whose errors name its options."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.params.append(click.Option(["--db"], metavar="PATH", expose_value=False, callback=choose_db,
+                                        help="The ledger's file."))  # fmt: skip
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MeterError as error:
+            raise Failed(self._told(error), shape_of(error).exit_code, ctx) from error
+
+    def _told(self, error: MeterError) -> str:
+        text = text_of(error)
+        if isinstance(error, InvalidInput):
+            for parameter in self.params:
+                if parameter.name == error.field:
+                    name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(
+                        click.Context(self)
+                    )
+                    return name + text.removeprefix(error.field)
+        return text
+
+
+def choose_db(ctx: click.Context, _parameter: click.Parameter, path: str | None) -> None:
+    """The callback of --db."""
+    session = ctx.ensure_object(Session)
+    if path is not None:
+        if not path:
+            raise click.BadParameter("must not be empty", ctx=ctx)
+        session.options["AGENT_METER_DB"] = path
+
+
+def examples(*lines: str) -> str:
+    """Examples of use, for the end of a help page."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def command(name: str, *lines: str) -> Callable[[Callable[..., Any]], Command]:
+    """A command whose help page ends with these examples."""
+    return click.command(
+        name, cls=Command, epilog=examples(*lines), context_settings={"help_option_names": HELP_NAMES}
+    )
+
+
+class Known(click.ParamType):
+    """A name. The shell completes it from those in the ledger."""
+
+    name = "name"
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        import os
+
+        from click.shell_completion import CompletionItem
+
+        session = ctx.ensure_object(Session)
+        try:
+            if not os.path.exists(session.settings.db):
+                return []
+            store = session.open_store()
+            try:
+                names = store.names(self._kind, incomplete, COMPLETIONS_MAX)
+            finally:
+                store.close()
+        except MeterError:
+            return []
+        return [CompletionItem(name) for name in names if name.isprintable() and " " not in name]
+
+
+def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
         return function
 
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
-    kind, repeated = _kind(field.annotation)
-    described = field.description or ""
-    flag = f"--{name.replace('_', '-')}"
-    if kind is bool:
-        return click.option(flag, name, is_flag=True, default=None, help=described)
-    return click.option(
-        flag, name, type=kind, multiple=repeated, required=field.is_required(), help=described, default=None
+def name_option(flag: str, kind: str, about: str) -> Callable[[F], F]:
+    """An option that takes a name of that kind."""
+    return click.option(flag, type=Known(kind), metavar="NAME", help=about)
+
+
+def _count(flag: str, about: str) -> Callable[[F], F]:
+    return click.option(flag, type=int, metavar="N", help=about)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+timezone = click.option(
+    "--timezone", metavar="ZONE", help="IANA zone of days and of times without an offset. [AGENT_METER_TIMEZONE; UTC]"
+)
+model = name_option("--model", "model", "The model; with token counts it gives the cost.")
+who = _stacked(
+    name_option("--agent", "agent", "Who uses. [AGENT_METER_AGENT]"),
+    name_option("--service", "service", "What is used: an API, a tool server, an LLM provider."),
+    name_option("--parent", "agent", "The agent that spawned it."),
+    name_option("--project", "project", "The project that it is for."),
+    name_option("--session", "session", "The session that it belongs to."),
+)
+amounts = _stacked(
+    click.option("--requests", type=int, metavar="N", default=1, show_default=True, help="How many requests."),
+    click.option("--units", metavar="NUMBER", help="Units of the service's own."),
+    click.option("--unit-type", metavar="NAME", help="What one unit is: page, image, minute."),
+    _count("--input-tokens", "Tokens read, without cached ones."),
+    _count("--output-tokens", "Tokens written."),
+    _count("--cache-read-tokens", "Tokens read from the cache."),
+    _count("--cache-write-tokens", "Tokens cached for 5 minutes."),
+    _count("--cache-write-1h-tokens", "Tokens cached for an hour."),
+    model,
+    click.option("--cost-usd", metavar="DOLLARS", help="The cost; left out, it comes from the price list."),
+)
+span = _stacked(
+    click.option("--since", metavar="TIME", help="From then on."),
+    click.option("--until", metavar="TIME", help="Up to then, exclusive."),
+    click.option("--window", metavar="WINDOW", help="Instead of --since and --until."),
+    timezone,
+)
+filters = _stacked(
+    name_option("--agent", "agent", "Of this agent."),
+    click.option("--include-children", is_flag=True, help="And of those that it spawned."),
+    name_option("--service", "service", "At this service."),
+    name_option("--operation", "operation", "Of this operation."),
+    name_option("--model", "model", "With this model."),
+    name_option("--project", "project", "For this project."),
+    name_option("--session", "session", "In this session."),
+    click.option("--tier", metavar="NAME", help="Of agents in this trust tier."),
+    click.option("--source", type=click.Choice(SOURCES), metavar="SOURCE",
+                 help=f"Measured by: {', '.join(SOURCES)}."),
+    click.option("--outcome", type=click.Choice(OUTCOMES), metavar="OUTCOME",
+                 help=f"One of {', '.join(OUTCOMES)}."),
+)  # fmt: skip
+
+
+def usage_of(given: dict[str, Any]) -> Usage:
+    """The usage that the options `amounts` state. Raises InvalidInput."""
+    units, cost = given["units"], given["cost_usd"]
+    return Usage(
+        given["requests"],
+        None if units is None else micro_units(units),
+        given["unit_type"],
+        given["input_tokens"],
+        given["output_tokens"],
+        given["cache_read_tokens"],
+        given["cache_write_tokens"],
+        given["cache_write_1h_tokens"],
+        given["model"],
+        None if cost is None else nano_usd(cost),
+        "unpriced" if cost is None else "reported",
     )
 
 
-def _kind(annotation: Any) -> tuple[Any, bool]:
-    """The click type of an annotation, and whether the option may be repeated."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return click.Choice([str(choice) for choice in inner]), False
-    if origin is list:
-        return _kind(inner[0])[0], True
-    if origin is dict:
-        return str, False
-    parts = [part for part in inner if part is not type(None)]
-    if parts:
-        kinds = [_kind(part) for part in (parts[:1] if hasattr(annotation, "__metadata__") else parts)]
-        return (click.FLOAT, False) if any(kind is click.FLOAT for kind, _ in kinds) else kinds[0]
-    return {int: (click.INT, False), float: (click.FLOAT, False), bool: (bool, False)}.get(
-        annotation, (str, False)
+def who_of(given: dict[str, Any], caller: Caller) -> Who:
+    """Whose usage the options `who` name. Raises InvalidInput."""
+    agent = given["agent"] if given["agent"] is not None else caller.default_agent
+    if agent is None:
+        raise InvalidInput("agent", "is required: say whose usage it is")
+    return Who(agent, given["service"], given["parent"], given["project"], given["session"])
+
+
+def filter_of(given: dict[str, Any], since_us: int | None, until_us: int | None) -> UsageFilter:
+    """The usage that the options `filters` choose. Raises InvalidInput."""
+    if given["include_children"] and given["agent"] is None:
+        raise InvalidInput("include_children", "says whose: name the agent, or leave it out for everybody")
+    for field in ("agent", "service", "model", "tier"):
+        optional_name(given[field], field)
+    for field in ("operation", "project", "session"):
+        optional_name(given[field], field, maximum=ID_MAX)
+    return UsageFilter(
+        since_us,
+        until_us,
+        given["agent"],
+        given["include_children"],
+        None,
+        given["service"],
+        given["operation"],
+        given["model"],
+        given["project"],
+        given["session"],
+        given["tier"],
+        given["source"],
+        given["outcome"],
     )
-
-
-def sent(model: type[ArgumentsT], values: dict[str, Any]) -> ArgumentsT:
-    """The model of what was typed. Raises InvalidInput, which names the first field that is wrong."""
-    given: dict[str, Any] = {}
-    for name, value in values.items():
-        if value is not None and value != ():
-            given[name] = [*value] if isinstance(value, tuple) else value
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(field, first["msg"].lower()) from None

@@ -1,4 +1,4 @@
-"""`summary`, `events`, `agents`, `audit`."""
+"""`summary`, `reservations` and `audit`."""
 
 from __future__ import annotations
 
@@ -6,189 +6,274 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.queries import TIME_DIMENSIONS
-from agent_meter_mcp.faces.wire import queries as take
-from agent_meter_mcp.faces.wire import reports as give
-from agent_meter_mcp.faces.wire.fields import optional_time, time_text
-from agent_meter_mcp.settings import load_settings
+from agent_meter_mcp.core.check import integer
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.queries import DIMENSIONS, GROUPS_MAX, ORDERS, TIME_DIMENSIONS, SummaryQuery
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.windows import check_zone
 
-from .options import from_model, sent
-from .output import as_json, count, dollars, table
-from .session import with_ledger
+from . import options
+from .figures import NAME_WIDTH, REASON_WIDTH, UNKNOWN, cost_of, counted, dollars, number
+from .table import Cell, Column, table
+from .times import length, moment, moments, parse_span, period_name, zone_name, zone_of
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import AuditEntry, StoredEvent
-    from agent_meter_mcp.core.queries import AgentView, Summary, SummaryQuery, Totals
+    from datetime import tzinfo
 
-NOTHING = "—"
-_json = click.option("--json", "json_", is_flag=True, help="Answer in JSON.")
+    from agent_meter_mcp.core.models import AuditEntry, Reservation
+    from agent_meter_mcp.core.queries import Group, Summary, Totals
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+
+    from .session import Session
+
+AUDIT_PAGE_MAX = 500
 
 
-@click.command()
-@from_model(take.GetUsageSummary)
-@_json
-def summary(json_: bool, **values: Any) -> None:
-    """Totals of usage, grouped: today by agent, if nothing else is said.
+@options.command(
+    "summary",
+    "agent-meter summary",
+    "agent-meter summary --window month --group-by model --group-by day",
+    "agent-meter summary --since 2026-01-01 --until 2026-02-01 --service openai --json",
+)
+@click.option("--group-by", type=click.Choice(DIMENSIONS), multiple=True, metavar="DIMENSION",
+              help=f"Repeatable; agent if left out. One of {', '.join(DIMENSIONS)}.")
+@options.span
+@options.filters
+@click.option("--order-by", type=click.Choice(ORDERS), metavar="FIGURE",
+              help=f"One of {', '.join(ORDERS)}; cost_usd if left out, key for times.")
+@click.option("--limit", type=int, metavar="N", default=100, show_default=True, help="At most so many groups.")
+@options.as_json
+@options.pass_session
+def summary(session: Session, as_json: bool, **given: Any) -> None:
+    """Totals of usage, in groups: today's by agent, unless you say otherwise."""
+    zone = check_zone(given["timezone"] or session.settings.timezone)
 
-    \b
-    Examples:
-      agent-meter summary
-      agent-meter summary --group-by model --group-by day --window month
-      agent-meter summary --since 2026-11-01T00:00:00Z --agent research-bot --include-children
-    """
-    arguments = sent(take.GetUsageSummary, {**values, "group_by": values["group_by"] or ("agent",)})
-    zone = load_settings().timezone
-
-    async def ask(ledger: Any, caller: Any) -> tuple[SummaryQuery, Summary]:
-        query = arguments.query(ledger.now_us(), zone)
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[SummaryQuery, Summary]:
+        query = summary_query(given, zone, ledger.now_us())
         return query, await ledger.summary(caller, query)
 
-    query, answer = with_ledger(ask)
-    result = give.UsageSummary.of_query(query, answer)
-    if json_:
-        as_json(result)
+    query, answer = session.ask(ask)
+    if as_json:
+        from agent_meter_mcp.faces.wire.reports import UsageSummary
+
+        from .document import print_document
+
+        print_document(UsageSummary.of_query(query, answer))
         return
-    rows = [
-        [*(part or NOTHING for part in group.key.values()), *_figures(found.totals)]
-        for group, found in zip(result.groups, answer.groups, strict=True)
-    ]
-    rows = [
-        [_day(name, cell) for name, cell in zip([*query.group_by, *_FIGURES], row, strict=True)]
-        for row in rows
-    ]
-    total = ["total", *[""] * (len(query.group_by) - 1), *_figures(answer.total)]
-    table([*query.group_by, *_FIGURES], [*rows, total], left=len(query.group_by))
+    click.echo(_heading(query, zone_of(zone)))
+    if not answer.groups:
+        click.echo("Nothing was used.")
+        return
+    click.echo(_totals_table(query, answer, zone_of(zone)))
     if answer.groups_left_out:
-        click.echo(f"and {count(answer.groups_left_out)} more groups: use --limit")
+        click.echo(f"{counted(answer.groups_left_out, 'more group')} left out: raise --limit.")
 
 
-_FIGURES = ("requests", "tokens", "cost", "unpriced", "over", "refused")
+def summary_query(given: dict[str, Any], zone: str, now_us: int) -> SummaryQuery:
+    """What the options ask for. Raises InvalidInput."""
+    group_by = given["group_by"] or ("agent",)
+    if len(set(group_by)) != len(group_by):
+        raise InvalidInput("group_by", "names a dimension twice")
+    chosen = options.filter_of(given, *parse_span(given, zone, now_us, default="day"))
+    order_by = given["order_by"] or ("key" if group_by[0] in TIME_DIMENSIONS else "cost_usd")
+    return SummaryQuery(chosen, group_by, zone, order_by, page_size(given["limit"], GROUPS_MAX))
 
 
-def _figures(totals: Totals) -> list[str]:
-    return [
-        count(totals.requests),
-        count(totals.tokens),
-        dollars(totals.cost_nano_usd),
-        *(
-            count(number) if number else NOTHING
-            for number in (totals.unpriced, totals.over_limit, totals.rejected)
-        ),
-    ]
+def page_size(limit: int, maximum: int) -> int:
+    """Raises InvalidInput unless it is within 1 and `maximum`."""
+    if limit < 1:
+        raise InvalidInput("limit", f"must be between 1 and {maximum}")
+    return integer(limit, "limit", maximum)
 
 
-def _day(name: str, cell: str) -> str:
-    """A period without the part of its start that says nothing."""
-    return cell[:16].removesuffix("T00:00").replace("T", " ") if name in TIME_DIMENSIONS else cell
+def _heading(query: SummaryQuery, zone: tzinfo) -> str:
+    since_us, until_us = query.filter.since_us, query.filter.until_us
+    since = "the beginning" if since_us is None else moment(since_us, zone)
+    until = "now" if until_us is None else moment(until_us, zone)
+    return f"Usage from {since} to {until} ({zone_name(query.zone)})"
 
 
-@click.command()
-@from_model(take.ListUsageEvents)
-@_json
-def events(json_: bool, **values: Any) -> None:
-    """The single usage events, newest first, refused ones too.
-
-    \b
-    Example:
-      agent-meter events --agent rogue-bot --outcome rejected --limit 20
-    """
-    query = sent(take.ListUsageEvents, values).query()
-
-    async def ask(ledger: Any, caller: Any) -> Any:
-        return await ledger.events(caller, query)
-
-    page = with_ledger(ask)
-    if json_:
-        as_json(give.UsageEvents.of(page))
-        return
-    headers = ["time", "outcome", "agent", "service", "operation", "tokens", "cost"]
-    table(headers, [_event_row(event) for event in page.events], left=5)
-    if page.next_seq is not None:
-        click.echo(f"older ones: --cursor {page.next_seq}")
-
-
-def _event_row(stored: StoredEvent) -> list[str]:
-    event, usage = stored.event, stored.event.usage
-    outcome = {"accepted": "ok", "over_limit": "OVER", "rejected": "429"}[stored.outcome]
-    return [
-        time_text(stored.recorded_at_us)[:19].replace("T", " "),
-        outcome if stored.count == 1 else f"{outcome} x{stored.count}",
-        event.who.agent,
-        event.who.service or NOTHING,
-        event.operation or NOTHING,
-        NOTHING if usage.tokens is None else count(usage.tokens),
-        NOTHING if usage.cost_nano_usd is None else dollars(usage.cost_nano_usd),
-    ]
-
-
-@click.command()
-@from_model(take.ListAgents)
-@_json
-def agents(json_: bool, **values: Any) -> None:
-    """Who uses: status, spend over all time, tightest limit, last seen.
-
-    \b
-    Example:
-      agent-meter agents --status over_limit
-    """
-    query = sent(take.ListAgents, values).query()
-
-    async def ask(ledger: Any, caller: Any) -> Any:
-        return await ledger.agents(caller, query)
-
-    page = with_ledger(ask)
-    if json_:
-        as_json(give.Agents.of(page))
-        return
-    headers = ["agent", "status", "tightest limit", "requests", "cost", "refused", "last seen"]
-    table(headers, [_agent_row(view) for view in page.agents], left=3)
-    if page.next_agent is not None:
-        click.echo("more: --cursor with the last agent's name")
-
-
-def _agent_row(view: AgentView) -> list[str]:
-    tightest = NOTHING
-    if view.tightest is not None:
-        key = view.tightest.limit.key
-        tightest = f"{view.tightest.percent:.0f} % of {key.metric} per {key.window}"
-    seen = optional_time(view.last_seen_us)
-    return [
-        view.agent.agent_id,
-        view.status.replace("_", " "),
-        tightest,
-        count(view.totals.requests),
-        dollars(view.totals.cost_nano_usd),
-        count(view.totals.rejected) if view.totals.rejected else NOTHING,
-        NOTHING if seen is None else seen[:19].replace("T", " "),
-    ]
-
-
-@click.command()
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most."
+_FIGURES: tuple[tuple[Column, str], ...] = (
+    (Column("Events", right=True, drop=3), "events"),
+    (Column("Requests", right=True), "requests"),
+    (Column("Units", right=True, drop=1), "units"),
+    (Column("Tokens", right=True), "tokens"),
+    (Column("Cost", right=True), "cost"),
+    (Column("No price", right=True, drop=2), "unpriced"),
+    (Column("Over", right=True, drop=4), "over_limit"),
+    (Column("Refused", right=True), "rejected"),
 )
-@_json
-def audit(limit: int, json_: bool) -> None:
-    """Who changed what, newest first."""
+_ALWAYS = ("requests", "tokens", "cost")
 
-    async def ask(ledger: Any, caller: Any) -> list[AuditEntry]:
-        return await ledger.audit(caller, None, limit)
 
-    entries = with_ledger(ask)
-    if json_:
-        as_json({"entries": [{**entry.as_dict(), "at": time_text(entry.seq)} for entry in entries]})
+def _totals_table(query: SummaryQuery, answer: Summary, zone: tzinfo) -> str:
+    """Figures that are nought everywhere, and events where each has one request, are left out."""
+    wanted = [
+        (column, figure)
+        for column, figure in _FIGURES
+        if figure in _ALWAYS or (_value(answer.total, figure) and not (figure == "events" and _one_each(answer)))
+    ]
+    columns = [Column(dimension.capitalize(), shrinks=10) for dimension in query.group_by]
+    rows = [
+        [*_key(query, group, zone), *(_figure(group.totals, figure) for _, figure in wanted)] for group in answer.groups
+    ]
+    total = ["Total", *[""] * (len(query.group_by) - 1), *(_figure(answer.total, figure) for _, figure in wanted)]
+    return table([*columns, *(column for column, _ in wanted)], rows, total if len(rows) > 1 else None)
+
+
+def _one_each(answer: Summary) -> bool:
+    return all(group.totals.events == group.totals.requests for group in answer.groups)
+
+
+def _value(totals: Totals, figure: str) -> int:
+    return totals.units_micro if figure == "units" else getattr(totals, figure)
+
+
+def _figure(totals: Totals, figure: str) -> Cell:
+    if figure == "cost":
+        return Cell(cost_of(totals))
+    value = _value(totals, figure)
+    style = "alarm" if value and figure in ("rejected", "over_limit") else "warn" if figure == "unpriced" else ""
+    return Cell(number("units" if figure == "units" else "requests", value), style if value else "dim")
+
+
+def _key(query: SummaryQuery, group: Group, zone: tzinfo) -> list[Cell]:
+    cells: list[Cell] = []
+    for dimension, value in zip(query.group_by, group.key, strict=True):
+        if value is None:
+            cells.append(Cell(UNKNOWN, "dim"))
+        elif isinstance(value, int):
+            cells.append(Cell(period_name(dimension, value, zone)))
+        else:
+            cells.append(Cell(shown(value)))
+    return cells
+
+
+@options.command("reservations", "agent-meter reservations", "agent-meter reservations --json")
+@options.as_json
+@options.pass_session
+def reservations(session: Session, as_json: bool) -> None:
+    """Budget that is held for work in progress, the oldest first."""
+
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[list[Reservation], int]:
+        return await ledger.reservations(caller), ledger.now_us()
+
+    held, now_us = session.ask(ask)
+    if as_json:
+        from .document import print_document
+
+        print_document({"reservations": [_reservation(one) for one in held]})
         return
-    table(
-        ["time", "actor", "action", "target", "reason"],
+    if not held:
+        click.echo("Nothing is held.")
+        return
+    columns = [Column("Agent", shrinks=10), Column("Service", shrinks=8), Column("Operation", shrinks=8, drop=1),
+               Column("Tokens", right=True), Column("Cost", right=True), Column("Ends in", right=True),
+               Column("Reservation", drop=2)]  # fmt: skip
+    rows = [
         [
-            [
-                time_text(entry.seq)[:19].replace("T", " "),
-                entry.actor,
-                entry.action,
-                entry.target,
-                entry.reason or "",
-            ]
-            for entry in entries
-        ],
-        left=5,
-    )
+            shown(one.who.agent),
+            shown(one.who.service or UNKNOWN),
+            shown(one.operation or UNKNOWN),
+            number("tokens", one.usage.tokens),
+            dollars(one.usage.cost_nano_usd),
+            length(one.expires_at_us - now_us),
+            shown(one.reservation_id),
+        ]
+        for one in held
+    ]
+    click.echo(table(columns, rows))
+
+
+def _reservation(one: Reservation) -> dict[str, Any]:
+    from agent_meter_mcp.faces.wire.fields import optional_number, time_text
+
+    usage = one.usage
+    return {
+        "reservation_id": one.reservation_id,
+        "id": one.event_id,
+        "agent": one.who.agent,
+        "service": one.who.service,
+        "operation": one.operation,
+        "project": one.who.project,
+        "session": one.who.session,
+        "requests": usage.requests,
+        "units": optional_number("units", usage.units_micro),
+        "unit_type": usage.unit_type,
+        "tokens": usage.tokens,
+        "model": usage.model,
+        "cost_usd": optional_number("cost_usd", usage.cost_nano_usd),
+        "reserved_at": time_text(one.reserved_at_us),
+        "expires_at": time_text(one.expires_at_us),
+    }
+
+
+@options.command("audit", "agent-meter audit", "agent-meter audit --limit 200 --json")
+@click.option("--limit", type=int, metavar="N", default=50, show_default=True, help="At most so many entries.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where a page has ended.")
+@options.timezone
+@options.as_json
+@options.pass_session
+def audit(session: Session, as_json: bool, limit: int, cursor: str | None, timezone: str | None) -> None:
+    """Who changed what: limits, agents and kill switches, newest first."""
+    zone_text = timezone or session.settings.timezone
+    zone = zone_of(zone_text)
+    page, before = page_size(limit, AUDIT_PAGE_MAX), before_seq(cursor)
+
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[list[AuditEntry], int]:
+        return await ledger.audit(caller, before, page + 1), ledger.now_us()
+
+    found, now_us = session.ask(ask)
+    entries = found[:page]
+    following = str(entries[-1].seq) if len(found) > page else None
+    if as_json:
+        from .document import print_document
+
+        print_document({"entries": [_entry(entry) for entry in entries], "next_cursor": following})
+        return
+    if not entries:
+        click.echo("Nothing was changed yet.")
+        return
+    when = moments([entry.seq for entry in entries], zone, now_us)
+    columns = [Column(f"Time ({zone_name(zone_text)})"),
+               Column("Actor", shrinks=6), Column("Action", shrinks=9), Column("Target", shrinks=12),
+               Column("Reason", shrinks=10)]  # fmt: skip
+    rows = [
+        [
+            when(entry.seq),
+            shown(entry.actor, width=NAME_WIDTH),
+            entry.action.replace("_", " "),
+            shown(entry.target),
+            shown(entry.reason or "", width=REASON_WIDTH),
+        ]
+        for entry in entries
+    ]
+    click.echo(table(columns, rows))
+    if following is not None:
+        click.echo(f"Older ones: --cursor {following}")
+
+
+def before_seq(cursor: str | None) -> int | None:
+    """The place in the ledger that a cursor names. Raises InvalidInput."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise InvalidInput("cursor", "is none that a page ended with")
+    return int(cursor)
+
+
+def _entry(entry: AuditEntry) -> dict[str, Any]:
+    import json
+
+    from agent_meter_mcp.faces.wire.fields import time_text
+
+    return {
+        "at": time_text(entry.seq),
+        "actor": entry.actor,
+        "action": entry.action,
+        "target": entry.target,
+        "reason": entry.reason,
+        "before": None if entry.before is None else json.loads(entry.before),
+        "after": None if entry.after is None else json.loads(entry.after),
+    }

@@ -88,6 +88,17 @@ class Usage(Value):
         )
 
     @property
+    def kept(self) -> Usage:
+        """As a ledger keeps it: an unknown cost is unpriced, and only a computed one names its prices."""
+        if self.cost_nano_usd is None:
+            if self.cost_source == "unpriced" and self.price_version is None:
+                return self
+            return self.replace(cost_source="unpriced", price_version=None)
+        if self.cost_source == "computed" or self.price_version is None:
+            return self
+        return self.replace(price_version=None)
+
+    @property
     def stated(self) -> tuple[int | None, int | None, int | None, int | None]:
         """What an estimate asks for, per metric; None where it says nothing."""
         return (self.requests, self.units_micro, self.tokens, self.cost_nano_usd)

@@ -59,9 +59,9 @@ def allow_agent(
 ) -> None:
     """Raises Forbidden unless the caller may act for (or look at) this agent: itself or its tree.
 
-    `lineage` is the agent's line of ancestors, itself first; empty for an agent that nobody has heard of. Such
-    a one may be spawned: then `parent_lineage`, of the parent that the request names, counts. An agent that
-    exists already is not adopted like that: its usage and its budget are its own.
+    `lineage` is the agent's line of ancestors, itself first; empty for an agent that nobody has heard of.
+    Such a one may be spawned: then `parent_lineage`, of the parent that the request names, counts. An agent
+    that exists already is not adopted like that: its usage and its budget are its own.
     """
     if caller.role != "agent" or caller.bound_to in lineage:
         return

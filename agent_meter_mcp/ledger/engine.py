@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from agent_meter_mcp.core.commands import Ask, Record, Recorded, Refusal, Refuse, Reserve, Reserved, Settle
-from agent_meter_mcp.core.errors import MeterError, Overloaded, StoreError
+from agent_meter_mcp.core.errors import MeterError, Overloaded
 from agent_meter_mcp.core.models import Reservation, StoredEvent, UsageEvent, Who
 
 from .feed import Feed
@@ -33,14 +33,17 @@ if TYPE_CHECKING:
 
     Make: TypeAlias = Callable[[int], Command]
     """Makes a command in the writer's thread, at that moment. What it raises goes to its caller alone."""
-    Written: TypeAlias = tuple[Command | None, Result | Exception]
+    Answer: TypeAlias = Result | Exception | "Failure"
+    Written: TypeAlias = tuple[Command | None, Answer]
 
 T = TypeVar("T")
 
 LONG_READS_MAX = 4
 """Enough that a slow report does not hold up the others, few enough to leave the processor to the writer."""
 FOLD_S = 1.0
-"""How long the count of folded refusals may wait to be written."""
+"""How long folded refusals may wait to be written, and how long a no waits for that at most."""
+COUNTS_WAIT_S = 0.2
+"""How long a report waits for the last refusals at most: reading never depends on a lock."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +55,16 @@ class Peek:
 
     def __init__(self, make: Callable[[int], Ask]) -> None:
         self.make = make
+
+
+class Failure:
+    """What failed for several callers at once. Each raises it with the trace that it had at first."""
+
+    __slots__ = ("error", "trace")
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.trace = error.__traceback__
 
 
 class Engine:
@@ -112,13 +125,10 @@ class Engine:
 
     async def write_all(self, makes: Sequence[Make], kind: type[T]) -> list[T | MeterError]:
         """As `write`, for commands that are applied together; what is wrong with one is its answer."""
-        answers: list[T | MeterError] = []
-        for _, answer in await self._writer.submit(makes):
-            if isinstance(answer, MeterError) and not isinstance(answer, StoreError):
-                answers.append(answer)
-            else:
-                answers.append(_expected(answer, kind))
-        return answers
+        return [
+            answer if isinstance(answer, MeterError) else _expected(answer, kind)
+            for _, answer in await self._writer.submit(makes)
+        ]
 
     def _apply(self, makes: list[Make]) -> list[Written]:
         now_us = self._clock()
@@ -135,11 +145,11 @@ class Engine:
         answers = self._results(commands, now_us) if commands else ()
         return [(command, answers[at] if isinstance(at, int) else at) for command, at in made]
 
-    def _results(self, commands: list[Command], now_us: int) -> Sequence[Result | Exception]:
+    def _results(self, commands: list[Command], now_us: int) -> Sequence[Answer]:
         try:
             applied = self._store.apply(commands, now_us)
         except Exception as error:  # it concerns them all, and is raised to each
-            return [error] * len(commands)
+            return [Failure(error)] * len(commands)
         if applied.alerts:
             self._alerted = True
         return applied.results
@@ -149,13 +159,13 @@ class Engine:
         for command, answer in written:
             if isinstance(command, Reserve):
                 self._reserved(command, answer)
-            elif watched and command is not None and not isinstance(answer, Exception):
+            elif watched and command is not None and not isinstance(answer, (Exception, Failure)):
                 self._tell(command, answer, job.note or ())
         if watched and self._alerted:
             self._alerted = False
             self.feed.poke()
 
-    def _reserved(self, command: Reserve, answer: Result | Exception) -> None:
+    def _reserved(self, command: Reserve, answer: Answer) -> None:
         if isinstance(answer, Reserved) and answer.status == "denied":
             now_us = self._clock()
             self._refusals.note(command.who, now_us)
@@ -211,10 +221,10 @@ class Engine:
         if asked:
             try:
                 decisions = self._store.peek([ask for _, ask in asked], now_us)
-            except StoreError as error:
-                decisions = [error] * len(asked)
+            except Exception as error:  # it concerns them all, and is raised to each
+                decisions = [Failure(error)] * len(asked)
             for (at, ask), decision in zip(asked, decisions, strict=True):
-                answers[at] = decision if isinstance(decision, StoreError) else (ask, decision)
+                answers[at] = decision if isinstance(decision, Failure) else (ask, decision)
         return answers
 
     # Refusals that are decided in a snapshot
@@ -226,7 +236,8 @@ class Engine:
     async def refuse(self, ask: Ask, decision: Decision, operation: str | None, source: Source) -> None:
         """Keeps a refusal. The first of its fold is written on return, a later one within about a second.
 
-        A no stays a no: when the store cannot write it now, it is counted here and written later.
+        A no stays a no: when the store cannot write it now, it is counted here and written later, and it does
+        not wait longer than that for others who write.
         """
         now_us = self._clock()
         self._refusals.note(ask.who, now_us)
@@ -236,13 +247,13 @@ class Engine:
             return
         written = self._submit_refusals((refused,))
         if written is not None:
-            await asyncio.wait((written,))
+            await asyncio.wait((written,), timeout=FOLD_S)
 
     async def write_refusals(self) -> None:
-        """Waits until the refusals that were counted so far are written, or cannot be for now."""
+        """Waits until the refusals that were counted so far are written, unless that takes too long."""
         written = self._submit_refusals(()) or self._refusals_written
         if written is not None and not written.done():
-            await asyncio.wait((written,))
+            await asyncio.wait((written,), timeout=COUNTS_WAIT_S)
 
     def _write_refusals_soon(self) -> None:
         if self._refusals_due is None and not self._closed:
@@ -261,7 +272,7 @@ class Engine:
 
         def keep(written: asyncio.Future[Sequence[Written]]) -> None:
             ((_, answer),) = written.result()
-            if isinstance(answer, StoreError):
+            if isinstance(answer, Failure):
                 self._refusals.put_back(refusals)
                 self._write_refusals_soon()
 
@@ -275,6 +286,8 @@ class Engine:
 
 
 def _expected(answer: object, kind: type[T]) -> T:
+    if isinstance(answer, Failure):
+        raise answer.error.with_traceback(answer.trace)
     if isinstance(answer, Exception):
         raise answer
     if not isinstance(answer, kind):

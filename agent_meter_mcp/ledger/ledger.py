@@ -28,7 +28,17 @@ from agent_meter_mcp.core.commands import (
     Switched,
 )
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, NotFound, StoreError
-from agent_meter_mcp.core.models import Agent, Alert, AuditEntry, Limit, Reservation, StoredEvent, Usage, Who
+from agent_meter_mcp.core.models import (
+    LEDGER_MAX,
+    Agent,
+    Alert,
+    AuditEntry,
+    Limit,
+    Reservation,
+    StoredEvent,
+    Usage,
+    Who,
+)
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow
 from agent_meter_mcp.intake import Intake, known_lineage
@@ -261,7 +271,7 @@ class Ledger:
 
         def read() -> list[LimitView]:
             self._may_read(caller, None if who is None else bounds.who(who).agent)
-            return _limits(self._store, who, self._clock())
+            return sight.limits_of(self._store, who, self._clock())
 
         return await self._engine.read_long(read)
 
@@ -274,6 +284,7 @@ class Ledger:
         """The newest alerts with a number above `after`, newest first."""
         policy = await self._policy(caller)
         bounds.integer(limit, "limit", ALERTS_MAX)
+        bounds.integer(after, "after", LEDGER_MAX)
         found = await self._engine.read_long(
             lambda: self._store.alerts(after=after, limit=limit if caller.role != "agent" else ALERTS_MAX)
         )
@@ -287,6 +298,7 @@ class Ledger:
         if caller.role == "agent":
             raise Forbidden("the audit log is for viewers and operators; you have the role agent.")
         bounds.integer(limit, "limit", AUDIT_MAX)
+        bounds.integer(before_seq or 0, "before_seq", LEDGER_MAX)
         return await self._engine.read_long(lambda: self._store.audit(before_seq=before_seq, limit=limit))
 
     async def reservations(self, caller: Caller) -> list[Reservation]:
@@ -370,15 +382,9 @@ class Ledger:
         return await self._engine.read(self._store.policy)
 
     async def _concerns(self, caller: Caller, item: FeedItem) -> bool:
-        if isinstance(item, AuditEntry):
-            return False
         if isinstance(item, StoredEvent) and item.event.who.agent == caller.bound_to:
             return True
-        policy = await self._policy(caller)
-        if isinstance(item, Alert):
-            return sight.sees_alert(caller, policy, item)
-        who = item.event.who if isinstance(item, StoredEvent) else item.who
-        return sight.sees_agent(caller, policy, who.agent)
+        return sight.sees_item(caller, await self._policy(caller), item)
 
 
 def _alone(agent: str) -> tuple[str, ...]:
@@ -387,13 +393,3 @@ def _alone(agent: str) -> tuple[str, ...]:
 
 def _within(caller: Caller) -> str | None:
     return caller.bound_to if caller.role == "agent" else None
-
-
-def _limits(store: Store, who: Who | None, now_us: int) -> list[LimitView]:
-    if who is None or who.service is not None:
-        return store.limits(who, now_us)
-    views = store.limits(who, now_us)
-    for service in {limit.key.service for limit in store.policy().limits.values()} - {None}:
-        there = store.limits(who.replace(service=service), now_us)
-        views += [view for view in there if view.limit.key.service is not None]
-    return sorted(views, key=lambda view: (view.limit.created_at_us, view.limit.limit_id))

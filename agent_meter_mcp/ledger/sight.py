@@ -1,13 +1,22 @@
-"""What a caller in the agent role may see of things that are not usage: its own tree's, and what binds it."""
+"""What a caller in the agent role may see of things that are not usage: its own tree's, and what binds it.
+
+Every other role that may read sees everything.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
+
 if TYPE_CHECKING:
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, KillSwitch
+    from agent_meter_mcp.core.models import KillSwitch, Who
+    from agent_meter_mcp.core.queries import LimitView
     from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.store.base import Store
+
+    from .feed import FeedItem
 
 
 def sees_agent(caller: Caller, policy: Policy, agent: str) -> bool:
@@ -36,3 +45,24 @@ def sees_alert(caller: Caller, policy: Policy, alert: Alert) -> bool:
     if limit.key.subject.kind == "session":
         return counted.session == caller.default_session
     return counted.agents is None or not counted.agents.isdisjoint(policy.tree(caller.bound_to or ""))
+
+
+def sees_item(caller: Caller, policy: Policy, item: FeedItem) -> bool:
+    """Whether a piece of news is about somebody whom the caller sees. Control actions are not for agents."""
+    if isinstance(item, AuditEntry):
+        return caller.role != "agent"
+    if isinstance(item, Alert):
+        return sees_alert(caller, policy, item)
+    who = item.event.who if isinstance(item, StoredEvent) else item.who
+    return sees_agent(caller, policy, who.agent)
+
+
+def limits_of(store: Store, who: Who | None, now_us: int) -> list[LimitView]:
+    """As `store.limits`, but for somebody without a service: those at every service."""
+    views = store.limits(who, now_us)
+    if who is None or who.service is not None:
+        return views
+    for service in {limit.key.service for limit in store.policy().limits.values()} - {None}:
+        there = store.limits(who.replace(service=service), now_us)
+        views += [view for view in there if view.limit.key.service is not None]
+    return sorted(views, key=lambda view: (view.limit.created_at_us, view.limit.limit_id))

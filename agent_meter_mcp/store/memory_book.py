@@ -52,6 +52,14 @@ class Book:
         self.last = self.at_us
         return self.last
 
+    def expire(self) -> None:
+        """Holds that are over are over for good (rule 14)."""
+        at_us = self.at_us
+        for one in self.reservations.copy():
+            if one.state == "open" and one.expires_at_us <= at_us:
+                self.replace_reservation(one.replace(state="expired"))
+                self.last = at_us - 1
+
     # Finding
 
     def policy(self) -> Policy:
@@ -73,7 +81,9 @@ class Book:
         for one in self.reservations:
             if one.reservation_id == reservation_id:
                 return as_of(one, at_us)
-        raise NotFound(f"there is no reservation {reservation_id!r}. Its id is in the answer of reserve_budget.")
+        raise NotFound(
+            f"there is no reservation {reservation_id!r}. Its id is in the answer of reserve_budget."
+        )
 
     def open_holds(self, at_us: int) -> list[Reservation]:
         return [one for one in self.reservations if as_of(one, at_us).state == "open"]
@@ -114,7 +124,9 @@ class Book:
         if who.parent is None or who.parent == agent.parent:
             return None
         if agent.parent is not None:
-            raise InvalidInput("parent", f"agent {who.agent!r} is a child of {agent.parent!r}. Leave parent out.")
+            raise InvalidInput(
+                "parent", f"agent {who.agent!r} is a child of {agent.parent!r}. Leave parent out."
+            )
         self.policy().check_parent(who.agent, who.parent)
         return agent.replace(parent=who.parent)
 
@@ -129,10 +141,3 @@ def as_of(reservation: Reservation, at_us: int) -> Reservation:
     """Rule 14: an open one whose time is over is expired."""
     is_over = reservation.state == "open" and reservation.expires_at_us <= at_us
     return reservation.replace(state="expired") if is_over else reservation
-
-
-def kept(usage: Usage) -> Usage:
-    """Usage as the ledger keeps it (rule 5)."""
-    if usage.cost_nano_usd is None:
-        return usage.replace(cost_source="unpriced", price_version=None)
-    return usage if usage.cost_source == "computed" else usage.replace(price_version=None)

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent_meter_mcp.core.decide import Stated
     from agent_meter_mcp.core.models import Amounts
 
     from .memory_book import Book
@@ -86,10 +87,10 @@ class Counter:
         """By buckets."""
         return self._state(self._current)
 
-    def state_for(self, asked: tuple[int | None, ...]) -> LimitState:
+    def state_for(self, asked: Stated) -> LimitState:
         """By buckets where the request fits so; else exactly."""
         by_buckets = self.state()
-        return self._state(self._around(self.at_us)) if unfitting([by_buckets], _four(asked)) else by_buckets
+        return self._state(self.is_current) if unfitting([by_buckets], asked) else by_buckets
 
     def _state(self, within: Within) -> LimitState:
         resets_at_us = frees_at_us = None
@@ -102,9 +103,7 @@ class Counter:
         else:
             since_us = min(counted, default=self.at_us)
         used, held = self._used(within), self._held(within)
-        return LimitState(
-            self.limit, self.scope, used, held, since_us, resets_at_us, frees_at_us, self.at_us
-        )
+        return LimitState(self.limit, self.scope, used, held, since_us, resets_at_us, frees_at_us, self.at_us)
 
     def is_current(self, booked_us: int) -> bool:
         """Whether it lies in the window current now, exactly."""
@@ -136,7 +135,9 @@ class Counter:
         if needed > self.limit.max:
             return None
         leaving = [
-            (amount, self._leaves_at(booked_us)) for booked_us, amount in self._usage if self._current(booked_us)
+            (amount, self._leaves_at(booked_us))
+            for booked_us, amount in self._usage
+            if self._current(booked_us)
         ]
         for one in self._holds:
             if self._current(one.reserved_at_us):
@@ -148,11 +149,6 @@ class Counter:
             if left + needed <= self.limit.max:
                 return moment_us
         return None
-
-
-def _four(asked: tuple[int | None, ...]) -> tuple[int | None, int | None, int | None, int | None]:
-    requests, units, tokens, cost = asked
-    return (requests, units, tokens, cost)
 
 
 def counters_of(book: Book, policy: Policy, who: Who, at_us: int) -> list[Counter]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from agent_meter_mcp.store.memory import MemoryStore
 
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage, Who
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.store.memory import MemoryStore
 from agent_meter_mcp.store.sqlite import open_store
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NOON_US = 1_790_000_000_000_000 // 86_400_000_000 * 86_400_000_000 + 43_200_000_000
 SECOND_US = 1_000_000
+_NUMBERS = itertools.count(1)
 OPERATOR = Caller("operator", "olga")
 VIEWER = Caller("viewer", "vera")
 AGENT = Caller("agent", "agent bot", bound_to="bot")
@@ -58,6 +59,7 @@ class Observed:
         self.looks = 0
         self.failure: Exception | None = None
         self.closed = False
+        self.looked_five_times = threading.Event()
         self.entered = threading.Event()
         self._pass = threading.Event()
         self._pass.set()
@@ -99,6 +101,8 @@ class AnyStore:
 
     def changed(self) -> int:
         self.seen.looks += 1
+        if self.seen.looks == 5:
+            self.seen.looked_five_times.set()
         return self._store.changed()
 
     def close(self) -> None:
@@ -125,12 +129,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyStore]:
 
 def ledger_on(store: AnyStore, clock: ManualClock, **bounds: float) -> Ledger:
     """To be entered by the test. `bounds` are the keyword arguments of Ledger."""
-    numbers = itertools.count(1)
     return Ledger(
         cast("Store", store),
         NoPrices(),
         clock,
-        lambda now_us: f"id-{now_us}-{next(numbers):06}",
+        lambda now_us: f"id-{now_us}-{next(_NUMBERS):06}",
         **bounds,  # pyright: ignore[reportArgumentType]  all but one are whole numbers
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 
 import anyio
 import pytest
@@ -24,7 +25,7 @@ from agent_meter_mcp.core.queries import EventsQuery, SummaryQuery, UsageFilter
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.ledger import Ledger
 
-from .conftest import OPERATOR, AnyStore, ManualClock, ledger_on, report
+from .conftest import AGENT, OPERATOR, AnyStore, ManualClock, ledger_on, report
 
 
 async def held_by_the_store(store: AnyStore) -> None:
@@ -223,6 +224,33 @@ async def test_a_failing_store_fails_the_whole_batch_and_no_later_one(
             store.seen.failure = None
             assert (await ledger.record(OPERATOR, report())).status == "recorded"
         assert await count(ledger) == 1
+
+
+async def test_a_failure_of_many_has_the_trace_of_one(ledger: Ledger, store: AnyStore) -> None:
+    async with ledger:
+        store.seen.hold()
+        store.seen.failure = failure = StoreFull("the disk is full")
+        many = [asyncio.create_task(ledger.record(OPERATOR, report())) for _ in range(100)]
+        await held_by_the_store(store)
+        store.seen.let_go()
+        assert await asyncio.gather(*many, return_exceptions=True) == [failure] * 100
+        # One batch, or two if the first was quick: each leaves its frames once, not once per caller.
+        frames = traceback.extract_tb(failure.__traceback__)
+        assert len(frames) < 20
+        assert frames[-1].name == "before_apply"
+
+
+async def test_a_report_that_cannot_be_examined_spoils_no_other(
+    ledger: Ledger, store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> list[str]:
+        raise StoreBusy("locked")
+
+    async with ledger:
+        monkeypatch.setattr(store, "names", busy, raising=False)
+        mine, childs = await ledger.record_many(AGENT, [report(), report("child")])
+        assert isinstance(mine, Recorded)
+        assert isinstance(childs, StoreBusy)
 
 
 async def test_closing_does_what_was_asked_before(ledger: Ledger, store: AnyStore) -> None:

@@ -230,6 +230,25 @@ async def test_a_no_stays_a_no_when_the_store_fails(ledger: Ledger, store: AnySt
         assert await rejected(ledger) == 4
 
 
+async def test_a_no_and_a_report_do_not_wait_for_a_writer_that_is_stuck(
+    ledger: Ledger, store: AnyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ledger:
+        await ledger.set_limit(OPERATOR, requests_per_day(), 0)
+        await refused(ledger)
+        monkeypatch.setattr(engine, "FOLD_S", 0.01)
+        monkeypatch.setattr(engine, "COUNTS_WAIT_S", 0.01)
+        store.seen.hold()
+        with fail_after(5):
+            await refused(ledger)
+            await refused(ledger)
+            assert await rejected(ledger) == 1
+        store.seen.let_go()
+        monkeypatch.setattr(engine, "COUNTS_WAIT_S", 3600.0)
+        with fail_after(5):
+            assert await rejected(ledger) == 3
+
+
 async def test_counts_are_written_by_themselves(
     ledger: Ledger, store: AnyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,7 @@ def acting_as(agent: str, caller: Caller, ledger: Ledger) -> list[Callable[[], A
 
 
 async def record_one_of_many(ledger: Ledger, caller: Caller, agent: str) -> None:
-    own, answer = await ledger.record_many(caller, [report(), report(agent)])
+    own, answer = await ledger.record_many(caller, [report(caller.bound_to or ""), report(agent)])
     assert not isinstance(own, Exception)
     if isinstance(answer, Exception):
         raise answer

@@ -8,7 +8,7 @@ a server nobody watches does not look at the file again and again.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -17,7 +17,7 @@ import anyio
 from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ServerEvent
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
 from mcp.types import (
     INVALID_PARAMS,
     EmptyResult,
@@ -51,18 +51,6 @@ _EVERYTHING = Caller("viewer", "change notices")
 _log = logging.getLogger(__name__)
 
 
-class Bus(InMemorySubscriptionBus):
-    """Says when the first listener comes."""
-
-    def __init__(self, wanted: anyio.Event) -> None:
-        super().__init__()
-        self._wanted = wanted
-
-    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        self._wanted.set()
-        return super().subscribe(listener)
-
-
 class Changes:
     """Watchers of both eras, and the task that tells them."""
 
@@ -70,9 +58,10 @@ class Changes:
         self._ledger = ledger
         self._caller_of = caller_of
         self._wanted = anyio.Event()
+        self._following = anyio.Event()
         self._turn = anyio.Lock()
         self._watched: dict[Connection, set[str]] = {}
-        self.bus = Bus(self._wanted)
+        self.bus = InMemorySubscriptionBus()
 
     @asynccontextmanager
     async def lifespan(self, _server: MCPServer[None]) -> AsyncGenerator[None]:
@@ -87,6 +76,7 @@ class Changes:
         if ctx.method == "subscriptions/listen":
             for uri in _wanted_uris(ctx.params):
                 await self._check(ctx, uri)
+                await self._begin()
         return await call_next(ctx)
 
     def serve_handshake_clients(self, server: MCPServer[Any]) -> None:
@@ -107,7 +97,7 @@ class Changes:
         if len(watched) >= WATCHED_MAX and uri not in watched:
             raise MCPError(INVALID_PARAMS, f"at most {WATCHED_MAX} resources can be watched at once")
         watched.add(uri)
-        self._wanted.set()
+        await self._begin()
         return EmptyResult()
 
     async def _unsubscribe(self, request: Request, params: UnsubscribeRequestParams) -> EmptyResult:
@@ -123,6 +113,11 @@ class Changes:
         except MeterError as error:
             raise MCPError(INVALID_PARAMS, text_of(error), {"uri": uri}) from error
 
+    async def _begin(self) -> None:
+        """From now on the feed is followed, or it was tried: nobody waits for a store that is away."""
+        self._wanted.set()
+        await self._following.wait()
+
     async def _follow(self) -> None:
         """Of several connections in one process, one follows the feed at a time, for all."""
         await self._wanted.wait()
@@ -130,13 +125,18 @@ class Changes:
             while True:
                 try:
                     async with self._ledger.subscribe() as items:
+                        self._following.set()
                         async for item in items:
                             if isinstance(item, Alert):
                                 await self._tell(item)
                     return
                 except MeterError as error:
+                    self._following.set()
                     _log.warning("change notices pause: %s", error)
-                    await anyio.sleep(RETRY_S)
+                except Exception:  # whoever watches must not take the tools down with it
+                    self._following.set()
+                    _log.exception("change notices pause")
+                await anyio.sleep(RETRY_S)
 
     async def _tell(self, alert: Alert) -> None:
         uris = await self._touched(alert)

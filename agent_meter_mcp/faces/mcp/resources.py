@@ -89,6 +89,6 @@ def told() -> Generator[None]:
     try:
         yield
     except (InvalidInput, NotFound) as error:
-        raise ResourceNotFoundError(text_of(error)) from error
+        raise ResourceNotFoundError(str(error)) from error
     except MeterError as error:
         raise ResourceError(text_of(error)) from error

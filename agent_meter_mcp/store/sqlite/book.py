@@ -16,6 +16,7 @@ from agent_meter_mcp.core.decide import (
     decision,
     fits,
 )
+from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
 from agent_meter_mcp.core.windows import bucket
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
     from .driver import Connection
 
+_LAST = """
+SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM reservation), 0),
+    coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0),
+    (SELECT v FROM meta WHERE k = 'swept'))"""
+"""The highest seq in the file."""
 COUNTERS_MAX = 20_000
 PLANS_MAX = 20_000
 
@@ -83,11 +89,7 @@ class Book:
             return False
         self._version = version
         self.generation += 1
-        (self.last,) = self.connection.execute(
-            "SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM"
-            " reservation), 0),"
-            " coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0))"
-        ).fetchone()
+        (self.last,) = self.connection.execute(_LAST).fetchone()
         (epoch,) = self.connection.execute("SELECT v FROM meta WHERE k = 'epoch'").fetchone()
         if epoch != self._epoch:
             self._epoch = epoch
@@ -134,6 +136,30 @@ class Book:
             counters = [self.counter(bound.limit, bound.scope) for bound in self.policy.binding(who)]
             plan = self._plans[key] = Plan(counters, self.policy.stopped_by(who))
         return plan
+
+    def _plan_with_parent(self, who: Who) -> Plan:
+        """As if the parent that is stated were linked, where it could be (rule 20); nothing of it is kept."""
+        known = self.policy.agents.get(who.agent, Agent(who.agent))
+        if who.parent is None or known.parent is not None:
+            return self.plan(who)
+        try:
+            self.policy.check_parent(who.agent, who.parent)
+        except InvalidInput:
+            return self.plan(who)
+        agents = {**self.policy.agents, who.agent: known.replace(parent=who.parent)}
+        linked = Policy(agents.values(), self.policy.limits.values(), self.policy.switches)
+        counters: list[Counter] = []
+        for bound in linked.binding(who):
+            coverage = linked.coverage(bound.limit, bound.scope)
+            if coverage == self.policy.coverage(bound.limit, bound.scope):
+                counters.append(self.counter(bound.limit, bound.scope))
+            else:
+                counters.append(
+                    Counter(
+                        self.connection, bound.limit, bound.scope, coverage, looks_back=False, stored=False
+                    )
+                )
+        return Plan(counters, linked.stopped_by(who))
 
     def counter(self, limit: Limit, scope: str) -> Counter:
         counter = self._counters.get((limit.limit_id, scope))
@@ -191,7 +217,7 @@ class Book:
 
     def decide(self, who: Who, usage: Usage, at_us: int) -> Decision:
         """Would it be allowed at `at_us`?"""
-        plan = self.plan(who)
+        plan = self.plan(who) if who.parent is None else self._plan_with_parent(who)
         asked = usage.stated
         states = [self.state(counter, at_us, asked[counter.metric], exact=True) for counter in plan.counters]
         reasons = [

@@ -44,13 +44,20 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "alert_at", "buckets", "cell", "current", "dirty", "edge", "first_us", "generation",
-        "hard", "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "scope",
-        "sums", "until", "used", "window",
+        "_looks_back", "_stored", "alert_at", "buckets", "cell", "current", "dirty", "edge", "first_us",
+        "generation", "hard", "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end",
+        "scope", "sums", "until", "used", "window",
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, limit: Limit, scope: str, coverage: Coverage, *, looks_back: bool
+        self,
+        connection: Connection,
+        limit: Limit,
+        scope: str,
+        coverage: Coverage,
+        *,
+        looks_back: bool,
+        stored: bool = True,
     ) -> None:
         self.limit = limit
         self.scope = scope
@@ -62,6 +69,7 @@ class Counter:
         self.id: int | None = None
         self.generation = -1
         self._looks_back = looks_back
+        self._stored = stored
         self.dirty: set[int] = set()
         self._empty()
 
@@ -83,6 +91,9 @@ class Counter:
         """From its cells, or from the ledger where the file has none."""
         self._empty()
         self.dirty.clear()
+        if not self._stored:
+            self._compute(at_us)
+            return
         if self.id is None or self.window.kind == "total":
             # A counter that has a row keeps it as long as the configuration stays, and with it this object.
             row = connection.execute(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def reserve(writer: Writer, command: Reserve) -> Reserved:
     """Rules 10 and 11."""
-    who = command.who.replace(parent=None)
+    who, usage = command.who.replace(parent=None), command.usage.kept
     service = who.service or ""
     key = key_of(command.event_id)
     if command.event_id != command.reservation_id:
@@ -39,23 +39,23 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
             raise Conflict(
                 f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
             )
-    writer.check_totals(command.usage.amounts)
+    writer.check_totals(usage.amounts)
     if command.who.parent is not None:
         link_parent(writer, command.who)
     at_us = writer.at_us
     writer.ready(writer.book.plan(who), at_us)
-    verdict = writer.book.decide(who, command.usage, at_us)
+    verdict = writer.book.decide(who, usage, at_us)
     if not verdict.allowed:
         first = verdict.reasons[0]
         limit_id = None if first.state is None else first.state.limit.limit_id
-        _fold(writer, Refusal(who, command.operation, command.source, command.usage, limit_id, at_us))
+        _fold(writer, Refusal(who, command.operation, command.source, usage, limit_id, at_us))
         return Reserved("denied", verdict, None)
     writer.book.last = at_us
     held = Reservation(
         command.reservation_id,
         command.event_id,
         who,
-        command.usage,
+        usage,
         command.operation,
         command.source,
         at_us,
@@ -66,6 +66,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
         reservation_columns(held),
     )
     writer.open_keys.add((service, key))
+    writer.next_expiry_us = min(writer.next_expiry_us, held.expires_at_us)
     writer.know_agent(who.agent, at_us)
     writer.hold(held, 1, at_us)
     return Reserved("reserved", _after(writer, held, at_us, verdict.reasons), held)
@@ -80,7 +81,7 @@ def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason,
 
 
 def _again(writer: Writer, command: Reserve, held: Reservation) -> Reserved:
-    sent = (command.who.replace(parent=None), command.usage, command.operation, command.source)
+    sent = (command.who.replace(parent=None), command.usage.kept, command.operation, command.source)
     if sent != (held.who, held.usage, held.operation, held.source):
         raise Conflict(f"id {command.event_id!r} was reserved before with other content: use a new id")
     return Reserved("duplicate", _after(writer, held, writer.at_us), held)
@@ -137,11 +138,12 @@ def _fold(writer: Writer, refusal: Refusal) -> None:
         writer.rollups.add_refusals(row[1], refusal.count, row[0])
         return
     seq = writer.take_seq()
-    event = UsageEvent("", who, refusal.asked, refusal.operation, refusal.source)
+    asked = refusal.asked.kept
+    event = UsageEvent("", who, asked, refusal.operation, refusal.source)
     dim = dim_of(writer, writer.book.plan(who), event, "rejected", seq)
     execute(
         f"INSERT INTO refusal (id, second, agent, service, limit_id, dim, count, {AMOUNTS}, price)"
         f" VALUES ({', '.join('?' * 16)})",
-        (seq, *place, dim, refusal.count, *amount_columns(refusal.asked), refusal.asked.price_version),
+        (seq, *place, dim, refusal.count, *amount_columns(asked), asked.price_version),
     )
     writer.rollups.add_refusals(dim, refusal.count, seq)

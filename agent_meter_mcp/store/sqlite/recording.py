@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 def record(writer: Writer, command: Record) -> Recorded:
     """Rules 5 to 9."""
-    event = command.event
-    who = event.who
+    event = _as_kept(command.event)
+    who = command.event.who
     key = key_of(event.id)
     service = who.service or ""
-    if writer.careful or writer.has_pending(key, writer.service(service)):
+    if writer.careful or who.parent is not None or writer.has_pending(key, service):
         stored = find_event(writer, service, key)
         if stored is not None:
-            return _replay(writer, stored, _without_parent(event), command.want_limits)
+            return _replay(writer, stored, event, command.want_limits)
     if writer.open_keys and (service, key) in writer.open_keys:
         raise Conflict(
             f"id {event.id!r} belongs to an open reservation at {service}: settle that reservation"
@@ -45,14 +45,16 @@ def record(writer: Writer, command: Record) -> Recorded:
     if who.parent is not None:
         writer.check_totals(event.usage.amounts)
         link_parent(writer, who)
-        event = _without_parent(event)
     at_us = writer.at_us
     booked_us = booked_at(event.occurred_at_us, at_us, may_backdate=command.may_backdate)
     return _store(writer, event, key, at_us, booked_us, want_limits=command.want_limits)
 
 
-def _without_parent(event: UsageEvent) -> UsageEvent:
-    return event if event.who.parent is None else event.replace(who=event.who.replace(parent=None))
+def _as_kept(event: UsageEvent) -> UsageEvent:
+    who, usage = event.who, event.usage.kept
+    if who.parent is None and usage is event.usage:
+        return event
+    return event.replace(who=who.replace(parent=None), usage=usage)
 
 
 def _store(
@@ -93,6 +95,7 @@ def _store(
             event.duration_ms,
             event.metadata,
         ),
+        event.who.service or "",
         booked_us,
     )
     result = Recorded(
@@ -162,11 +165,11 @@ def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Re
 
 def find_event(writer: Writer, service: str, key: str | bytes) -> StoredEvent | None:
     """The event under this key, pending ones too."""
-    number = writer.service(service)
-    if writer.has_pending(key, number):
+    if writer.has_pending(key, service):
         writer.put_down()
     row = writer.connection.execute(
-        f"{EVENT_SELECT} WHERE e.key = ? AND e.service = ?", (key, number)
+        f"{EVENT_SELECT} WHERE e.key = ? AND e.service = (SELECT id FROM service WHERE name = ?)",
+        (key, service),
     ).fetchone()
     return None if row is None else event_of(row)
 
@@ -276,7 +279,7 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     event = UsageEvent(
         held.event_id,
         held.who,
-        usage,
+        usage.kept,
         held.operation,
         held.source,
         None,
@@ -287,7 +290,8 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     key = key_of(event.id)
     stored = find_event(writer, held.who.service or "", key)
     if stored is not None:
-        return _replay(writer, stored, event, command.want_limits)
+        answer = _replay(writer, stored, event, command.want_limits)
+        return answer.replace(late=stored.booked_at_us != held.reserved_at_us)
     is_open = held.state == "open"
     writer.check_totals(usage.amounts)
     writer.connection.execute(

@@ -98,7 +98,7 @@ _FIRST = (
     """CREATE TABLE audit (id INTEGER PRIMARY KEY, actor TEXT NOT NULL, action TEXT NOT NULL,
     target TEXT NOT NULL,
     before TEXT, after TEXT, reason TEXT) STRICT""",
-    "INSERT INTO meta (k, v) VALUES ('epoch', 0), ('rolled', 0)",
+    "INSERT INTO meta (k, v) VALUES ('epoch', 0), ('rolled', 0), ('swept', 0)",
 )
 
 
@@ -147,7 +147,9 @@ def _is_current(connection: Connection, path: str) -> bool:
     except driver.Error as error:
         connection.close()
         raise driver.meter_error(error, path) from error
-    if tables and owner != APPLICATION_ID:
+    if not tables:  # whatever its numbers say
+        return False
+    if owner != APPLICATION_ID:
         connection.close()
         raise StoreUnusable(
             f"{path} is a database of another program. Name another file with AGENT_METER_DB."
@@ -163,7 +165,10 @@ def _is_current(connection: Connection, path: str) -> bool:
 
 def _migrate(path: str, connect: Callable[[], Connection]) -> None:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Only a new file: closing a descriptor of one that SQLite has open here would drop its locks.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
         raise StoreReadOnly(
             f"{path} cannot be written ({error.strerror}). Check the rights of its folder."

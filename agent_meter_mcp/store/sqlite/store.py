@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock  # `threading` costs 6 ms that a one-shot record does not have
 
 from agent_meter_mcp.core.commands import (
@@ -71,6 +72,8 @@ def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 
         StoreError: the folder is missing, the file is no ledger, is newer, or cannot be opened; it is as it
         was.
     """
+
+    path = os.path.abspath(path)  # it means the same file when the process has moved
 
     def connect() -> driver.Connection:
         return driver.connect(path, synchronous=synchronous, busy_timeout_s=busy_timeout_s)
@@ -206,6 +209,7 @@ class SqliteStore:
 
 def _handle(writer: Writer, command: Command) -> Result:
     try:
+        writer.expire()
         return _HANDLERS[type(command)](writer, command)
     except MeterError as error:
         return error

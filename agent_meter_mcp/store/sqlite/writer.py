@@ -43,9 +43,11 @@ class Writer:
         `Replayed`).
         """
         self.open_keys: set[tuple[str, str | bytes]] = set()
+        self.next_expiry_us = NEVER
+        """No open hold is over before."""
         self.alerts: list[Alert] = []
         self._events: list[tuple[Any, ...]] = []
-        self._keys: set[tuple[str | bytes, int]] = set()
+        self._keys: set[tuple[str | bytes, str]] = set()
         self._inserted = 0
         self._pending_from = NEVER
         self._touched: list[Counter] = []
@@ -72,8 +74,8 @@ class Writer:
                     "SELECT service, key FROM reservation WHERE state = 0"
                 )
             }
+            self._look_for_expiry()
             self.rollups.load()
-        self._expire(self.at_us)
 
     def finish(self) -> None:
         """Call before COMMIT: everything that is still in memory goes to the file."""
@@ -217,9 +219,10 @@ class Writer:
                 counter.add(held.reserved_at_us, 0, sign * amount)
         return counters
 
-    def _expire(self, at_us: int) -> None:
-        """Holds that are over stop counting: this is hygiene, every decision leaves them out already."""
-        if not self.open_keys:
+    def expire(self) -> None:
+        """Holds that are over stop counting. Every command is decided after it, so no sweeper has to run."""
+        at_us = self.at_us
+        if self.next_expiry_us > at_us:
             return
         for held in self.book.overdue(at_us):
             self.hold(held, -1, at_us)
@@ -227,6 +230,15 @@ class Writer:
                 f"UPDATE reservation SET state = {EXPIRED} WHERE reservation_id = ?", (held.reservation_id,)
             )
             self.close_key(held)
+        # That they are over is final, so the ledger's clock may not go back before it.
+        self.book.last = at_us - 1
+        self.connection.execute("UPDATE meta SET v = ? WHERE k = 'swept'", (at_us - 1,))
+        self._look_for_expiry()
+
+    def _look_for_expiry(self) -> None:
+        (self.next_expiry_us,) = self.connection.execute(
+            "SELECT coalesce(min(expires), ?) FROM reservation WHERE state = 0", (NEVER - 1,)
+        ).fetchone()
 
     def close_key(self, held: Reservation) -> None:
         """The reservation is open no longer."""
@@ -322,13 +334,13 @@ class Writer:
 
     # -- putting down ----------------------------------------------------------------------------------------
 
-    def has_pending(self, key: str | bytes, service: int) -> bool:
+    def has_pending(self, key: str | bytes, service: str) -> bool:
         return (key, service) in self._keys
 
-    def add_event(self, row: tuple[Any, ...], booked_us: int) -> None:
+    def add_event(self, row: tuple[Any, ...], service: str, booked_us: int) -> None:
         """A row of `EVENT_COLUMNS`, not in the file yet."""
         self._events.append(row)
-        self._keys.add((row[1], row[2]))
+        self._keys.add((row[1], service))
         if booked_us < self._pending_from:
             self._pending_from = booked_us
 

@@ -28,13 +28,13 @@ CHILD_OF = {"bob": "ada"}
 
 LIMITS: tuple[tuple[LimitKey, int, str], ...] = (
     (LimitKey(Subject(), "full", "requests", "total"), 250, "UTC"),
-    (LimitKey(Subject(), "api", "tokens", "1s"), 900, "UTC"),
-    (LimitKey(Subject(), "api", "cost_usd", "2s"), 1_000, "UTC"),
-    (LimitKey(Subject("agent", "*"), "api", "requests", "3s"), 200, "UTC"),
-    (LimitKey(Subject("agent", "ada"), "api", "tokens", "2s"), 700, "UTC"),
-    (LimitKey(Subject(), "past", "tokens", "day"), 900, ZONE),
+    (LimitKey(Subject(), "api", "tokens", "1s"), 600, "UTC"),
+    (LimitKey(Subject(), "api", "cost_usd", "2s"), 1_200, "UTC"),
+    (LimitKey(Subject("agent", "*"), "api", "requests", "3s"), 60, "UTC"),
+    (LimitKey(Subject("agent", "ada"), "api", "tokens", "2s"), 400, "UTC"),
+    (LimitKey(Subject(), "past", "tokens", "day"), 350, ZONE),
     (LimitKey(Subject(), "past", "requests", "hour"), 25, ZONE),
-    (LimitKey(Subject("agent", "*"), "past", "cost_usd", "1h"), 60, "UTC"),
+    (LimitKey(Subject("agent", "*"), "past", "cost_usd", "1h"), 18, "UTC"),
     (LimitKey(Subject(), None, "requests", "total"), 10_000_000, "UTC"),
 )
 """Subject, service, metric and window; the maximum; the zone."""

@@ -23,9 +23,6 @@ from .callers import CHILD_OF, LIMITS, Log
 
 METRICS = ("requests", "units", "tokens", "cost_usd")
 NEVER = 2**62
-BATCH_US = 1_100
-"""The commands of one transaction have consecutive moments, and holds that end among them are all still counted."""
-
 
 class Item(NamedTuple):
     """Something that was judged at `seq`: an event, a hold, or a denial."""
@@ -59,9 +56,9 @@ class Hold(NamedTuple):
 
     def surely_open(self, item: Item) -> bool:
         return (
-            item.seq > self.made
-            and item.seq < self.settled
-            and item.ack <= min(self.release_call, self.expires)
+            self.made < item.seq < self.settled
+            and item.seq < self.expires
+            and item.ack <= self.release_call
         )
 
     def maybe_open(self, item: Item) -> bool:
@@ -69,10 +66,9 @@ class Hold(NamedTuple):
         if item.kind == "denial":  # it may have been decided in a snapshot that is a little older
             settled = item.call >= self.settle_ack
         return (
-            item.seq > self.made
+            self.made < item.seq < self.expires
             and not settled
             and item.call < self.release_ack
-            and item.seq < self.expires + BATCH_US
         )
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterable
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,19 +23,21 @@ PATIENCE_S = 60.0
 """How long a test waits for what should take a moment: the machine may be busy."""
 
 
-def now_us() -> int:
-    import time
+LIBRARIES = {"newest": "", "standard": "sys.modules['pysqlite3'] = None"}
+"""What a process runs first, so that it takes the SQLite of its wheel (if there is one), or the interpreter's own."""
 
+
+def now_us() -> int:
     return time.time_ns() // 1000
 
 
 class Process:
     """A fresh interpreter in a role. `with Process("role", ...) as process`: it is killed when the test leaves it."""
 
-    def __init__(self, role: str, *arguments: object, limits: Iterable[str] = (), **popen: Any) -> None:
-        """`limits` are statements that the process runs first; `popen` goes to subprocess.Popen."""
+    def __init__(self, role: str, *arguments: object, first: str = "", **popen: Any) -> None:
+        """`first` is what the process runs first; `popen` goes to subprocess.Popen."""
         path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
-        program = "; ".join([*limits, "from tests.store.sqlite.roles import main", "main()"])
+        program = f"import sys\n{first}\nfrom tests.store.sqlite.roles import main\nmain()"
         self._child = subprocess.Popen(
             # Without `site`, whose .pth files load what no role needs.
             [sys.executable, "-S", "-c", program, role, json.dumps(arguments)],

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agent_meter_mcp.core.commands import Record, Release, Reserve, Settle
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
-from agent_meter_mcp.store.sqlite import driver, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 from agent_meter_mcp.store.sqlite.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -69,21 +70,77 @@ def opener(name: str) -> None:
             say("opened")
 
 
+def open_in_threads(path: str, count: int) -> None:
+    """Threads that open the file at the same instant; then each store records one event when told to."""
+    gate = threading.Barrier(count)
+    stores: list[SqliteStore] = []
+
+    def work() -> None:
+        gate.wait()
+        stores.append(open_store(path))
+
+    opening = [threading.Thread(target=work) for _ in range(count)]
+    for thread in opening:
+        thread.start()
+    for thread in opening:
+        thread.join()
+    assert len(stores) == count
+    say("opened")
+    for number, store in enumerate(stores):
+        hear()
+        store.apply([one_event(f"store-{number}")], now_us())
+        say("recorded")
+    for store in stores:
+        store.close()
+
+
 def open_and_record(path: str, count: int, timeout_s: float) -> None:
-    """Opens the file and records `count` events, one by one; says how far it came and what stopped it."""
-    done = 0
+    """Opens the file, reads, and records `count` events one by one; says what came of each of the three."""
+    said: dict[str, Any] = {"opened": False, "recorded": 0}
     try:
         store = open_store(path, busy_timeout_s=timeout_s)
-        try:
-            for done in range(count):
-                store.apply([one_event(f"event-{done}")], now_us())
-            done = count
-        finally:
-            store.close()
+        said["opened"] = True
+        said["read"] = store.event("api", "before") is not None
+        for number in range(count):
+            store.apply([one_event(f"event-{number}")], now_us())
+            said["recorded"] += 1
     except MeterError as error:
-        say({"recorded": done, **failure(error)})
-    else:
-        say({"recorded": done})
+        said |= failure(error)
+    say(said)
+
+
+def record_without_rights(path: str, nobody: int) -> None:
+    """As `open_and_record`, by a user who may do what the rights of the file say. Root becomes that user first."""
+    with tempfile.TemporaryDirectory() as folder:  # loads all it needs: that may be where only root can read
+        store = open_store(os.path.join(folder, "usage.db"))
+        store.event("api", "before")
+        store.apply([one_event("before")], now_us())
+        store.close()
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(nobody)
+        os.setuid(nobody)
+    open_and_record(path, 1, 0.2)
+
+
+def run_out_of_space(path: str, bytes_max: int) -> None:
+    """Records batches until no file may grow any more, then finds space again; says how far it came each time."""
+    import resource
+
+    store = open_store(path)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, hard))
+    number = 0
+    try:
+        while number < 100_000:
+            store.apply(batch("w", number), now_us())
+            number += 1
+    except MeterError as error:
+        say({"recorded": number, **failure(error)})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    store.apply(batch("w", number), now_us())
+    store.close()
+    say({"recorded": number + 1})
 
 
 def open_quietly(path: str) -> None:
@@ -187,23 +244,6 @@ def callers(path: str, plan: dict[str, Any]) -> None:
     say(crowd.run(path, plan, ready=lambda: say("ready"), go=hear))
 
 
-def threads(path: str, name: str, count: int, each: int) -> None:
-    """`count` threads of one process record `each` events."""
-    store = open_store(path)
-
-    def work(number: int) -> None:
-        for index in range(each):
-            store.apply([one_event(f"{name}-{number}-{index}")], now_us())
-
-    started = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-    store.close()
-    say("done")
-
-
 ROLES: dict[str, Callable[..., None]] = {
     role.__name__: role
     for role in (
@@ -214,9 +254,11 @@ ROLES: dict[str, Callable[..., None]] = {
         hold_write_lock,
         look,
         open_and_record,
+        open_in_threads,
         open_quietly,
+        record_without_rights,
         opener,
-        threads,
+        run_out_of_space,
         writer,
     )
 }

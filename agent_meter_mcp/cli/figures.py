@@ -1,0 +1,128 @@
+"""Amounts and limits in words for people. Money has 2 decimals, and 4 below a cent; the exact value is in --json.
+
+Unlimited, zero and unknown are three different things: "unlimited", "$0.00" and "—".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.models import EACH
+from agent_meter_mcp.core.money import units
+from agent_meter_mcp.core.text import shown
+
+from .table import fullness
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.models import KillSwitch, Limit, Metric
+    from agent_meter_mcp.core.queries import Totals
+
+UNKNOWN = "—"
+UNLIMITED = "unlimited"
+NAME_WIDTH = 64
+REASON_WIDTH = 200
+CENT = 10_000_000
+_TENTH_OF_A_MILLE = 100_000
+_PERIODS = {
+    "hour": "this hour",
+    "day": "today",
+    "week": "this week",
+    "month": "this month",
+    "year": "this year",
+    "total": "in total",
+}
+
+
+def dollars(cost_nano_usd: int | None) -> str:
+    """Rounded half up: "$1,204.50", "$0.0012", "<$0.0001", "$0.00", "-$3.10"; unknown for None."""
+    if cost_nano_usd is None:
+        return UNKNOWN
+    sign, size = "-" if cost_nano_usd < 0 else "", abs(cost_nano_usd)
+    if 0 < size < CENT:
+        if size < _TENTH_OF_A_MILLE:
+            return f"{sign}<$0.0001"
+        parts = (size + _TENTH_OF_A_MILLE // 2) // _TENTH_OF_A_MILLE
+        return f"{sign}$0.{parts:04}"
+    cents = (size + CENT // 2) // CENT
+    return f"{sign}${cents // 100:,}.{cents % 100:02}"
+
+
+def number(metric: Metric, value: int | None) -> str:
+    """An amount in the metric's integer unit, without the metric's name."""
+    if value is None:
+        return UNKNOWN
+    if metric == "cost_usd":
+        return dollars(value)
+    if metric != "units":
+        return f"{value:,}"
+    exact = f"{units(value):,f}"
+    return exact.rstrip("0").rstrip(".") if "." in exact else exact
+
+
+def amount(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200 tokens", "1 request"."""
+    text = number(metric, value)
+    return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
+
+
+def cost_of(totals: Totals) -> str:
+    """Unknown when nothing of it has a price."""
+    known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
+    return dollars(totals.cost_nano_usd) if known else UNKNOWN
+
+
+def counted(count: int, what: str) -> str:
+    """ "1 event", "1,200 events"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def subject(limit: Limit) -> str:
+    """Whom a limit is for."""
+    kind, name = limit.key.subject.kind, limit.key.subject.name
+    if kind == "pool":
+        return "everyone"
+    return f"each {kind}" if name == EACH else f"{kind} {shown(name or '', width=NAME_WIDTH)}"
+
+
+def place(limit: Limit) -> str:
+    """Whom a limit is for, and where."""
+    service = limit.key.service
+    return subject(limit) if service is None else f"{subject(limit)} at {shown(service, width=NAME_WIDTH)}"
+
+
+def during(window: str) -> str:
+    """ "today", "in total", "in any 24h"."""
+    return _PERIODS.get(window, f"in any {window}")
+
+
+def per(window: str) -> str:
+    """ "per day", "in total", "in any 24h"."""
+    return f"per {window}" if window in _PERIODS and window != "total" else during(window)
+
+
+def standing(state: LimitState) -> str:
+    """ "agent a: $4.20 of $5.00 used today (84 %)"."""
+    limit, metric = state.limit, state.limit.key.metric
+    whose = f" ({shown(state.scope, width=NAME_WIDTH)})" if state.scope else ""
+    held = f" and {amount(metric, state.held)} held" if state.held else ""
+    used = f"{number(metric, state.used)} of {amount(metric, limit.max)} used"
+    return f"{place(limit)}{whose}: {used}{held} {during(limit.key.window)} ({fullness(state.percent).text})"
+
+
+def maximum(limit: Limit) -> str:
+    """ "at most $5.00 per day for agent a"."""
+    zone = "" if limit.zone == "UTC" else f" ({shown(limit.zone)})"
+    most = amount(limit.key.metric, limit.max)
+    return f"at most {most} {per(limit.key.window)}{zone} for {place(limit)}"
+
+
+def target(kind: str, name: str | None) -> str:
+    """What a kill switch stops."""
+    return "everything" if kind == "everything" else f"{kind} {shown(name or '', width=NAME_WIDTH)}"
+
+
+def stopped(switch: KillSwitch) -> str:
+    """What was stopped, by whom and why."""
+    by, why = shown(switch.engaged_by, width=NAME_WIDTH), shown(switch.reason, width=REASON_WIDTH)
+    return f"{target(switch.kind, switch.name)} was stopped by {by}: {why}"

@@ -1,0 +1,197 @@
+"""The commands, each imported when it is called, and the one place where failures become lines and codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+from click.exceptions import Exit, NoArgsIsHelpError
+
+from agent_meter_mcp import __version__
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.faces.errors import SHAPES, shape_of, text_of
+
+from .exits import DONE, INTERRUPTED, READER_GONE, exit_codes
+from .options import HELP_NAMES, Failed, choose_db, examples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NAME = "agent-meter"
+USAGE = 2
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what it says of itself in one line."""
+
+    module: str
+    about: str
+
+
+SECTIONS = {
+    "Metering": {
+        "record": Entry("metering", "Record usage that has happened."),
+        "check": Entry("metering", "Ask whether work fits the budget now."),
+    },
+    "Reports": {
+        "summary": Entry("reports", "Totals of usage: today by agent, or as you like."),
+        "events": Entry("listing", "The usage events themselves, newest first."),
+        "agents": Entry("agents", "Who uses, and how they stand."),
+        "reservations": Entry("reports", "Budget that is held for work in progress."),
+        "audit": Entry("reports", "Who changed what, newest first."),
+        "export": Entry("exporting", "All events as JSON lines or CSV."),
+    },
+    "Control": {
+        "limit": Entry("control", "Set, list and remove limits."),
+        "kill": Entry("switches", "Stop an agent, a service or everything."),
+        "resume": Entry("switches", "Let them go on."),
+    },
+    "Upkeep": {
+        "verify": Entry("upkeep", "Compare every total with the events it came from."),
+        "doctor": Entry("doctor", "Look for problems of this installation."),
+    },
+    "Servers": {
+        "mcp": Entry("serving", "Serve MCP on stdin and stdout."),
+        "serve": Entry("serving", "Serve MCP over HTTP."),
+        "completion": Entry("serving", "Print the completion script of a shell."),
+    },
+}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class Program(click.Group):
+    """A group that imports a command when it is needed, and never shows a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        return None if entry is None else getattr(import_module(f"{__package__}.{entry.module}"), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                rows = [(name, entry.about) for name, entry in section.items()]
+                formatter.write_dl([(name.ljust(12), about) for name, about in rows])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code).rjust(3), meaning) for code, meaning in exit_codes()])
+        super().format_epilog(ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _drop_output()
+            raise Exit(READER_GONE) from None
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        if standalone_mode:
+            sys.exit(self.run(args))
+        return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+
+    def run(self, arguments: Sequence[str] | None = None) -> int:
+        """The exit code of one command. What went wrong is a line on stderr."""
+        _never_fail_to_encode()
+        try:
+            code = self.main(arguments, NAME, standalone_mode=False)
+            if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed
+                sys.stdout.flush()
+            return code if isinstance(code, int) else DONE
+        except NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            return USAGE
+        except click.ClickException as error:
+            return _say(_usage_text(error), error.exit_code, getattr(error, "ctx", None))
+        except MeterError as error:
+            return _say(text_of(error), shape_of(error).exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            return _say("interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            _drop_output()
+            return READER_GONE
+        except OSError as error:
+            _drop_output()
+            return _say(f"the output failed: {error.strerror or error}", SHAPES["store_error"].exit_code)
+        except Exception as error:  # the top of this face: a person is told in a line, and where it was
+            return _say(f"internal error: {_where(error)}. Please report it.", SHAPES["error"].exit_code)
+
+
+def _say(text: str, exit_code: int, context: click.Context | None = None) -> int:
+    click.echo(f"{NAME if context is None else context.command_path}: {shown(text)}", err=True)
+    return exit_code
+
+
+def _usage_text(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    text = " ".join(error.format_message().split())
+    if context is None or isinstance(error, Failed):
+        return text
+    return f"{text.removesuffix('.')} (see {context.command_path} --help)"
+
+
+def _where(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _never_fail_to_encode() -> None:
+    """A terminal that lacks a character gets its escape."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a text stream of a terminal or pipe has it
+
+
+def _drop_output() -> None:
+    """What is still in the buffer has nowhere to go: without this the interpreter complains when it ends."""
+    with suppress(AttributeError, ValueError, OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+@click.group(
+    NAME,
+    cls=Program,
+    context_settings={"help_option_names": HELP_NAMES},
+    epilog=examples(
+        "agent-meter limit set --agent research-bot --metric cost_usd --window day --max 5",
+        "agent-meter record --agent research-bot --service openai --cost-usd 0.12",
+        "agent-meter check --agent research-bot --cost-usd 0.50 && ./next-step",
+        "agent-meter summary --window month --group-by agent --group-by model",
+        'agent-meter kill agent research-bot --reason "runs in circles"',
+    ),
+)
+@click.option(
+    "--db",
+    metavar="PATH",
+    expose_value=False,
+    callback=choose_db,
+    help="The ledger's file, before or after the command. [AGENT_METER_DB; default ~/.agent-meter/meter.db]",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s", prog_name=NAME)
+def program() -> None:
+    """Budgets, usage metering and a kill switch for AI agents, on one SQLite file.
+
+    Times are ISO 8601 (2026-01-31, 2026-01-31T18:00:00Z), a length of time that has passed (90m, 7d), or now,
+    today, yesterday. Windows are rolling (90s, 5m, 24h, 7d) or hour, day, week, month, year, total.
+    Every report takes --json.
+    """

@@ -1,0 +1,152 @@
+"""Tables: for a terminal with a rule, colours and no line broken; for a pipe plain, and nothing cut off.
+
+One layout for both. It is drawn here and not with `rich`, whose import costs as much as a whole report.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GAP = "  "
+ELLIPSIS = "…"
+_STYLES = {"alarm": {"fg": "red", "bold": True}, "warn": {"fg": "yellow"}, "good": {"fg": "green"}, "dim": {"dim": True}}
+
+
+class Column(NamedTuple):
+    """`shrinks` is the width (in cells) to which it may be shortened, 0: not at all.
+
+    Columns with a `drop` above 0 are left out when all cannot fit, the highest first.
+    """
+
+    title: str
+    right: bool = False
+    shrinks: int = 0
+    drop: int = 0
+
+
+class Cell(NamedTuple):
+    """`style` is alarm, warn, good, dim or nothing."""
+
+    text: str
+    style: str = ""
+
+
+def width_of(text: str) -> int:
+    """How many cells of a terminal it takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` cells of it, with an ellipsis where something is missing."""
+    if width_of(text) <= width:
+        return text
+    left, kept = width - 1, ""
+    for char in text:
+        left -= width_of(char)
+        if left < 0:
+            break
+        kept += char
+    return kept + ELLIPSIS
+
+
+def screen_width() -> int | None:
+    """Columns of the terminal, or of COLUMNS; None where there is no bound."""
+    if not is_terminal() and not os.environ.get("COLUMNS", "").isdigit():
+        return None
+    return max(shutil.get_terminal_size().columns, 20)
+
+
+def is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed
+
+
+def has_colours() -> bool:
+    """Colours are for a terminal whose owner wants them (NO_COLOR)."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def fullness(percent: float) -> Cell:
+    """How full a limit is: ">999 %", "42 %", "<1 %"."""
+    text = ">999 %" if percent > 999 else f"{percent:.0f} %" if percent >= 1 or not percent else "<1 %"
+    return Cell(text, "alarm" if percent >= 100 else "warn" if percent >= 80 else "")
+
+
+def styled(text: str, style: str) -> str:
+    """The text in the style's colours, where there are colours."""
+    return click.style(text, **_STYLES[style]) if style and has_colours() else text
+
+
+def table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], total: Sequence[str | Cell] | None = None
+) -> str:
+    """The lines of a table. What is in the cells has been made harmless. `total` is its last row."""
+    body = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    if total is not None:
+        body.append([cell if isinstance(cell, Cell) else Cell(cell) for cell in total])
+    natural = [
+        max([width_of(column.title), *(width_of(row[index].text) for row in body)])
+        for index, column in enumerate(columns)
+    ]
+    widths = _fitted(columns, natural, screen_width())
+    head = _line(columns, [Cell(column.title) for column in columns], widths)
+    lines = [_line(columns, row, widths) for row in body]
+    if is_terminal():
+        rule = styled("─" * (sum(widths.values()) + len(GAP) * (len(widths) - 1)), "dim")
+        head = click.style(head, bold=True) if has_colours() else head
+        lines.insert(0, rule)
+        if total is not None:
+            lines.insert(-1, rule)
+    return "\n".join([head, *lines])
+
+
+def _fitted(columns: Sequence[Column], natural: Sequence[int], screen: int | None) -> dict[int, int]:
+    """Column number to width, of the columns that are shown."""
+    kept = list(range(len(columns)))
+    while True:
+        widths = {index: natural[index] for index in kept}
+        least = {index: min(natural[index], columns[index].shrinks or natural[index]) for index in kept}
+        gaps = len(GAP) * (len(kept) - 1)
+        droppable = [index for index in kept if columns[index].drop]
+        if screen is None or sum(least.values()) + gaps <= screen or not droppable:
+            break
+        kept.remove(max(droppable, key=lambda index: columns[index].drop))
+    if screen is not None:
+        for floor in (least, dict.fromkeys(kept, 3)):
+            _shrink(widths, floor, columns, screen - gaps)
+    return widths
+
+
+def _shrink(widths: dict[int, int], floor: dict[int, int], columns: Sequence[Column], room: int) -> None:
+    """Takes from the widest, cell by cell, as long as there is one to take from."""
+    while sum(widths.values()) > room:
+        wide = [index for index in widths if columns[index].shrinks and widths[index] > floor[index]]
+        if not wide:
+            return
+        widths[max(wide, key=lambda index: widths[index])] -= 1
+
+
+def _line(columns: Sequence[Column], cells: Sequence[Cell], widths: dict[int, int]) -> str:
+    parts: list[str] = []
+    last = max(widths)
+    for index, width in widths.items():
+        text = shortened(cells[index].text, width)
+        padding = " " * (width - width_of(text))
+        shown = styled(text, cells[index].style)
+        if columns[index].right:
+            parts.append(padding + shown)
+        else:
+            parts.append(shown if index == last else shown + padding)
+    return GAP.join(parts).rstrip()

@@ -1,0 +1,106 @@
+"""The configuration: agents, limits, kill switches (rules 22 to 24)."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLimit, SetSwitch, Switched
+from agent_meter_mcp.core.errors import InvalidInput, NotFound
+from agent_meter_mcp.core.models import LIMITS_MAX, Agent, AuditEntry, KillSwitch, Limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import LimitKey
+    from agent_meter_mcp.core.value import Value
+
+    from .memory_book import Book
+
+
+def set_agent(book: Book, command: SetAgent) -> Agent:
+    before = book.agents.get(command.agent_id)
+    after = (before or Agent(command.agent_id)).replace(**dict(command.changes))
+    if after == before:
+        return after
+    if after.parent is not None and (before is None or before.parent != after.parent):
+        book.policy().check_parent(after.agent_id, after.parent)
+    seq = _audit(book, command.actor, "set_agent", f"agent {after.agent_id}", before, after)
+    book.keep_agent(after, seq)
+    return after
+
+
+def set_limit(book: Book, command: SetLimit) -> LimitSet:
+    same = [limit for limit in book.limits if limit.key == command.key]
+    if not same:
+        if len(book.limits) >= LIMITS_MAX:
+            raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
+        blank = Limit(command.limit_id, command.key, command.max, created_at_us=book.at_us)
+        created = _changed(blank, command)
+        book.limits.append(created)
+        _audit(book, command.actor, "set_limit", _described(command.key), None, created)
+        return LimitSet(created, "created")
+    before, after = same[0], _changed(same[0], command)
+    if after == before:
+        return LimitSet(after, "unchanged")
+    book.limits[book.limits.index(before)] = after
+    _audit(book, command.actor, "set_limit", _described(command.key), before, after)
+    return LimitSet(after, "changed")
+
+
+def _changed(limit: Limit, command: SetLimit) -> Limit:
+    """None in the command keeps what is there."""
+    return limit.replace(
+        max=command.max,
+        action=limit.action if command.action is None else command.action,
+        zone=limit.zone if command.zone is None else command.zone,
+        thresholds=limit.thresholds if command.thresholds is None else command.thresholds,
+    )
+
+
+def remove_limit(book: Book, command: RemoveLimit) -> Limit:
+    for limit in book.limits:
+        if limit.key == command.key if command.limit_id is None else limit.limit_id == command.limit_id:
+            book.limits.remove(limit)
+            _audit(book, command.actor, "remove_limit", _described(limit.key), limit, None)
+            return limit
+    raise NotFound("there is no such limit. list_limits shows them with their ids.")
+
+
+def set_switch(book: Book, command: SetSwitch) -> Switched:
+    same = [switch for switch in book.switches if (switch.kind, switch.name) == (command.kind, command.name)]
+    if bool(same) == command.engaged:
+        return Switched(same[0] if same else None, command.engaged, False)
+    target = command.kind if command.name is None else f"{command.kind} {command.name}"
+    if command.engaged:
+        switch = KillSwitch(command.kind, command.name, command.reason or "", command.actor, book.at_us)
+        book.switches.append(switch)
+        _audit(book, command.actor, "engage_kill_switch", target, None, switch, command.reason)
+    else:
+        switch = same[0]
+        book.switches.remove(switch)
+        _audit(book, command.actor, "release_kill_switch", target, switch, None, command.reason)
+    return Switched(switch, command.engaged, True)
+
+
+def _described(key: LimitKey) -> str:
+    at = "" if key.service is None else f" at {key.service}"
+    return f"{key.metric} per {key.window} for {key.subject}{at}"
+
+
+def _audit(
+    book: Book,
+    actor: str,
+    action: str,
+    target: str,
+    before: Value | None,
+    after: Value | None,
+    reason: str | None = None,
+) -> int:
+    seq = book.take_seq()
+    book.audit.append(AuditEntry(seq, actor, action, target, _json(before), _json(after), reason))
+    return seq
+
+
+def _json(value: Value | None) -> str | None:
+    from json import dumps
+
+    if value is None:
+        return None
+    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

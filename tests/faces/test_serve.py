@@ -1,0 +1,206 @@
+"""The process that serves HTTP, as a process on a loopback port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.types import CallToolResult
+
+SECONDS = 30
+PROGRAM = """
+import sys
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.faces.errors import shape_of, text_of
+from agent_meter_mcp.faces.serve import serve
+from agent_meter_mcp.settings import load_settings
+try:
+    serve(load_settings(), sys.argv[1], int(sys.argv[2]))
+except MeterError as error:
+    sys.stderr.write(text_of(error) + "\\n")
+    sys.exit(shape_of(error).exit_code)
+"""
+POST = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+HELLO: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "raw", "version": "1"},
+    },
+}
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_METER_")}
+    return {**kept, "AGENT_METER_DB": str(folder / "usage.db"), **more}
+
+
+def command(host: str, port: int) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, host, str(port)]
+
+
+@contextmanager
+def serving(
+    folder: Path, host: str = "127.0.0.1", **more: str
+) -> Generator[tuple[str, subprocess.Popen[str]]]:
+    """The URL of a server on a free port, and its process."""
+    process = subprocess.Popen(
+        command(host, 0), env=environment(folder, **more), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        yield next(word for word in first.split() if word.startswith("http://")), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def called(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert isinstance(result, CallToolResult)
+    assert not result.is_error
+    assert result.structured_content is not None
+    return result.structured_content
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_many_clients_meter_over_http(tmp_path: Path, mode: Any) -> None:
+    with serving(tmp_path) as (url, _):
+        assert url.endswith("/mcp")
+
+        async def spend(number: int) -> None:
+            async with Client(url, mode=mode, read_timeout_seconds=SECONDS) as client:
+                for _ in range(5):
+                    await called(client, "record_usage", service="openai", agent=f"a{number}", cost_usd=0.1)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(spend, number)
+        async with Client(url, mode=mode) as client:
+            total = (await called(client, "get_usage_summary"))["total"]
+            assert (total["events"], total["cost_usd"]) == (20, 2)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_client_is_the_agent_over_http_too(tmp_path: Path, mode: Any) -> None:
+    """A session or a project in the environment is the server's own, and nobody else's."""
+    with serving(tmp_path, CLAUDE_CODE_SESSION_ID="s-1", CLAUDE_PROJECT_DIR="/p") as (url, _):
+        async with Client(url, mode=mode) as client:
+            await called(client, "record_usage", service="openai")
+            (event,) = (await called(client, "list_usage_events"))["events"]
+    assert (event["agent"], event["session"], event["project"]) == ("mcp", None, None)
+
+
+async def test_a_server_for_one_agent_is_that_agent(tmp_path: Path) -> None:
+    with serving(tmp_path, AGENT_METER_AGENT="bot") as (url, _):
+        async with Client(url) as client:
+            refused = await client.call_tool("set_limit", {"max": 1, "metric": "tokens", "window": "day"})
+            assert isinstance(refused, CallToolResult)
+            assert refused.is_error
+
+
+def test_it_says_where_it_is_and_who_may_do_what(tmp_path: Path) -> None:
+    with serving(tmp_path) as (_, process):
+        assert process.stderr is not None
+        assert process.stderr.readline() == (
+            "On this machine only, and without tokens: every caller is the operator. Stop with Ctrl-C.\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "evil.example"}, 421),
+        ({"host": "localhost:1"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://localhost:3000"}, 200),
+    ],
+)
+def test_a_web_page_cannot_reach_it_through_a_browser(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    with serving(tmp_path) as (url, _):
+        answer = httpx2.post(url, json=HELLO, headers={**POST, **headers})
+        assert answer.status_code == status
+
+
+def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, _):
+        answer = httpx2.post(url, content=b"x" * (5 * 1024 * 1024), headers=POST)
+        assert answer.status_code == 413
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals end a process there without a word")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_it_with_open_streams(tmp_path: Path, number: int) -> None:
+    with serving(tmp_path) as (url, process):
+        async with Client(url, mode="legacy") as client:
+            await called(client, "record_usage", service="openai")
+            process.send_signal(number)
+            assert await anyio.to_thread.run_sync(process.wait, SECONDS) == 0
+    assert not (tmp_path / "usage.db-wal").exists()
+
+
+def test_another_address_is_refused_while_there_are_no_tokens(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "192.0.2.1", "::", "example.com"):
+        done = subprocess.run(
+            command(host, 0), env=environment(tmp_path), capture_output=True, text=True, timeout=SECONDS
+        )
+        assert done.returncode == 77
+        assert "Listen on 127.0.0.1." in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "usage.db").exists()
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            command("127.0.0.1", port),
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"port: {port} on 127.0.0.1 cannot be listened on")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1"])
+async def test_any_loopback_address_will_do(tmp_path: Path, host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with serving(tmp_path, host) as (url, _):
+        async with Client(url) as client:
+            assert (await called(client, "get_usage_summary"))["total"]["events"] == 0
+
+
+async def test_thresholds_are_told_over_http(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, _):
+        async with Client(url) as watcher, Client(url) as client:
+            async with watcher.listen(resource_subscriptions=["meter://alerts"]) as events:
+                await called(client, "set_limit", max=1, metric="requests", window="day")
+                await called(client, "record_usage", service="openai")
+                with anyio.fail_after(SECONDS):
+                    async for event in events:
+                        assert getattr(event, "uri", None) == "meter://alerts"
+                        break

@@ -1,0 +1,283 @@
+"""The process that an MCP client starts, as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.types import CallToolResult, Implementation
+
+from agent_meter_mcp import __version__
+
+MODULE = [sys.executable, "-m", "agent_meter_mcp.faces.stdio"]
+SECONDS = 30
+HELLO = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "raw", "version": "1"},
+    },
+}
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals end a process there without a word")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The test's environment with a ledger in `folder`, and nothing that a harness around it has set."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AGENT_METER_", "CLAUDE"))
+    }
+    return {
+        **inherited,
+        "AGENT_METER_DB": str(folder / "usage.db"),
+        "AGENT_METER_PRICES": str(folder / "prices.toml"),
+        **more,
+    }
+
+
+def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """A start that ends by itself: its stdin is empty."""
+    return subprocess.run(
+        [*MODULE, *arguments],
+        env=environment(folder, **more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+class Raw:
+    """The process, spoken to in lines."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin, process.stdout
+
+    def say(self, line: str) -> None:
+        self._in.write(line + "\n")
+        self._in.flush()
+
+    def ask(self, request: dict[str, Any] | str) -> dict[str, Any]:
+        self.say(request if isinstance(request, str) else json.dumps(request))
+        return json.loads(self._out.readline())
+
+    def call(self, tool: str, arguments: str) -> dict[str, Any]:
+        """A call whose arguments are JSON text, as they are."""
+        start = '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":'
+        return self.ask(f'{start}"{tool}","arguments":{arguments}}}}}')["result"]
+
+    def rest(self) -> tuple[str, str]:
+        """What else it says, once stdin is closed."""
+        return self.process.communicate(timeout=SECONDS)
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, **more: str) -> Generator[Raw]:
+    process = subprocess.Popen(
+        [*MODULE, *arguments],
+        env=environment(folder, **more),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        raw = Raw(process)
+        assert raw.ask(HELLO)["result"]["serverInfo"]["name"] == "agent-meter"
+        raw.say('{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        yield raw
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def database(folder: Path) -> Generator[sqlite3.Connection]:
+    connection = sqlite3.connect(folder / "usage.db")
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_client_meters_over_stdio(tmp_path: Path, mode: Any) -> None:
+    command = StdioServerParameters(
+        command=MODULE[0],
+        args=MODULE[1:],
+        env=environment(tmp_path, CLAUDE_CODE_SESSION_ID="s-1", CLAUDE_PROJECT_DIR="/home/u/proj"),
+    )
+    who = Implementation(name="claude-code", version="2")
+    async with Client(command, mode=mode, client_info=who, read_timeout_seconds=SECONDS) as client:
+        recorded = await client.call_tool("record_usage", {"service": "openai", "cost_usd": 0.1})
+        assert isinstance(recorded, CallToolResult)
+        assert not recorded.is_error
+        listed = await client.call_tool("list_usage_events", {})
+        assert isinstance(listed, CallToolResult)
+        assert listed.structured_content is not None
+        (event,) = listed.structured_content["events"]
+        assert (event["agent"], event["session"], event["project"]) == ("claude-code", "s-1", "/home/u/proj")
+        assert event["cost_usd"] == 0.1
+
+
+def test_closing_stdin_ends_it_without_a_word(tmp_path: Path) -> None:
+    with started(tmp_path) as raw:
+        assert raw.rest() == ("", "")
+        assert raw.process.returncode == 0
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_after_the_ledger_is_closed(tmp_path: Path, number: int) -> None:
+    with started(tmp_path) as raw:
+        assert not raw.call("record_usage", '{"service":"openai"}')["isError"]
+        raw.process.send_signal(number)
+        assert raw.process.wait(SECONDS) == -number
+        assert raw.rest() == ("", "")
+    assert not (tmp_path / "usage.db-wal").exists()
+
+
+@POSIX
+def test_a_signal_before_it_serves_ends_it_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        MODULE, env=environment(tmp_path), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=SECONDS)
+    assert (process.returncode, error) == (-signal.SIGTERM, "")
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    with started(tmp_path) as raw:
+        for number in range(20):
+            assert not raw.call("record_usage", f'{{"service":"openai","id":"e{number}"}}')["isError"]
+        raw.process.kill()
+        raw.process.wait(SECONDS)
+    with started(tmp_path) as raw:
+        total = raw.call("get_usage_summary", "{}")["structuredContent"]["total"]
+        assert total["events"] == 20
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
+def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+    with started(tmp_path) as raw:
+        answer = raw.call("record_usage", f'{{"service":"openai","cost_usd":{number}}}')
+        assert answer["isError"]
+        assert "cost_usd: must be a finite number" in answer["content"][0]["text"]
+
+
+def test_money_is_exact_over_the_wire(tmp_path: Path) -> None:
+    with started(tmp_path) as raw:
+        for cost in ("0.1", "0.2", "0.000000001", "123456.789012345", "1e-7"):
+            assert not raw.call("record_usage", f'{{"service":"openai","cost_usd":{cost}}}')["isError"]
+        answer = raw.call("get_usage_summary", "{}")
+        assert answer["structuredContent"]["total"]["cost_usd"] == 123457.089012446
+        assert "$123,457.089012446" in answer["content"][0]["text"]
+
+
+def test_an_agent_that_it_was_started_for_cannot_be_another(tmp_path: Path) -> None:
+    for arguments, more in ((["--agent", "bot"], {}), ([], {"AGENT_METER_AGENT": "bot"})):
+        with started(tmp_path, *arguments, **more) as raw:
+            assert not raw.call("record_usage", '{"service":"openai"}')["isError"]
+            refused = raw.call("record_usage", '{"service":"openai","agent":"ann"}')
+            assert "bound to agent 'bot'" in refused["content"][0]["text"]
+
+
+def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    assert run(tmp_path, "--db", str(other)).returncode == 0
+    assert other.is_file()
+    assert not (tmp_path / "usage.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ({"AGENT_METER_DB": ":memory:"}, 2, "AGENT_METER_DB: must be the path of a file"),
+        ({"AGENT_METER_SYNCHRONOUS": "OFF"}, 2, "AGENT_METER_SYNCHRONOUS: must be FULL or NORMAL"),
+        ({"AGENT_METER_AGENT": "a\nb"}, 2, "AGENT_METER_AGENT: must be printable"),
+        ({"AGENT_METER_TIMEZONE": "Mars"}, 2, "AGENT_METER_TIMEZONE"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(
+    tmp_path: Path, more: dict[str, str], code: int, said: str
+) -> None:
+    done = run(tmp_path, **more)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(f"agent-meter-mcp: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "usage.db").write_text("not a database " * 100)
+    done = run(tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (65, "", 1)
+    assert done.stderr.startswith("agent-meter-mcp: ")
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "--db", str(tmp_path / "no" / "such" / "folder" / "usage.db"))
+    assert (done.returncode != 0, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+    assert "usage.db" in done.stderr
+
+
+def test_it_says_its_version_and_how_it_is_called(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout == f"agent-meter-mcp {__version__}\n"
+    help_text = run(tmp_path, "--help").stdout
+    assert "--db PATH" in help_text
+    assert "--agent NAME" in help_text
+    assert run(tmp_path, "--nonsense").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_that_is_no_message_ends_nothing(tmp_path: Path) -> None:
+    with started(tmp_path) as raw:
+        raw.say("this is no JSON")
+        raw.say('{"jsonrpc":"2.0","method":"notifications/nonsense"}')
+        assert not raw.call("list_agents", "{}")["isError"]
+        assert raw.call("no_such_tool", "{}")["isError"]
+
+
+def test_two_processes_share_one_ledger(tmp_path: Path) -> None:
+    with started(tmp_path) as one, started(tmp_path) as other:
+        limit = '{"max":1,"metric":"cost_usd","window":"day"}'
+        assert not one.call("set_limit", limit)["isError"]
+        held = one.call("reserve_budget", '{"service":"openai","cost_usd":1}')["structuredContent"]
+        denied = other.call("reserve_budget", '{"service":"openai","cost_usd":0.1}')["structuredContent"]
+        assert (held["allowed"], denied["allowed"]) == (True, False)
+        assert denied["reasons"][0]["holders"][0]["reservation_id"] == held["reservation_id"]
+    with database(tmp_path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_starting_does_not_import_what_only_prices_need(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom agent_meter_mcp.faces.stdio import main\n"
+        "main([])\nsys.stderr.write(' '.join(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    loaded = set(done.stderr.split())
+    assert "mcp.server" in loaded
+    assert loaded.isdisjoint({"genai_prices", "argparse", "textual", "agent_meter_mcp.cli"})

@@ -1,0 +1,320 @@
+"""What subscribers get: after the COMMIT, each thing once, and nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio import fail_after, to_thread
+
+from agent_meter_mcp.core.commands import Refusal, SetAgent, Settle
+from agent_meter_mcp.core.errors import Forbidden, Overloaded, StoreBusy
+from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent, Usage, Who
+from agent_meter_mcp.intake import Report
+from agent_meter_mcp.ledger import FeedItem, Ledger, Subscription
+from agent_meter_mcp.ledger.feed import Watch
+from agent_meter_mcp.store.sqlite import open_store
+
+from .conftest import (
+    AGENT,
+    OPERATOR,
+    SERVICE,
+    VIEWER,
+    AnyStore,
+    ManualClock,
+    ledger_on,
+    report,
+    requests_per_day,
+)
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.store.base import Store
+
+FOREVER = 3600.0
+
+
+async def take(items: Subscription, count: int) -> list[FeedItem]:
+    """The next items, which have to come."""
+    with fail_after(5):
+        return [await anext(items) for _ in range(count)]
+
+
+def brief(item: FeedItem) -> str:
+    match item:
+        case StoredEvent():
+            return f"{item.event.id} {item.outcome}"
+        case Refusal():
+            return f"refused {item.who.agent} {item.count}"
+        case Alert():
+            return f"alert {item.number} {item.threshold}"
+        case AuditEntry():
+            return f"{item.action} {item.target}"
+
+
+async def briefs(items: Subscription, count: int) -> list[str]:
+    return [brief(item) for item in await take(items, count)]
+
+
+async def test_events_come_after_their_commit(ledger: Ledger, store: AnyStore, clock: ManualClock) -> None:
+    async with ledger, ledger.subscribe() as items:
+        store.seen.hold()
+        recording = asyncio.create_task(ledger.record(OPERATOR, report(id="one", operation="chat")))
+        with fail_after(5):
+            assert await to_thread.run_sync(store.seen.entered.wait, 5)
+        getting = asyncio.create_task(take(items, 1))
+        await asyncio.sleep(0)
+        assert not getting.done()
+        store.seen.let_go()
+        (item,) = await getting
+        recorded = await recording
+        assert isinstance(item, StoredEvent)
+        assert (item.seq, item.event.id, item.event.operation) == (recorded.seq, "one", "chat")
+        assert item == store.event("openai", "one")
+
+
+async def test_replays_are_no_news_and_corrections_are(ledger: Ledger) -> None:
+    async with ledger, ledger.subscribe() as items:
+        await ledger.record(OPERATOR, report(id="one"))
+        await ledger.record(OPERATOR, report(id="one"))
+        await ledger.record(OPERATOR, Report(Who("bot", "openai"), Usage(requests=3), id="one"))
+        await ledger.record(OPERATOR, report(id="two"))
+        first, corrected, second = await take(items, 3)
+        assert [brief(one) for one in (first, corrected, second)] == [
+            "one accepted",
+            "one accepted",
+            "two accepted",
+        ]
+        assert isinstance(first, StoredEvent)
+        assert isinstance(corrected, StoredEvent)
+        assert (corrected.seq, corrected.event.usage.requests) == (first.seq, 3)
+
+
+async def test_a_settled_reservation_is_an_event(ledger: Ledger, store: AnyStore) -> None:
+    async with ledger, ledger.subscribe() as items:
+        held = (await ledger.reserve(OPERATOR, report(operation="chat"))).reservation
+        assert held is not None
+        await ledger.settle(OPERATOR, Settle(held.reservation_id, Usage(units_micro=5), status_code=200))
+        estimated = (await ledger.reserve(OPERATOR, report(id="two"))).reservation
+        assert estimated is not None
+        await ledger.settle(OPERATOR, Settle(estimated.reservation_id, None))
+        unused = (await ledger.reserve(OPERATOR, report())).reservation
+        assert unused is not None
+        await ledger.release(OPERATOR, unused.reservation_id)
+        await ledger.record(OPERATOR, report(id="last"))
+        first, second, last = await take(items, 3)
+        assert first == store.event("openai", held.reservation_id)
+        assert second == store.event("openai", "two")
+        assert brief(last) == "last accepted"
+
+
+async def test_refusals_alerts_and_control_actions_are_news_at_once(
+    store: AnyStore, clock: ManualClock
+) -> None:
+    async with ledger_on(store, clock, poll_s=FOREVER) as ledger, ledger.subscribe() as items:
+        await ledger.set_limit(OPERATOR, requests_per_day(), 2)
+        assert (await briefs(items, 1))[0].startswith("set_limit")
+        await ledger.record(OPERATOR, report(id="one"))
+        assert await briefs(items, 2) == ["one accepted", "alert 1 50"]
+        await ledger.record(OPERATOR, report(id="two"))
+        assert await briefs(items, 3) == ["two accepted", "alert 2 80", "alert 3 100"]
+        await ledger.reserve(OPERATOR, report())
+        await ledger.reserve(OPERATOR, report())
+        assert await briefs(items, 2) == ["refused bot 1"] * 2
+        await ledger.set_switch(OPERATOR, "agent", "bot", True, "it loops")
+        (entry,) = await take(items, 1)
+        assert isinstance(entry, AuditEntry)
+        assert (entry.actor, entry.reason) == ("olga", "it loops")
+
+
+async def test_what_other_processes_do_is_news_once(tmp_path: Path, clock: ManualClock) -> None:
+    path = str(tmp_path / "meter.db")
+    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
+    async with (
+        ledger_on(here, clock, poll_s=0.001) as mine,
+        ledger_on(there, clock) as theirs,
+        mine.subscribe() as items,
+    ):
+        await theirs.set_limit(OPERATOR, requests_per_day(), 10, thresholds=(10, 20, 30, 40, 50))
+        assert (await briefs(items, 1))[0].startswith("set_limit")
+        for ledger in (theirs, mine, theirs, mine, theirs):
+            await ledger.record(OPERATOR, report())
+        alerts: list[int] = []
+        with fail_after(5):
+            while len(alerts) < 5:
+                item = await anext(items)
+                alerts += [item.number] if isinstance(item, Alert) else []
+        assert alerts == [1, 2, 3, 4, 5]
+        await mine.set_agent(OPERATOR, "bot", {"tier": "free"})
+        await theirs.set_agent(OPERATOR, "bot", {"tier": "paid"})
+        actions: list[str] = []
+        with fail_after(5):
+            while len(actions) < 2:
+                item = await anext(items)
+                assert not isinstance(item, Alert)
+                actions += [item.action] if isinstance(item, AuditEntry) else []
+
+
+async def test_nothing_from_before_is_news(ledger: Ledger) -> None:
+    async with ledger:
+        await ledger.set_limit(OPERATOR, requests_per_day(), 2)
+        await ledger.record(OPERATOR, report())
+        async with ledger.subscribe() as items:
+            await ledger.record(OPERATOR, report(id="new"))
+            assert await briefs(items, 3) == ["new accepted", "alert 2 80", "alert 3 100"]
+        async with ledger.subscribe() as items:
+            await ledger.record(OPERATOR, report(id="newer"))
+            await ledger.set_agent(OPERATOR, "bot", {"tier": "free"})
+            assert [type(item) for item in await take(items, 2)] == [StoredEvent, AuditEntry]
+
+
+async def test_the_store_is_looked_at_only_for_subscribers(store: AnyStore, clock: ManualClock) -> None:
+    async with ledger_on(store, clock, poll_s=0.001) as ledger:
+        await ledger.record(OPERATOR, report())
+        assert store.seen.looks == 0
+        async with ledger.subscribe(), ledger.subscribe():
+            with fail_after(5):
+                assert await to_thread.run_sync(store.seen.looked_five_times.wait, 5)
+        await ledger.switches(OPERATOR)  # the reader is past any look that was under way
+        looks = store.seen.looks
+        for _ in range(20):
+            await ledger.switches(OPERATOR)
+        assert store.seen.looks == looks
+
+
+async def test_who_does_not_keep_up_loses_the_oldest_and_knows(ledger: Ledger) -> None:
+    async with ledger, ledger.subscribe(maximum=3) as slow, ledger.subscribe() as fast:
+        for number in range(10):
+            await ledger.record(OPERATOR, report(id=f"{number}"))
+        assert await briefs(slow, 3) == [f"{number} accepted" for number in (7, 8, 9)]
+        assert (slow.dropped, fast.dropped) == (7, 0)
+        assert await briefs(fast, 10) == [f"{number} accepted" for number in range(10)]
+
+
+async def test_a_subscription_ends_with_the_ledger_after_what_is_left(
+    store: AnyStore, clock: ManualClock
+) -> None:
+    async with ledger_on(store, clock) as ledger:
+        items = ledger.subscribe()
+        await items.__aenter__()
+        waiting = ledger.subscribe()
+        await waiting.__aenter__()
+        await ledger.record(OPERATOR, report(id="one"))
+        assert await briefs(waiting, 1) == ["one accepted"]
+        ended = asyncio.create_task(take(waiting, 1))
+        await asyncio.sleep(0)
+    with fail_after(5):
+        assert [brief(item) async for item in items] == ["one accepted"]
+        with pytest.raises(StopAsyncIteration):
+            await ended
+        with pytest.raises(Overloaded, match="shutting down"):
+            await ledger.subscribe().__aenter__()
+
+
+async def test_a_busy_store_is_looked_at_again(
+    store: AnyStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, outcomes = Watch.look, list[str]()
+
+    def busy_at_first(watch: Watch, *, sure: bool) -> list[Alert | AuditEntry]:
+        if outcomes.count("busy, sure") < 2:
+            outcomes.append("busy, sure" if sure else "busy")
+            raise StoreBusy("locked")
+        outcomes.append("sure" if sure else "unsure")
+        return look(watch, sure=sure)
+
+    monkeypatch.setattr(Watch, "look", busy_at_first)
+    async with ledger_on(store, clock, poll_s=0.001) as ledger, ledger.subscribe() as items:
+        await ledger.set_agent(OPERATOR, "bot", {"tier": "free"})
+        assert (await briefs(items, 1))[0].startswith("set_agent")
+    assert outcomes[outcomes.index("busy, sure") :][:3] == ["busy, sure", "busy, sure", "sure"]
+
+
+async def test_a_bug_while_looking_reaches_the_subscribers(
+    store: AnyStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> list[Alert | AuditEntry]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Watch, "look", broken)
+    async with ledger_on(store, clock, poll_s=0.001) as ledger:
+        async with ledger.subscribe() as items:
+            with pytest.raises(ZeroDivisionError):
+                await take(items, 1)
+        assert (await ledger.record(OPERATOR, report())).status == "recorded"
+        monkeypatch.undo()
+        async with ledger.subscribe() as items:
+            await ledger.record(OPERATOR, report(id="again"))
+            assert await briefs(items, 1) == ["again accepted"]
+
+
+async def test_an_agent_is_told_about_its_tree(ledger: Ledger) -> None:
+    async with ledger:
+        await ledger.record(OPERATOR, Report(Who("child", "openai", "bot"), Usage()))
+        async with ledger.subscribe(AGENT) as mine, ledger.subscribe(VIEWER) as all_of_it:
+            await ledger.set_limit(OPERATOR, requests_per_day("other"), 1, thresholds=(100,))
+            await ledger.set_limit(OPERATOR, requests_per_day("child"), 3, thresholds=(100,))
+            for agent in ("other", "bot", "child", "other", "child"):
+                await ledger.record(OPERATOR, report(agent, id=agent + "'s"))
+            await ledger.reserve(OPERATOR, report("other"))
+            await ledger.record(OPERATOR, report("child", id="second"))
+            await ledger.reserve(OPERATOR, report("child"))
+            everything = await up_to_the_childs_refusal(all_of_it)
+            own = await up_to_the_childs_refusal(mine)
+            # "refused child" comes from the third event of the child, which also raised the second alert.
+            assert set(own) - {"alert 2 100"} == {
+                "bot's accepted",
+                "child's accepted",
+                "second accepted",
+                "refused child 1",
+            }
+            assert {"other's accepted", "refused other 1"} <= set(everything) - set(own)
+
+
+async def up_to_the_childs_refusal(items: Subscription) -> list[str]:
+    seen: list[str] = []
+    with fail_after(5):
+        while not seen or seen[-1] != "refused child 1":
+            seen.append(brief(await anext(items)))
+    return seen
+
+
+async def test_a_service_credential_hears_nothing(ledger: Ledger) -> None:
+    async with ledger:
+        with pytest.raises(Forbidden):
+            ledger.subscribe(SERVICE)
+
+
+async def test_many_come_and_go(ledger: Ledger) -> None:
+    async with ledger:
+
+        async def visit(number: int) -> str:
+            async with ledger.subscribe() as items:
+                while True:
+                    (item,) = await take(items, 1)
+                    if isinstance(item, StoredEvent) and item.event.who.agent == f"agent{number}":
+                        return item.event.id
+
+        visits = [asyncio.create_task(visit(number)) for number in range(20)]
+        with fail_after(10):
+            for _ in range(3):
+                await ledger.switches(OPERATOR)
+            for number in range(20):
+                await ledger.record(OPERATOR, report(f"agent{number}", id=f"{number}"))
+            assert await asyncio.gather(*visits) == [f"{number}" for number in range(20)]
+
+
+def test_more_actions_than_a_page_are_all_found(store: AnyStore, clock: ManualClock) -> None:
+    watch = Watch(as_store(store))
+    watch.start()
+    store.apply([SetAgent(f"agent{number}", (("tier", "free"),), "olga") for number in range(250)], clock())
+    found = watch.look(sure=False)
+    assert [item.target for item in found if isinstance(item, AuditEntry)] == [
+        f"agent agent{number}" for number in range(250)
+    ]
+    assert watch.look(sure=True) == []
+
+
+def as_store(store: AnyStore) -> Store:
+    return store  # pyright: ignore[reportReturnType]  it hands on what it does not have itself

@@ -1,0 +1,178 @@
+"""Files of every version can be opened; what is up to date is opened without a lock, a write, or sqlite-utils."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from agent_meter_mcp.core.commands import Ask, Record, Recorded, Settle
+from agent_meter_mcp.core.models import Usage
+from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
+from agent_meter_mcp.store.sqlite.schema import VERSION, migrations
+
+from .freeze import ADA, BOB, FIRST, NOON_US, SPENT, UUID, fill
+from .judge import ledger_of
+from .processes import PATIENCE_S, Process, now_us, play
+from .roles import one_event
+from .test_open import schema_of, steps_of
+
+VERSIONS = sorted((Path(__file__).parent / "versions").glob("*.sql"), key=lambda path: int(path.stem))
+LATER_US = NOON_US + 10_000_000
+NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
+
+
+def thawed(frozen: Path, folder: Path) -> Path:
+    """The file that the SQL stands for."""
+    path = folder / "usage.db"
+    path.touch()
+    connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
+    connection.executescript(frozen.read_text(encoding="utf-8"))
+    connection.close()
+    return path
+
+
+def test_there_is_a_file_of_every_version() -> None:
+    assert [int(path.stem) for path in VERSIONS] == list(range(1, VERSION + 1))
+
+
+@pytest.mark.parametrize("frozen", VERSIONS, ids=lambda path: f"version {path.stem}")
+def test_a_file_of_any_version_is_opened_and_has_the_schema_of_a_new_one(frozen: Path, tmp_path: Path) -> None:
+    path = thawed(frozen, tmp_path)
+    open_store(str(path)).close()
+    new = tmp_path / "new.db"
+    open_store(str(new)).close()
+    assert schema_of(path) == schema_of(new)
+    assert steps_of(path) == steps_of(new)
+
+
+@pytest.mark.parametrize("frozen", VERSIONS, ids=lambda path: f"version {path.stem}")
+def test_a_file_of_any_version_says_what_it_said(frozen: Path, tmp_path: Path) -> None:
+    store = open_store(str(thawed(frozen, tmp_path)))
+    assert list(store.verify()) == []
+    check_content(store)
+    store.close()
+
+
+def test_what_is_frozen_is_what_is_said_to_be_frozen(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "usage.db"))
+    fill(store)
+    check_content(store)
+    store.close()
+
+
+def check_content(store: SqliteStore) -> None:
+    """What `freeze.fill` wrote is there, counts, and is known again."""
+    assert [stored.event.id for stored in ledger_of(store)] == [UUID, "plain text", "past", "settled"]
+    first = store.event("api", UUID)
+    assert first is not None
+    assert (first.event, first.outcome, first.seq) == (FIRST, "accepted", NOON_US + 1_000_000)
+    past = store.event("api", "past")
+    assert past is not None
+    assert past.booked_at_us == NOON_US - 7 * 86_400_000_000
+    total = store.summary(SummaryQuery(UsageFilter()), LATER_US).total
+    assert (total.events, total.requests, total.rejected) == (4, 5, 4)
+    assert (total.tokens, total.cost_nano_usd, total.unpriced) == (465 + 9 + 60, 7_000, 3)
+    held = store.reservation("r1", LATER_US)
+    assert held is not None
+    assert held.state == "open"
+    states = {view.limit.limit_id: view.state for view in store.limits(None, LATER_US)}
+    assert {name: (state.used, state.held) for name, state in states.items() if state is not None} == {
+        "l1": (534, 50),
+        "l2": (7_000, 0),
+        "l3": (2, 1),
+    }
+    assert [switch.name for switch in store.policy().switches] == ["bad"]
+    assert store.policy().lineage("bob") == ("bob", "ada")
+    assert len(store.alerts()) == 4
+    assert len(store.audit()) == 5
+    (decision,) = store.peek([Ask(BOB, Usage(input_tokens=417))], LATER_US)
+    assert [reason.state.limit.limit_id for reason in decision.reasons if reason.state is not None] == ["l1"]
+    again = [Record(FIRST), one_event("plain text", BOB, 0), Settle("r2", Usage(input_tokens=60))]
+    again[1] = Record(again[1].event.replace(usage=Usage()))
+    results = store.apply(again, LATER_US).results
+    assert [result.status for result in results if isinstance(result, Recorded)] == ["duplicate"] * 3
+    assert SPENT.tokens == 465
+    assert ADA.agent == "ada"
+
+
+# -- what is up to date ---------------------------------------------------------------------------------------------
+
+
+def signs(path: Path) -> dict[str, tuple[bytes, int]]:
+    """The bytes of the database and its log, and when they were written."""
+    files = [path, Path(f"{path}-wal")]
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in files if file.exists()}
+
+
+def test_a_file_that_is_up_to_date_is_opened_past_whoever_holds_its_locks(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    fill(store)
+    with Process("hold_both", str(path)) as holder:
+        assert holder.hear() == "held"
+        before = signs(path)
+        assert len(before) == 2
+        assert play("open_quietly", str(path)) == {"limits": 3, "loaded": []}
+        assert signs(path) == before
+        holder.tell()
+        assert holder.hear() == "gone"
+        holder.end()
+    store.close()
+
+
+def test_a_file_that_nobody_else_has_open_is_opened_and_closed_without_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    fill(store)
+    store.close()
+    before = signs(path), sorted(os.listdir(tmp_path))
+    assert play("open_quietly", str(path)) == {"limits": 3, "loaded": []}
+    assert (signs(path), sorted(os.listdir(tmp_path))) == before
+
+
+def test_a_new_file_is_made_with_the_migrations_of_sqlite_utils(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    assert play("open_quietly", str(path)) == {"limits": 0, "loaded": ["sqlite_utils"]}
+    assert play("open_quietly", str(path)) == {"limits": 0, "loaded": []}
+
+
+# -- when it goes wrong ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 512, 4_096, 10_000, 30_000, 60_000])
+def test_a_file_that_cannot_be_made_for_lack_of_space_can_be_made_when_there_is_some(room: int, tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    said = play("open_and_record", str(path), 1, PATIENCE_S, first=NO_ROOM.format(room))
+    assert not said["opened"]
+    assert said["error"] in ("StoreError", "StoreFull", "StoreReadOnly")
+    assert str(path) in said["text"]
+    store = open_store(str(path))
+    (result,) = store.apply([one_event("1")], now_us()).results
+    assert isinstance(result, Recorded)
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_makers_that_are_killed_leave_a_file_with_all_migrations_or_none(tmp_path: Path) -> None:
+    chance = random.Random(11)  # noqa: S311  a test wants chance that can be repeated
+    new = tmp_path / "new.db"
+    open_store(str(new)).close()
+    seen: set[bool] = set()
+    for number in range(10):
+        path = tmp_path / f"{number}.db"
+        with Process("opener", "maker") as maker:
+            assert maker.hear() == "ready"
+            maker.tell([str(tmp_path / f"first-{number}.db"), 0])  # so that all it needs is loaded
+            assert maker.hear() == "opened"
+            maker.tell([str(path), 0])
+            maker.finished.wait(chance.random() * 0.02)
+            maker.kill()
+        if path.exists():
+            schema = schema_of(path)
+            assert schema in ([], schema_of(new))
+            seen.add(bool(schema))
+    assert seen

@@ -1,0 +1,240 @@
+"""Opening: many at the same instant on a new file, and one store beside another, in threads, forks and after close."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from agent_meter_mcp.core.commands import Recorded
+from agent_meter_mcp.core.errors import MeterError, StoreError
+from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
+
+from .judge import ledger_of
+from .processes import LIBRARIES, PATIENCE_S, PROOF, Process, now_us, play
+from .roles import one_event
+
+OPENERS = 6
+ROUNDS = 10 * PROOF
+AHEAD_US = 5_000
+SEED = 20_260_101
+
+
+def schema_of(path: Path) -> list[tuple[str, ...]]:
+    connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
+    rows: list[tuple[str, ...]] = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+    connection.close()
+    return rows
+
+
+def steps_of(path: Path) -> list[str]:
+    """The migrations that the file says it has had."""
+    connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
+    rows = connection.execute("SELECT name FROM _sqlite_migrations").fetchall()
+    connection.close()
+    return [name for (name,) in rows]
+
+
+def record(store: SqliteStore, event_id: str) -> str:
+    """Records one event and answers its status."""
+    (result,) = store.apply([one_event(event_id)], now_us()).results
+    assert isinstance(result, Recorded), result
+    return result.status
+
+
+@pytest.mark.timeout(60 + 20 * PROOF)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_new_file_is_opened_by_many_at_the_same_instant(library: str, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.db"
+    open_store(str(alone)).close()
+    with ExitStack() as stack:
+        openers = [
+            stack.enter_context(Process("opener", f"o{number}", first=LIBRARIES[library]))
+            for number in range(OPENERS)
+        ]
+        for opener in openers:
+            assert opener.hear() == "ready"
+        for number in range(1, ROUNDS + 1):
+            path = tmp_path / f"{number}.db"
+            at_us = now_us() + AHEAD_US
+            for opener in openers:
+                opener.tell([str(path), at_us])
+            assert [opener.hear() for opener in openers] == ["opened"] * OPENERS
+            assert schema_of(path) == schema_of(alone)
+            assert steps_of(path) == steps_of(alone)
+            store = open_store(str(path))
+            ids = {stored.event.id for stored in ledger_of(store)}
+            assert ids == {f"o{opener}-{number}" for opener in range(OPENERS)}
+            assert list(store.verify()) == []
+            store.close()
+        for opener in openers:
+            opener.tell(None)
+            opener.end()
+
+
+def test_a_process_that_dies_while_it_makes_the_file_leaves_one_that_can_be_opened(tmp_path: Path) -> None:
+    """Killed at chance moments of the opening; the next one takes over, whatever it finds."""
+    chance = random.Random(SEED)
+    for number in range(10 * PROOF):
+        path = tmp_path / f"{number}.db"
+        with Process("opener", "victim") as victim:
+            assert victim.hear() == "ready"
+            victim.tell([str(tmp_path / f"first-{number}.db"), 0])  # so that all it needs is loaded
+            assert victim.hear() == "opened"
+            victim.tell([str(path), 0])
+            victim.finished.wait(chance.random() * 0.025)
+            victim.kill()
+        store = open_store(str(path))
+        assert record(store, "after") == "recorded"
+        assert list(store.verify()) == []
+        store.close()
+
+
+def test_two_stores_in_one_process_see_each_other(tmp_path: Path) -> None:
+    path = str(tmp_path / "usage.db")
+    one, other = open_store(path), open_store(path)
+    for number in range(20):
+        assert record(one, f"one-{number}") == "recorded"
+        assert record(other, f"one-{number}") == "duplicate"
+        assert record(other, f"other-{number}") == "recorded"
+        assert one.event("api", f"other-{number}") is not None
+    one.close()
+    assert record(other, "after") == "recorded"
+    assert play("look", path, ["one-19", "other-19", "after"]) == ["one-19", "other-19", "after"]
+    assert list(other.verify()) == []
+    other.close()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_threads_that_open_a_new_file_at_once_take_no_lock_from_each_other(library: str, tmp_path: Path) -> None:
+    """Whoever closes any descriptor of a file drops all POSIX locks of its process on it: SQLite must open it alone.
+
+    Without its locks a store is not seen by other processes, and the last of those that leaves takes the log away.
+    """
+    path, count = str(tmp_path / "usage.db"), 8
+    with Process("open_in_threads", path, count, first=LIBRARIES[library]) as process:
+        assert process.hear() == "opened"
+        for number in range(count):
+            process.tell()
+            assert process.hear() == "recorded"
+            found = play("look", path, [f"store-{index}" for index in range(count)], first=LIBRARIES[library])
+            assert len(found) == number + 1
+        process.end()
+    assert len(play("look", path, [f"store-{index}" for index in range(count)])) == count
+
+
+def test_many_threads_write_and_read_one_store(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "usage.db"))
+    writers, each = 6, 40
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def write(name: int) -> None:
+        try:
+            for number in range(each):
+                assert record(store, f"{name}-{number}") == "recorded"
+        except BaseException as error:
+            failures.append(error)
+
+    def read() -> None:
+        try:
+            seen = 0
+            while not done.is_set():
+                total = store.summary(SummaryQuery(UsageFilter()), now_us()).total.events
+                assert total >= seen
+                seen = total
+                assert len(ledger_of(store)) >= seen
+                assert list(store.verify()) == []
+        except BaseException as error:
+            failures.append(error)
+
+    writing = [threading.Thread(target=write, args=(name,)) for name in range(writers)]
+    reading = [threading.Thread(target=read) for _ in range(3)]
+    for thread in writing + reading:
+        thread.start()
+    for thread in writing:
+        thread.join(PATIENCE_S)
+    done.set()
+    for thread in reading:
+        thread.join(PATIENCE_S)
+    assert failures == []
+    assert len({stored.event.id for stored in ledger_of(store)}) == writers * each
+    store.close()
+
+
+def test_a_store_that_is_closed_while_it_is_read_ends_what_was_begun(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "usage.db"))
+    for number in range(30):
+        record(store, str(number))
+    began, stop = threading.Event(), threading.Event()
+    unexpected: list[BaseException] = []
+    reads = 0
+
+    def read() -> None:
+        nonlocal reads
+        try:
+            while not stop.is_set():
+                assert len(ledger_of(store)) == 30
+                reads += 1
+                began.set()
+        except MeterError:  # closed: said as an error of ours
+            pass
+        except BaseException as error:
+            unexpected.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert began.wait(PATIENCE_S)
+    store.close()
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert unexpected == []
+    assert reads > 0
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "usage.db"))
+    record(store, "1")
+    store.close()
+    store.close()
+    with pytest.raises(StoreError):
+        record(store, "2")
+    assert play("look", str(tmp_path / "usage.db"), ["1", "2"]) == ["1"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # pytest's own threads
+def test_a_store_that_went_through_a_fork_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    """As a server does that opens its ledger, forks its workers, and lets the first process go."""
+    path = str(tmp_path / "usage.db")
+    store = open_store(path)
+    record(store, "before")
+    hear, go = os.pipe()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = b"failed"
+        try:
+            os.read(hear, 1)
+            answer = record(store, "child").encode()
+        except MeterError as error:  # a clear no is as good
+            answer = type(error).__name__.encode()
+        finally:
+            os.write(tell, answer)
+            os._exit(0)
+    record(store, "parent")
+    store.close()
+    os.write(go, b"!")
+    answer = os.read(told, 100).decode()
+    os.waitpid(child, 0)
+    for end in (hear, go, told, tell):
+        os.close(end)
+    acknowledged = ["before", "parent", *(["child"] if answer == "recorded" else [])]
+    assert answer == "recorded" or answer.startswith("Store")
+    assert play("look", path, ["before", "parent", "child"]) == acknowledged
