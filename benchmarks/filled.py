@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +17,13 @@ from agent_meter_mcp.store.sqlite import open_store
 
 from . import plain
 from .measure import Options
-from .workload import START_US, Workload
+from .workload import START_US, STEP_US, Ids, Workload
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
 DAYS = 90
-SMALL, LARGE, HUGE = 10_000, 1_000_000, 10_000_000
+SMALL, LARGE, HUGE, RECENT = 10_000, 1_000_000, 10_000_000, 100_000
 BATCHES_PER_HOUR_MAX = 6
 TAIL = 1000
 """So many events are not rolled up: about as many as there are on average."""
@@ -39,12 +41,21 @@ _LIMITS: tuple[tuple[Subject, Metric, str], ...] = (
 
 
 def ledger(options: Options, events: int) -> Path:
-    """The file of a ledger with about so many events up to START_US, and five limits. May take minutes once."""
-    path = options.cache / f"{events}-{_fingerprint(options)}.db"
+    """A ledger of so many events up to START_US, with five limits. To make it may take minutes, once."""
+    return _kept(options, f"{events}", lambda making: _fill(making, events))
+
+
+def recent(options: Options, name: str, ids: Ids, path: Path) -> None:
+    """Makes at `path` a ledger of 100,000 events, without limits. `name` says what kind of `ids` it has."""
+    shutil.copyfile(_kept(options, f"recent-{name}", lambda making: _fill_recent(making, ids)), path)
+
+
+def _kept(options: Options, name: str, make: Callable[[Path], None]) -> Path:
+    path = options.cache / f"{name}-{_fingerprint(options)}.db"
     if not path.exists():
         options.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         making = path.with_name(f"{path.name}.{os.getpid()}")
-        _fill(making, events)
+        make(making)
         making.rename(path)
         for lock in ("queue", "turn"):
             making.with_name(f"{making.name}-{lock}").unlink()
@@ -53,8 +64,18 @@ def ledger(options: Options, events: int) -> Path:
 
 def _fingerprint(options: Options) -> str:
     """Another schema, or another way of filling, is another file."""
-    schema = plain.schema_text(options.folder / "fingerprint.db")
+    place = options.folder / "fingerprint.db"
+    schema = plain.schema_text(place)
+    place.unlink()
     return hashlib.sha256(schema.encode() + Path(__file__).read_bytes()).hexdigest()[:12]
+
+
+def _fill_recent(path: Path, ids: Ids) -> None:
+    work = Workload(ids, seed=3, at_us=START_US - RECENT * STEP_US)
+    store = open_store(str(path), synchronous="NORMAL")
+    for _ in range(RECENT // 1000):
+        store.apply(work.records(1000), work.at_us)
+    store.close()
 
 
 def _fill(path: Path, events: int) -> None:

@@ -48,7 +48,7 @@ def at_most(limit: float) -> Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `rounds` is what each round gave, in `unit` ("x" is a ratio, ours to the floor's).
+    """One line of the table. `rounds` is what each round gave, in `unit`; "x" is a ratio.
 
     `ours` and `floor` are for people: the absolute figures, medians of the rounds.
     """

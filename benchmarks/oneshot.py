@@ -27,7 +27,10 @@ import sys; sys.path.insert(0, sys.argv.pop(1))
 from agent_meter_mcp.cli import main
 main()
 """
-ARGUMENTS = "record --agent agent-01 --service openai --input-tokens 1000 --output-tokens 200 --cost-usd 0.004".split()
+ARGUMENTS = (
+    *("record", "--agent", "agent-01", "--service", "openai"),
+    *("--input-tokens", "1000", "--output-tokens", "200", "--cost-usd", "0.004"),
+)
 
 
 def run_oneshot(options: Options) -> Iterator[Row]:

@@ -41,6 +41,15 @@ def new_table(path: Path, *, synchronous: str = "FULL", unique: bool = True) -> 
     return plain
 
 
+def copy_events(plain: driver.Connection, ledger: Path) -> None:
+    """All events of a ledger, in their order."""
+    plain.execute("ATTACH ? AS ledger", (str(ledger),))
+    plain.execute(
+        f"INSERT INTO main.event ({EVENT_COLUMNS}) SELECT {EVENT_COLUMNS} FROM ledger.event ORDER BY id"
+    )
+    plain.execute("DETACH ledger")
+
+
 def schema_text(path: Path) -> str:
     """The whole schema of a ledger; one is made at `path` to read it."""
     return "\n".join(_schema(path).values())

@@ -22,7 +22,7 @@ ROGUE = "rogue-bot"
 
 
 def run_fairness(options: Options) -> Iterator[Row]:
-    """Four processes write single events without a pause, FULL: by turns, and by SQLite's busy handler alone."""
+    """Four processes write single events without a pause, FULL: by turns, and with the busy handler alone."""
     seconds = 1.0 if options.quick else 1.5
     shares: dict[str, list[float]] = {"ours": [], "floor": []}
     longest: dict[str, list[float]] = {"ours": [], "floor": []}
@@ -82,7 +82,7 @@ def _without_turns(path: Path) -> None:
 
 
 def run_denials(options: Options) -> Iterator[Row]:
-    """A writer, FULL, beside three processes that ask for what they are denied; and beside three that only compute."""
+    """A writer, FULL, beside three processes that ask for what they are denied, or that only compute."""
     seconds = 1.0 if options.quick else 1.5
     path = options.folder / "denied.db"
     _ledger(path)

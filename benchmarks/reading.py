@@ -36,7 +36,7 @@ def _sizes(options: Options) -> tuple[int, ...]:
 
 
 def run_check(options: Options) -> Iterator[Row]:
-    """`peek` with 5 binding limits: nothing changed since the last one; another process wrote; via the ledger."""
+    """`peek` with 5 binding limits: nothing has changed; another process wrote; and through the ledger."""
     paths = {size: filled.ledger(options, size) for size in _sizes(options)}
     yield from _unchanged(options, paths)
     yield from _after_another_process(options, paths)

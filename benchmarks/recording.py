@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import plain
+from agent_meter_mcp.store.sqlite import SqliteStore, open_store
+
+from . import filled, plain
 from .measure import Options, Row, at_least, interleave, quotients, rate, timed
 from .workload import START_US, Ids, Workload, binding_limits, ordered_id, random_id
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.store.sqlite import SqliteStore, driver
+    from agent_meter_mcp.store.sqlite import driver
 
-BATCH = 1000
-PREFILL = 100_000
+BATCH, TURNS = 1000, 8
 KEYS = (("random", random_id), ("time-ordered", ordered_id))
 
 
@@ -28,8 +29,8 @@ def run_batches(options: Options) -> Iterator[Row]:
 def _batches(options: Options, name: str, ids: Ids) -> Iterator[Row]:
     folder = options.folder / f"batches-{name}"
     folder.mkdir()
-    bare, rows = _plain(folder, ids, "FULL")
-    stores = {count: _store(folder, ids, "FULL", count) for count in (3, 8)}
+    bare, rows = _plain(options, folder, name, ids, "FULL")
+    stores = {count: _store(options, folder, name, ids, "FULL", count) for count in (3, 8)}
 
     def insert_batch() -> float:
         batch = rows.rows(BATCH)
@@ -70,12 +71,12 @@ def _batches(options: Options, name: str, ids: Ids) -> Iterator[Row]:
 
 def run_single(options: Options) -> Iterator[Row]:
     """One event, one transaction, 3 binding limits."""
-    for synchronous, goal, count in (("FULL", 0.80, 200), ("NORMAL", 0.50, 1000)):
+    for synchronous, goal, count in (("FULL", 0.80, 25), ("NORMAL", 0.50, 100)):
         for name, ids in KEYS:
             folder = options.folder / f"single-{synchronous}-{name}"
             folder.mkdir()
-            bare, rows = _plain(folder, ids, synchronous)
-            store, work = _store(folder, ids, synchronous, 3)
+            bare, rows = _plain(options, folder, name, ids, synchronous)
+            store, work = _store(options, folder, name, ids, synchronous, 3)
 
             def insert_some(
                 bare: driver.Connection = bare, rows: Workload = rows, count: int = count
@@ -86,15 +87,15 @@ def run_single(options: Options) -> Iterator[Row]:
                 return apply_each(store, work, count)
 
             took = interleave(
-                {"floor": insert_some, "ours": apply_some}, options.number_of_rounds(9, 5), turns=2
+                {"floor": insert_some, "ours": apply_some}, options.number_of_rounds(9, 5), TURNS
             )
             bare.close()
             store.close()
             yield Row(
                 "b",
                 f"apply 1, 3 limits, {name} ids, {synchronous} / one-row transaction",
-                rate(2 * count, took["ours"]),
-                rate(2 * count, took["floor"]),
+                rate(TURNS * count, took["ours"]),
+                rate(TURNS * count, took["floor"]),
                 quotients(took["floor"], took["ours"]),
                 at_least(goal),
             )
@@ -111,17 +112,21 @@ def apply_each(store: SqliteStore, work: Workload, count: int) -> float:
     return time.perf_counter() - began
 
 
-def _store(folder: Path, ids: Ids, synchronous: str, limits: int) -> tuple[SqliteStore, Workload]:
-    work = Workload(ids)
-    store = plain.new_store(folder / f"ours-{limits}.db", synchronous=synchronous)
+def _store(
+    options: Options, folder: Path, name: str, ids: Ids, synchronous: str, limits: int
+) -> tuple[SqliteStore, Workload]:
+    path = folder / f"ours-{limits}.db"
+    filled.recent(options, name, ids, path)
+    store = open_store(str(path), synchronous=synchronous)
     store.apply(binding_limits(limits), START_US)
-    for _ in range(PREFILL // 5000):
-        store.apply(work.records(5000), work.at_us)
-    return store, work
+    return store, Workload(ids)
 
 
-def _plain(folder: Path, ids: Ids, synchronous: str) -> tuple[driver.Connection, Workload]:
-    rows = Workload(ids, seed=2)
+def _plain(
+    options: Options, folder: Path, name: str, ids: Ids, synchronous: str
+) -> tuple[driver.Connection, Workload]:
+    pattern = folder / "pattern.db"
+    filled.recent(options, name, ids, pattern)
     bare = plain.new_table(folder / "floor.db", synchronous=synchronous)
-    plain.insert(bare, rows.rows(PREFILL))
-    return bare, rows
+    plain.copy_events(bare, pattern)
+    return bare, Workload(ids, seed=2)

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from agent_meter_mcp.store.sqlite.rows import EVENT_COLUMNS
-
 from . import filled, plain
 from .measure import Options, Row, at_most
 
@@ -33,10 +31,7 @@ def _rows_alone(path: Path, ledger: Path) -> int:
     """The size of a file that has the same rows and no index."""
     bare = plain.new_table(path, synchronous="OFF", unique=False)
     bare.execute("PRAGMA journal_mode=DELETE")
-    bare.execute("ATTACH ? AS ledger", (str(ledger),))
-    bare.execute(
-        f"INSERT INTO main.event ({EVENT_COLUMNS}) SELECT {EVENT_COLUMNS} FROM ledger.event ORDER BY id"
-    )
+    plain.copy_events(bare, ledger)
     size = _bytes(bare)
     bare.close()
     path.unlink()

@@ -1,7 +1,7 @@
-"""The other processes of a benchmark: `python -m benchmarks.worker ROLE JSON`, spoken to over stdin and stdout.
+"""The other processes of a benchmark: `python -m benchmarks.worker ROLE JSON`.
 
-A worker says "ready" when it has opened everything, does as it is told by each line it reads, answers each
-with a line of JSON, and ends at the end of its input.
+A worker says "ready" when it has opened everything, does as it is told by each line of its input, answers
+each with a line of JSON, and ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _wait_until(moment: float) -> None:
 
 
 def write(path: str, seed: int, synchronous: str, prepared: int, at_us: int | None = None) -> None:
-    """Single events without a pause, or one for each order without a time. `at_us` is where the clock stands."""
+    """Single events without a pause, or one for each order without a time. `at_us` stops the clock."""
     from agent_meter_mcp.runtime import system_clock_us
     from agent_meter_mcp.store.sqlite import open_store
 

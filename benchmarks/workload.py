@@ -30,10 +30,10 @@ _LIMITS: tuple[tuple[str, Metric], ...] = (
     ("60s", "requests"),
     ("1h", "tokens"),
     ("day", "cost_usd"),
-    ("month", "units"),
+    ("month", "cost_usd"),
     ("total", "requests"),
     ("24h", "tokens"),
-    ("hour", "cost_usd"),
+    ("hour", "tokens"),
     ("7d", "requests"),
 )
 

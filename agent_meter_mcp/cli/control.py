@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,8 @@ from .table import Cell, Column, fullness, table
 from .times import length
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_meter_mcp.core.commands import LimitSet
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import Agent, Limit, Metric
@@ -26,55 +28,77 @@ if TYPE_CHECKING:
 
     from .session import Session
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
 ACTIONS = ("reject", "warn")
 
 _key_options = (
-    options.name_option("--agent", "agent", 'For this agent and those it spawned; "*" for each agent separately.'),
+    options.name_option(
+        "--agent", "agent", 'For this agent and those it spawned; "*" for each agent separately.'
+    ),
     click.option("--tier", metavar="NAME", help="For each agent in this trust tier."),
     options.name_option("--project", "project", 'For this project; "*" for each one.'),
     options.name_option("--session", "session", 'For this session; "*" for each one.'),
     options.name_option("--service", "service", "Counting usage of this service only."),
 )
-_metric = click.option("--metric", type=click.Choice(METRICS), metavar="METRIC", help=f"One of {', '.join(METRICS)}.")
-_window = click.option("--window", metavar="WINDOW", help="90s to 366d, or hour, day, week, month, year, total.")
+
+
+def _counted(*, required: bool) -> Callable[[F], F]:
+    """What a limit counts, and over which time."""
+    windows = "90s to 366d, or hour, day, week, month, year, total."
+    return options.stacked(
+        click.option("--metric", type=click.Choice(METRICS), required=required, metavar="METRIC",
+                     help=f"One of {', '.join(METRICS)}."),
+        click.option("--window", required=required, metavar="WINDOW", help=windows),
+    )  # fmt: skip
 
 
 @click.group("limit", context_settings={"help_option_names": options.HELP_NAMES})
 def limit() -> None:
     """Set, list and remove limits.
 
-    A limit without a subject is for everyone together. The most specific default binds an agent: its own limit,
-    else its tier's, else the one for each agent.
+    A limit without a subject is for everyone together. The most specific default binds an agent: its own
+    limit, else its tier's, else the one for each agent.
     """
 
 
 @options.command_of(
     limit,
     "set",
-    "agent-meter limit set --agent research-bot --metric cost_usd --window day --max 5",
+    "agent-meter limit set --agent coder --metric cost_usd --window day --max 5",
     'agent-meter limit set --agent "*" --metric requests --window 1m --max 60',
     "agent-meter limit set --metric cost_usd --window month --max 500 --timezone Europe/Berlin",
 )
 @options.stacked(*_key_options)
-@_metric
-@_window
-@click.option("--max", "max_", required=True, metavar="NUMBER", help="Requests, units, tokens or dollars.")
-@click.option("--action", type=click.Choice(ACTIONS), metavar="ACTION",
-              help="reject what does not fit (the default), or only warn.")
-@options.timezone
-@click.option("--threshold", "thresholds", type=int, multiple=True, metavar="PERCENT",
-              help="Raise an alert when so much is used; repeatable. [50, 80, 100]")
+@_counted(required=True)
+@click.option("--max", required=True, metavar="NUMBER", help="Requests, units, tokens or dollars.")
+@click.option(
+    "--action",
+    type=click.Choice(ACTIONS),
+    metavar="ACTION",
+    help="reject what does not fit (the default), or only warn.",
+)
+@click.option("--timezone", metavar="ZONE", help="IANA zone of a calendar window. [UTC]")
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=int,
+    multiple=True,
+    metavar="PERCENT",
+    help="Raise an alert when so much is used; repeatable. [50, 80, 100]",
+)
 @options.as_json
 @options.pass_session
-def set_limit(session: Session, as_json: bool, max_: str, **given: Any) -> None:
+def set_limit(session: Session, /, as_json: bool, **given: Any) -> None:
     """Create a limit, or change the one with the same subject, service, metric and window."""
     key = _key_of(given)
+    most = _maximum(key.metric, given["max"])
 
     async def work(ledger: Ledger, caller: Caller) -> tuple[LimitSet, LimitState | None]:
         return await ledger.set_limit(
             caller,
             key,
-            _maximum(key.metric, max_),
+            most,
             action=given["action"],
             zone=given["timezone"],
             thresholds=given["thresholds"] or None,
@@ -82,7 +106,7 @@ def set_limit(session: Session, as_json: bool, max_: str, **given: Any) -> None:
 
     answer, state = session.ask(work)
     if as_json:
-        from agent_meter_mcp.faces.wire.reports import LimitSet as LimitSetResult
+        from agent_meter_mcp.faces.wire.controls import LimitSet as LimitSetResult
 
         from .document import print_document
 
@@ -115,14 +139,14 @@ def _maximum(metric: Metric, text: str) -> int:
     return whole
 
 
-@options.command_of(limit, "list", "agent-meter limit list", "agent-meter limit list --agent research-bot --json")
+@options.command_of(limit, "list", "agent-meter limit list", "agent-meter limit list --agent coder --json")
 @options.name_option("--agent", "agent", "Those that match this agent, and whether they bind it.")
 @options.name_option("--service", "service", "Those that count usage of this service.")
 @options.name_option("--project", "project", "Those that count usage for this project.")
 @options.name_option("--session", "session", "Those that count usage in this session.")
 @options.as_json
 @options.pass_session
-def list_limits(session: Session, as_json: bool, **given: Any) -> None:
+def list_limits(session: Session, /, as_json: bool, **given: Any) -> None:
     """All limits, or those that match an agent, and how full they are."""
     for field in ("project", "session"):
         optional_name(given[field], field, maximum=ID_MAX)
@@ -138,7 +162,7 @@ def list_limits(session: Session, as_json: bool, **given: Any) -> None:
 
     views, now_us = session.ask(work)
     if as_json:
-        from agent_meter_mcp.faces.wire.reports import Limits
+        from agent_meter_mcp.faces.wire.controls import Limits
 
         from .document import print_document
 
@@ -157,7 +181,7 @@ def _concerns(view: LimitView, given: dict[str, Any]) -> bool:
 
 def _limits_table(views: list[LimitView], now_us: int) -> str:
     columns = [
-        Column("For", shrinks=12),
+        Column("For", shrinks=16),
         Column("Limit"),
         Column("Used", right=True),
         Column("Held", right=True, drop=2),
@@ -188,7 +212,7 @@ def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
         number(metric, 0 if state is None else state.held),
         number(metric, one.max),
         fullness((0.0 if one.max else 100.0) if state is None else state.percent),
-        UNKNOWN if frees_us is None else length(frees_us - now_us),
+        UNKNOWN if frees_us is None else length(frees_us - now_us, parts=1),
         ", ".join(notes),
         one.limit_id,
     ]
@@ -197,17 +221,16 @@ def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
 @options.command_of(
     limit,
     "remove",
-    "agent-meter limit remove --agent research-bot --metric cost_usd --window day",
+    "agent-meter limit remove --agent coder --metric cost_usd --window day",
     "agent-meter limit remove 019ab3c0-7d2e-7cc1-9f5a-1b2c3d4e5f60",
 )
 @click.argument("limit_id", metavar="[LIMIT_ID]", required=False)
 @options.stacked(*_key_options)
-@_metric
-@_window
+@_counted(required=False)
 @options.as_json
 @options.pass_session
-def remove_limit(session: Session, as_json: bool, limit_id: str | None, **given: Any) -> None:
-    """Remove a limit: by its id (see limit list), or by what it was set with."""
+def remove_limit(session: Session, /, as_json: bool, limit_id: str | None, **given: Any) -> None:
+    """Remove a limit: by its id (see limit list --json), or by what it was set with."""
     for field in (*LIMIT_FIELDS, "service", "metric", "window"):
         if limit_id is not None and given[field] is not None:
             raise InvalidInput(field, "leave it out: the id already names the limit")
@@ -218,7 +241,7 @@ def remove_limit(session: Session, as_json: bool, limit_id: str | None, **given:
 
     removed = session.ask(work)
     if as_json:
-        from agent_meter_mcp.faces.wire.reports import LimitRemoved
+        from agent_meter_mcp.faces.wire.controls import LimitRemoved
 
         from .document import print_document
 
@@ -232,22 +255,22 @@ def agent() -> None:
     """Say who an agent is: its name, tier, owner and parent."""
 
 
-@options.command_of(agent, "set", "agent-meter agent set research-bot --tier trusted --owner ada")
-@click.argument("agent_id", metavar="AGENT", type=options.Known("agent"))
+@options.command_of(agent, "set", "agent-meter agent set coder --tier trusted --owner ada")
+@click.argument("agent", type=options.Known("agent"))
 @click.option("--name", metavar="NAME", help="What people call it.")
 @click.option("--tier", metavar="NAME", help="Its trust tier, for which there can be limits.")
 @click.option("--owner", metavar="NAME", help="The person or team it acts for.")
 @options.name_option("--parent", "agent", "The agent that spawned it, whose limits then cover it.")
 @options.as_json
 @options.pass_session
-def set_agent(session: Session, as_json: bool, agent_id: str, **given: str | None) -> None:
+def set_agent(session: Session, /, as_json: bool, agent: str, **given: str | None) -> None:
     """Set what is given; an empty value ("") clears. An agent that is not known yet is made."""
     changes = {field: value or None for field, value in given.items() if value is not None}
     if not changes:
         raise InvalidInput("name", "nothing to change: give --name, --tier, --owner or --parent")
 
     async def work(ledger: Ledger, caller: Caller) -> Agent:
-        return await ledger.set_agent(caller, agent_id, changes)
+        return await ledger.set_agent(caller, agent, changes)
 
     done = session.ask(work)
     if as_json:

@@ -25,10 +25,14 @@ def read_object(text: str, field: str) -> str:
         value = json.loads(text, parse_constant=_refuse)
         if not isinstance(value, dict):
             raise ValueError
-        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        canonical = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
         canonical.encode()
     except (ValueError, RecursionError):
-        raise InvalidInput(field, """must be a JSON object of finite numbers, such as '{"page": 7}'""") from None
+        raise InvalidInput(
+            field, """must be a JSON object of finite numbers, such as '{"page": 7}'"""
+        ) from None
     return canonical
 
 

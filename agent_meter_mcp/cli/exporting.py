@@ -1,107 +1,240 @@
-"""`export`: all events, to a file that is there whole or not at all."""
+"""`export`: every event, exact, to a file that is there whole or not at all."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import signal
+import stat
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from agent_meter_mcp.core.errors import StoreReadOnly
+from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
+from agent_meter_mcp.core.money import units, usd
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery
-from agent_meter_mcp.faces.wire import queries as take
-from agent_meter_mcp.faces.wire import reports as give
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.windows import check_zone
+from agent_meter_mcp.runtime import system_clock_us
 
-from .options import from_model, sent
-from .session import with_ledger
+from . import options
+from .figures import counted
+from .times import exact, parse_span
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+    from decimal import Decimal
+
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+    from .session import Session
+
+    Field = str | int | Decimal | dict[str, Any] | None
+
+STDOUT = "-"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")  # noqa: RUF001 - full-width ones count
 
 
-@click.command()
-@from_model(take.ListUsageEvents, leave_out=("cursor", "limit"))
-@click.option("--format", "format_", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
-@click.option("--output", metavar="FILE", default="-", show_default=True, help="The file, or - for stdout.")
-def export(format_: str, output: str, **values: Any) -> None:
-    """Write events, newest first, refused ones too. A file appears when it is complete.
+@options.command(
+    "export",
+    "agent-meter export --output usage.jsonl",
+    "agent-meter export --format csv --since 2026-01-01 --until 2026-02-01 --output january.csv",
+    "agent-meter export --agent coder | jq .cost_usd",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    metavar="FORMAT",
+    show_default=True,
+    help="jsonl: an object per line; csv: for spreadsheets.",
+)
+@click.option("--output", metavar="FILE", default=STDOUT, show_default=True, help="The file; - is stdout.")
+@options.span
+@options.filters
+@options.pass_session
+def export(session: Session, /, format_: str, output: str, **given: Any) -> None:
+    """Write the events, newest first, refused ones too.
 
-    \b
-    Example:
-      agent-meter export --format csv --since 2026-11-01T00:00:00Z --output november.csv
+    JSON lines have the fields of `events --json`, and every number exactly. In CSV, text that a spreadsheet
+    would run as a formula gets an apostrophe before it. A file appears under its name when it is complete.
     """
-    query = sent(take.ListUsageEvents, values).query().replace(limit=EVENTS_PAGE_MAX)
+    zone = check_zone(given["timezone"] or session.settings.timezone)
+    chosen = options.filter_of(given, *parse_span(given, zone, system_clock_us()))
 
-    def written_to(file: IO[str]) -> int:
-        async def run(ledger: Ledger, caller: Caller) -> int:
-            return await _write(_events(ledger, caller, query), file, format_)
+    is_watched = sys.stderr.isatty() and (output != STDOUT or not sys.stdout.isatty())
 
-        return with_ledger(run)
+    def write_to(file: IO[str]) -> int:
+        write = csv_writer(file) if format_ == "csv" else line_writer(file)
 
-    if output == "-":
-        written_to(sys.stdout)
+        async def work(ledger: Ledger, caller: Caller) -> int:
+            pages = _pages(ledger, caller, EventsQuery(chosen, EVENTS_PAGE_MAX))
+            return await _write_all(pages, write, is_watched)
+
+        return session.ask(work)
+
+    if output == STDOUT:
+        write_to(sys.stdout)
         return
-    with _appearing(output) as file:
-        written = written_to(file)
-    click.echo(f"{written:,} events in {output}", err=True)
+    with appearing(output) as file:
+        written = write_to(file)
+    click.echo(f"{counted(written, 'event')} in {shown(output)}", err=True)
 
 
-async def _events(ledger: Ledger, caller: Caller, query: EventsQuery) -> AsyncIterator[dict[str, Any]]:
+async def _pages(
+    ledger: Ledger, caller: Caller, query: EventsQuery
+) -> AsyncIterator[tuple[StoredEvent, ...]]:
+    """From the newest on: what is recorded meanwhile comes before the first page."""
     while True:
         page = await ledger.events(caller, query)
-        for event in page.events:
-            yield give.Event.of(event).model_dump(mode="json")
+        yield page.events
         if page.next_seq is None:
             return
         query = query.replace(before_seq=page.next_seq)
 
 
-@contextmanager
-def _appearing(path: str) -> Generator[IO[str]]:
-    """A file that takes its name when it is complete; if anything goes wrong, nothing is there."""
-    try:
-        handle, unfinished = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix=".export-")
-    except OSError as error:
-        raise StoreReadOnly(f"{path} cannot be written ({error.strerror})") from error
-    try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-
-
-async def _write(events: AsyncIterator[dict[str, Any]], file: IO[str], format_: str) -> int:
+async def _write_all(
+    pages: AsyncIterator[tuple[StoredEvent, ...]], write: Callable[[StoredEvent], object], is_watched: bool
+) -> int:
     written = 0
-    progress = sys.stderr.isatty() and not file.isatty()
-    sheet = csv.writer(file)
-    if format_ == "csv":
-        sheet.writerow(give.Event.model_fields)
-    async for event in events:
-        if format_ == "csv":
-            sheet.writerow(_cell(value) for value in event.values())
-        else:
-            file.write(json.dumps(event, ensure_ascii=True, separators=(",", ":")) + "\n")
-        written += 1
-        if progress and written % 5000 == 0:
-            click.echo(f"\r{written:,} events", nl=False, err=True)
-    if progress and written >= 5000:
-        click.echo("\r", nl=False, err=True)
+    async for events in pages:
+        for event in events:
+            write(event)
+        written += len(events)
+        if is_watched:
+            click.echo(f"\r{counted(written, 'event')} ", nl=False, err=True)
+    if is_watched:
+        click.echo("\r\x1b[K", nl=False, err=True)
     return written
 
 
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    if isinstance(value, dict):
-        value = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+def event_fields(stored: StoredEvent) -> dict[str, Field]:
+    """The fields of an event, as `events --json` has them; numbers are exact."""
+    event, usage, who = stored.event, stored.event.usage, stored.event.who
+    return {
+        "id": event.id,
+        "outcome": stored.outcome,
+        "recorded_at": exact(stored.recorded_at_us),
+        "occurred_at": None if event.occurred_at_us is None else exact(event.occurred_at_us),
+        "counted_at": exact(stored.booked_at_us),
+        "service": who.service,
+        "agent": who.agent,
+        "operation": event.operation,
+        "requests": usage.requests,
+        "units": None if usage.units_micro is None else units(usage.units_micro),
+        "unit_type": usage.unit_type,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "model": usage.model,
+        "cost_usd": None if usage.cost_nano_usd is None else usd(usage.cost_nano_usd),
+        "cost_source": usage.cost_source,
+        "status_code": event.status_code,
+        "duration_ms": event.duration_ms,
+        "session": who.session,
+        "project": who.project,
+        "source": event.source,
+        "metadata": None if event.metadata is None else json.loads(event.metadata),
+        "limit_id": stored.limit_id,
+        "count": stored.count,
+    }
+
+
+def line_writer(file: IO[str]) -> Callable[[StoredEvent], object]:
+    """Writes an event as a line of JSON."""
+
+    def write(event: StoredEvent) -> None:
+        fields = ", ".join(f'"{name}": {_json(value)}' for name, value in event_fields(event).items())
+        file.write(f"{{{fields}}}\n")
+
+    return write
+
+
+def _json(value: Field) -> str:
+    if value is None or isinstance(value, str | int | dict):
+        return json.dumps(value)
+    return decimal_text(value)
+
+
+def decimal_text(value: Decimal) -> str:
+    """All its digits, without an exponent: "0.000000001", "5"."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def csv_writer(file: IO[str]) -> Callable[[StoredEvent], object]:
+    """Writes the header now, and an event as a row."""
+    sheet = csv.writer(file, lineterminator="\n")
+    sheet.writerow(event_fields(StoredEvent(0, UsageEvent("", Who(""), Usage()), "accepted", 0)))
+    return lambda event: sheet.writerow([_cell(value) for value in event_fields(event).values()])
+
+
+def _cell(value: Field) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return guarded(shown(value))
+    return json.dumps(value) if isinstance(value, int | dict) else decimal_text(value)
+
+
+def guarded(text: str) -> str:
+    """What a spreadsheet takes for text. One apostrophe less gives back what it was."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+@contextmanager
+def appearing(path: str) -> Generator[IO[str]]:
+    """A file that takes its name when all of it is on the disk. If that fails, nothing has changed.
+
+    Raises:
+        StoreReadOnly: it cannot be made.
+    """
+    target = os.path.realpath(path)
+    try:
+        if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+            with open(target, "w", encoding="utf-8", newline="") as file:  # a pipe, a device
+                yield file
+            return
+        unfinished = os.path.join(
+            os.path.dirname(target), f".{os.path.basename(target)[:200]}.{os.getpid()}.part"
+        )
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise StoreReadOnly(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with _removed_on_signal(unfinished), open(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise
+
+
+@contextmanager
+def _removed_on_signal(path: str) -> Generator[None]:
+    """SIGTERM and SIGHUP end a process without unwinding it; the file has to go first."""
+
+    def end(number: int, _frame: object) -> None:
+        with suppress(OSError):
+            os.unlink(path)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

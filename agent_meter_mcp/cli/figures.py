@@ -1,4 +1,4 @@
-"""Amounts and limits in words for people. Money has 2 decimals, and 4 below a cent; the exact value is in --json.
+"""Amounts and limits in words for people. Money has 2 decimals, and 4 below a cent; --json is exact.
 
 Unlimited, zero and unknown are three different things: "unlimited", "$0.00" and "—".
 """

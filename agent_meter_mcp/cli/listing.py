@@ -8,10 +8,11 @@ import click
 
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, AgentsQuery, EventsQuery
 from agent_meter_mcp.core.text import optional_name, shown
+from agent_meter_mcp.core.windows import check_zone
+from agent_meter_mcp.runtime import system_clock_us
 
-from . import options
+from . import options, pages
 from .figures import UNKNOWN, UNLIMITED, amount, cost_of, dollars, number, per
-from .reports import before_seq, page_size
 from .table import Cell, Column, fullness, table
 from .times import moments, parse_span, zone_name, zone_of
 
@@ -27,34 +28,36 @@ if TYPE_CHECKING:
 
 STATUSES = ("active", "idle", "over_limit", "stopped")
 _STATUS_STYLES = {"active": "good", "idle": "", "over_limit": "alarm", "stopped": "alarm"}
-_OUTCOMES = {"accepted": Cell("ok"), "over_limit": Cell("over", "alarm"), "rejected": Cell("refused", "alarm")}
-
-_cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page has ended.")
+_OUTCOMES = {
+    "accepted": Cell("ok"),
+    "over_limit": Cell("over", "alarm"),
+    "rejected": Cell("refused", "alarm"),
+}
 
 
 @options.command(
     "events",
     "agent-meter events --limit 50",
-    "agent-meter events --agent research-bot --outcome rejected --since today",
+    "agent-meter events --agent coder --outcome rejected --since today",
 )
 @options.span
 @options.filters
-@click.option("--limit", type=int, metavar="N", default=20, show_default=True,
-              help=f"At most so many, and at most {EVENTS_PAGE_MAX}.")
-@_cursor
+@pages.limit(20, EVENTS_PAGE_MAX)
+@pages.cursor
 @options.as_json
 @options.pass_session
-def events(session: Session, as_json: bool, **given: Any) -> None:
+def events(session: Session, /, as_json: bool, **given: Any) -> None:
     """The usage events themselves, newest first. Refused ones are there too, folded by the second."""
-    zone = given["timezone"] or session.settings.timezone
+    zone = check_zone(given["timezone"] or session.settings.timezone)
 
-    async def ask(ledger: Ledger, caller: Caller) -> tuple[EventsPage, int]:
-        now_us = ledger.now_us()
-        chosen = options.filter_of(given, *parse_span(given, zone, now_us))
-        query = EventsQuery(chosen, page_size(given["limit"], EVENTS_PAGE_MAX), before_seq(given["cursor"]))
-        return await ledger.events(caller, query), now_us
+    now_us = system_clock_us()
+    chosen = options.filter_of(given, *parse_span(given, zone, now_us))
+    size, before = pages.page_size(given["limit"], EVENTS_PAGE_MAX), pages.before_seq(given["cursor"])
 
-    page, now_us = session.ask(ask)
+    async def ask(ledger: Ledger, caller: Caller) -> EventsPage:
+        return await ledger.events(caller, EventsQuery(chosen, size, before))
+
+    page = session.ask(ask)
     if as_json:
         from agent_meter_mcp.faces.wire.reports import UsageEvents
 
@@ -103,18 +106,19 @@ def _event_row(stored: StoredEvent, when: Callable[[int | None], str]) -> list[s
 
 
 @options.command("agents", "agent-meter agents", "agent-meter agents --status over_limit")
-@click.option("--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"One of {', '.join(STATUSES)}.")
+@click.option(
+    "--status", type=click.Choice(STATUSES), metavar="STATUS", help=f"One of {', '.join(STATUSES)}."
+)
 @click.option("--tier", metavar="NAME", help="In this trust tier.")
 @click.option("--owner", metavar="NAME", help="That act for this person or team.")
-@click.option("--limit", type=int, metavar="N", default=50, show_default=True,
-              help=f"At most so many, and at most {AGENTS_PAGE_MAX}.")
-@_cursor
+@pages.limit(50, AGENTS_PAGE_MAX)
+@pages.cursor
 @options.timezone
 @options.as_json
 @options.pass_session
-def agents(session: Session, as_json: bool, **given: Any) -> None:
+def agents(session: Session, /, as_json: bool, **given: Any) -> None:
     """Who uses: status, spend over all time, and the limit with the least room."""
-    zone = given["timezone"] or session.settings.timezone
+    zone = check_zone(given["timezone"] or session.settings.timezone)
     for field in ("tier", "owner", "cursor"):
         optional_name(given[field], field)
     query = AgentsQuery(
@@ -122,7 +126,7 @@ def agents(session: Session, as_json: bool, **given: Any) -> None:
         tier=given["tier"],
         owner=given["owner"],
         after_agent=given["cursor"],
-        limit=page_size(given["limit"], AGENTS_PAGE_MAX),
+        limit=pages.page_size(given["limit"], AGENTS_PAGE_MAX),
     )
 
     async def ask(ledger: Ledger, caller: Caller) -> tuple[AgentsPage, int]:
@@ -167,9 +171,8 @@ def _agent_row(view: AgentView, when: Callable[[int | None], str]) -> list[str |
     limit, full = Cell(UNLIMITED, "dim"), Cell(UNKNOWN, "dim")
     if state is not None:
         metric = state.limit.key.metric
-        limit = Cell(
-            f"{number(metric, state.used + state.held)} of {amount(metric, state.limit.max)} {per(state.limit.key.window)}"
-        )
+        taken, most = number(metric, state.used + state.held), amount(metric, state.limit.max)
+        limit = Cell(f"{taken} of {most} {per(state.limit.key.window)}")
         full = fullness(state.percent)
     return [
         shown(agent.agent_id),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.models import METRICS, SOURCES
+from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.runtime import system_clock_us
@@ -14,11 +14,9 @@ from agent_meter_mcp.runtime import system_clock_us
 from . import options
 from .exits import DONE, NOT_ALLOWED
 from .figures import NAME_WIDTH, amount, dollars, place, standing, stopped
-from .times import length, moment, parse_moment, zone_of
+from .times import length, moment, parse_moment, zone_name, zone_of
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
-
     from agent_meter_mcp.core.commands import Recorded
     from agent_meter_mcp.core.decide import Decision, LimitState, Reason
     from agent_meter_mcp.core.roles import Caller
@@ -29,8 +27,8 @@ if TYPE_CHECKING:
 
 @options.command(
     "record",
-    "agent-meter record --agent research-bot --service openai --model gpt-5 --input-tokens 900 --id call-17",
-    "agent-meter record --agent research-bot --service maps --units 3 --unit-type tile --cost-usd 0.0021",
+    "agent-meter record --agent coder --service openai --model gpt-5 --input-tokens 900 --id call-17",
+    "agent-meter record --agent coder --service maps --units 3 --unit-type tile --cost-usd 0.0021",
 )
 @options.who
 @options.amounts
@@ -40,11 +38,17 @@ if TYPE_CHECKING:
 @click.option("--status-code", type=int, metavar="N", help="The status of the answer, such as 200.")
 @click.option("--duration-ms", type=int, metavar="N", help="How long it took.")
 @click.option("--metadata", metavar="JSON", help="A JSON object with whatever else is to be kept.")
-@click.option("--source", type=click.Choice(SOURCES), default="self", metavar="SOURCE", show_default=True,
-              help=f"Who measured it: {', '.join(SOURCES)}.")
+@click.option(
+    "--source",
+    type=click.Choice(SOURCES),
+    default="self",
+    metavar="SOURCE",
+    show_default=True,
+    help=f"Who measured it: {', '.join(SOURCES)}.",
+)
 @options.as_json
 @options.pass_session
-def record(session: Session, as_json: bool, **given: Any) -> None:
+def record(session: Session, /, as_json: bool, **given: Any) -> None:
     """Record usage that has happened. It is counted in any case, over a limit as well."""
     from agent_meter_mcp import oneshot
 
@@ -81,19 +85,28 @@ def record(session: Session, as_json: bool, **given: Any) -> None:
 
 def _recorded(answer: Recorded) -> list[str]:
     done = {"recorded": "recorded", "duplicate": "already recorded", "corrected": "corrected"}[answer.status]
-    cost = "unknown cost" if answer.cost_nano_usd is None else f"{dollars(answer.cost_nano_usd)} {answer.cost_source}"
+    cost = (
+        "unknown cost"
+        if answer.cost_nano_usd is None
+        else f"{dollars(answer.cost_nano_usd)} {answer.cost_source}"
+    )
     lines = [f"{done} {shown(answer.event_id)}: {cost}"]
     if answer.switch is not None:
         lines.append(f"stop: {stopped(answer.switch)}")
-    over = [state for state in answer.limits if state.exceeded]
-    lines += [f"over the limit: {standing(state)}" for state in over]
-    if answer.outcome == "over_limit" and not over:
-        lines.append("over a limit of the time it is counted at")
-    if not over and (closest := _closest(answer.limits)):
+    full = [state for state in answer.limits if state.exceeded]
+    lines += [f"{_fullness(state)}: {standing(state)}" for state in full]
+    if answer.outcome == "over_limit" and not any(state.limit.action == "reject" for state in full):
+        lines.append("over a limit at the time it counts at")
+    if not full and (closest := _closest(answer.limits)):
         lines.append(f"tightest limit: {standing(closest)}")
     if answer.retry_after_us is not None:
         lines.append(f"budget comes back in {length(answer.retry_after_us)}")
     return lines
+
+
+def _fullness(state: LimitState) -> str:
+    text = "over the limit" if state.used + state.held > state.limit.max else "used up"
+    return text if state.limit.action == "reject" else f"{text} (only a warning)"
 
 
 def _closest(states: tuple[LimitState, ...]) -> LimitState | None:
@@ -102,21 +115,22 @@ def _closest(states: tuple[LimitState, ...]) -> LimitState | None:
 
 @options.command(
     "check",
-    "agent-meter check --agent research-bot --service openai --cost-usd 0.50 && ./next-step",
-    "agent-meter check --agent research-bot --model gpt-5 --input-tokens 9000 --output-tokens 2000 --json",
+    "agent-meter check --agent coder --service openai --cost-usd 0.50 && ./next-step",
+    "agent-meter check --agent coder --model gpt-5 --input-tokens 9000 --output-tokens 2000 --json",
 )
 @options.who
 @options.amounts
 @options.as_json
 @options.pass_session
-def check(session: Session, as_json: bool, **given: Any) -> int:
+def check(session: Session, /, as_json: bool, **given: Any) -> int:
     """Ask whether work fits the budget now. Nothing is changed, and nothing held.
 
     The exit code is 0 when it is allowed and 5 when it is not: then it says why, and when enough comes back.
     """
 
+    who, usage = options.who_of(given, session.caller), options.usage_of(given)
+
     async def ask(ledger: Ledger, caller: Caller) -> tuple[Decision, int]:
-        who, usage = options.who_of(given, caller), options.usage_of(given)
         return await ledger.check(caller, who, usage), ledger.now_us()
 
     decision, at_us = session.ask(ask)
@@ -127,19 +141,21 @@ def check(session: Session, as_json: bool, **given: Any) -> int:
 
         print_document(Decided.of(decision, at_us))
     else:
-        zone = zone_of(session.settings.timezone)
-        click.echo("\n".join(_decided(decision, at_us, zone)))
+        click.echo("\n".join(_decided(decision, at_us, session.settings.timezone)))
     return DONE if decision.allowed else NOT_ALLOWED
 
 
-def _decided(decision: Decision, at_us: int, zone: tzinfo) -> list[str]:
+def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:
+    local_zone = zone_of(zone)
     hard = [reason for reason in decision.reasons if reason.code != "soft_limit"]
     lines = [f"not allowed: {_why(reason)}" for reason in hard]
     if decision.retry_after_us is not None:
-        back_us = at_us + decision.retry_after_us
-        lines.append(f"enough comes back in {length(decision.retry_after_us)}, at {moment(back_us, zone)} {_zone(zone)}")
+        at = moment(at_us + decision.retry_after_us + SECOND_US - 1, local_zone)
+        lines.append(f"enough comes back in {length(decision.retry_after_us)}, at {at} ({zone_name(zone)})")
+    elif any(reason.code == "kill_switch" for reason in hard):
+        lines.append("it stays so until an operator resumes it: agent-meter resume")
     elif hard:
-        lines.append("waiting alone does not bring it back")
+        lines.append("waiting alone does not bring it back: it takes a higher limit, or less work")
     if hard and all(reason.code != "kill_switch" for reason in hard):
         fits = [
             amount(metric, most)
@@ -148,8 +164,10 @@ def _decided(decision: Decision, at_us: int, zone: tzinfo) -> list[str]:
         ]
         lines.append(f"at most {' and '.join(fits)} would fit now" if fits else "nothing more fits now")
     if not hard:
-        closest = _closest(decision.limits)
-        lines.append("allowed: no limit applies" if closest is None else f"allowed: {standing(closest)}")
+        closest = _closest(tuple(state for state in decision.limits if state.limit.action == "reject"))
+        lines.append(
+            "allowed: no limit is in the way" if closest is None else f"allowed: {standing(closest)}"
+        )
         if closest is not None and closest.runs_out_at_us is not None and closest.runs_out_at_us > at_us:
             lines.append(f"at this rate it runs out in {length(closest.runs_out_at_us - at_us)}")
     lines += [f"mind: {_why(reason)}" for reason in decision.reasons if reason.code == "soft_limit"]
@@ -165,12 +183,9 @@ def _why(reason: Reason) -> str:
     metric = state.limit.key.metric
     asked = "" if reason.asked is None else f", {amount(metric, reason.asked)} asked"
     held_by = "".join(
-        f"; {shown(holder.agent, width=NAME_WIDTH)} holds {amount(metric, holder.amount)}" for holder in reason.holders
+        f"; {shown(holder.agent, width=NAME_WIDTH)} holds {amount(metric, holder.amount)}"
+        for holder in reason.holders
     )
     if not state.limit.max:
         return f"{place(state.limit)} may use no {metric.removesuffix('_usd')}{asked}"
     return f"{standing(state)}{asked}{held_by}"
-
-
-def _zone(zone: tzinfo) -> str:
-    return str(zone).replace("timezone.utc", "UTC")

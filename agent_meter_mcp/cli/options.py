@@ -39,7 +39,7 @@ class Failed(click.ClickException):
 
     def __init__(self, text: str, exit_code: int, ctx: click.Context) -> None:
         super().__init__(text)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # pyright: ignore[reportAttributeAccessIssue] - of this one, not of the class
         self.ctx = ctx
 
 
@@ -62,9 +62,8 @@ class Command(click.Command):
         if isinstance(error, InvalidInput):
             for parameter in self.params:
                 if parameter.name == error.field:
-                    name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(
-                        click.Context(self)
-                    )
+                    is_option = isinstance(parameter, click.Option)
+                    name = parameter.opts[0] if is_option else error.field.upper()
                     return name + text.removeprefix(error.field)
         return text
 
@@ -90,7 +89,18 @@ def command(name: str, *lines: str) -> Callable[[Callable[..., Any]], Command]:
     )
 
 
-class Known(click.ParamType):
+def command_of(group: click.Group, name: str, *lines: str) -> Callable[[Callable[..., Any]], Command]:
+    """As `command`, in a group."""
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        made = command(name, *lines)(function)
+        group.add_command(made)
+        return made
+
+    return decorate
+
+
+class Known(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - older clicks have none
     """A name. The shell completes it from those in the ledger."""
 
     name = "name"
@@ -98,7 +108,9 @@ class Known(click.ParamType):
     def __init__(self, kind: str) -> None:
         self._kind = kind
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         import os
 
         from click.shell_completion import CompletionItem
@@ -117,7 +129,9 @@ class Known(click.ParamType):
         return [CompletionItem(name) for name in names if name.isprintable() and " " not in name]
 
 
-def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in this order."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -137,18 +151,22 @@ def _count(flag: str, about: str) -> Callable[[F], F]:
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 timezone = click.option(
-    "--timezone", metavar="ZONE", help="IANA zone of days and of times without an offset. [AGENT_METER_TIMEZONE; UTC]"
+    "--timezone",
+    metavar="ZONE",
+    help="IANA zone of days and of times without an offset. [AGENT_METER_TIMEZONE; UTC]",
 )
 model = name_option("--model", "model", "The model; with token counts it gives the cost.")
-who = _stacked(
+who = stacked(
     name_option("--agent", "agent", "Who uses. [AGENT_METER_AGENT]"),
     name_option("--service", "service", "What is used: an API, a tool server, an LLM provider."),
     name_option("--parent", "agent", "The agent that spawned it."),
     name_option("--project", "project", "The project that it is for."),
     name_option("--session", "session", "The session that it belongs to."),
 )
-amounts = _stacked(
-    click.option("--requests", type=int, metavar="N", default=1, show_default=True, help="How many requests."),
+amounts = stacked(
+    click.option(
+        "--requests", type=int, metavar="N", default=1, show_default=True, help="How many requests."
+    ),
     click.option("--units", metavar="NUMBER", help="Units of the service's own."),
     click.option("--unit-type", metavar="NAME", help="What one unit is: page, image, minute."),
     _count("--input-tokens", "Tokens read, without cached ones."),
@@ -159,13 +177,13 @@ amounts = _stacked(
     model,
     click.option("--cost-usd", metavar="DOLLARS", help="The cost; left out, it comes from the price list."),
 )
-span = _stacked(
+span = stacked(
     click.option("--since", metavar="TIME", help="From then on."),
     click.option("--until", metavar="TIME", help="Up to then, exclusive."),
     click.option("--window", metavar="WINDOW", help="Instead of --since and --until."),
     timezone,
 )
-filters = _stacked(
+filters = stacked(
     name_option("--agent", "agent", "Of this agent."),
     click.option("--include-children", is_flag=True, help="And of those that it spawned."),
     name_option("--service", "service", "At this service."),

@@ -41,13 +41,14 @@ SECTIONS = {
     "Reports": {
         "summary": Entry("reports", "Totals of usage: today by agent, or as you like."),
         "events": Entry("listing", "The usage events themselves, newest first."),
-        "agents": Entry("agents", "Who uses, and how they stand."),
+        "agents": Entry("listing", "Who uses, and how they stand."),
         "reservations": Entry("reports", "Budget that is held for work in progress."),
-        "audit": Entry("reports", "Who changed what, newest first."),
+        "audit": Entry("auditing", "Who changed what, newest first."),
         "export": Entry("exporting", "All events as JSON lines or CSV."),
     },
     "Control": {
         "limit": Entry("control", "Set, list and remove limits."),
+        "agent": Entry("control", "Say who an agent is: tier, owner, parent."),
         "kill": Entry("switches", "Stop an agent, a service or everything."),
         "resume": Entry("switches", "Let them go on."),
     },
@@ -98,19 +99,18 @@ class Program(click.Group):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
         if standalone_mode:
             sys.exit(self.run(args))
-        return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        return super().main(args, prog_name, complete_var, False, **extra)
 
     def run(self, arguments: Sequence[str] | None = None) -> int:
         """The exit code of one command. What went wrong is a line on stderr."""
         _never_fail_to_encode()
         try:
             code = self.main(arguments, NAME, standalone_mode=False)
-            if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed
+            if sys.stdout is not None:
                 sys.stdout.flush()
             return code if isinstance(code, int) else DONE
         except NoArgsIsHelpError as error:
@@ -149,7 +149,11 @@ def _where(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = "" if trace is None else f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+    place = (
+        ""
+        if trace is None
+        else f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+    )
     return f"{type(error).__name__}: {error}{place}"
 
 
@@ -173,11 +177,11 @@ def _drop_output() -> None:
     cls=Program,
     context_settings={"help_option_names": HELP_NAMES},
     epilog=examples(
-        "agent-meter limit set --agent research-bot --metric cost_usd --window day --max 5",
-        "agent-meter record --agent research-bot --service openai --cost-usd 0.12",
-        "agent-meter check --agent research-bot --cost-usd 0.50 && ./next-step",
+        "agent-meter limit set --agent coder --metric cost_usd --window day --max 5",
+        "agent-meter record --agent coder --service openai --cost-usd 0.12",
+        "agent-meter check --agent coder --cost-usd 0.50 && ./next-step",
         "agent-meter summary --window month --group-by agent --group-by model",
-        'agent-meter kill agent research-bot --reason "runs in circles"',
+        'agent-meter kill agent coder --reason "runs in circles"',
     ),
 )
 @click.option(

@@ -1,4 +1,4 @@
-"""`summary`, `reservations` and `audit`."""
+"""`summary` and `reservations`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.check import integer
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.queries import DIMENSIONS, GROUPS_MAX, ORDERS, TIME_DIMENSIONS, SummaryQuery
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import check_zone
+from agent_meter_mcp.runtime import system_clock_us
 
-from . import options
-from .figures import NAME_WIDTH, REASON_WIDTH, UNKNOWN, cost_of, counted, dollars, number
+from . import options, pages
+from .figures import UNKNOWN, cost_of, counted, dollars, number
 from .table import Cell, Column, table
-from .times import length, moment, moments, parse_span, period_name, zone_name, zone_of
+from .times import length, moment, parse_span, period_name, zone_name, zone_of
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import AuditEntry, Reservation
+    from agent_meter_mcp.core.models import Reservation
     from agent_meter_mcp.core.queries import Group, Summary, Totals
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
     from .session import Session
-
-AUDIT_PAGE_MAX = 500
 
 
 @options.command(
@@ -36,24 +34,33 @@ AUDIT_PAGE_MAX = 500
     "agent-meter summary --window month --group-by model --group-by day",
     "agent-meter summary --since 2026-01-01 --until 2026-02-01 --service openai --json",
 )
-@click.option("--group-by", type=click.Choice(DIMENSIONS), multiple=True, metavar="DIMENSION",
-              help=f"Repeatable; agent if left out. One of {', '.join(DIMENSIONS)}.")
+@click.option(
+    "--group-by",
+    type=click.Choice(DIMENSIONS),
+    multiple=True,
+    metavar="DIMENSION",
+    help=f"Repeatable; agent if left out. One of {', '.join(DIMENSIONS)}.",
+)
 @options.span
 @options.filters
-@click.option("--order-by", type=click.Choice(ORDERS), metavar="FIGURE",
-              help=f"One of {', '.join(ORDERS)}; cost_usd if left out, key for times.")
-@click.option("--limit", type=int, metavar="N", default=100, show_default=True, help="At most so many groups.")
+@click.option(
+    "--order-by",
+    type=click.Choice(ORDERS),
+    metavar="FIGURE",
+    help=f"One of {', '.join(ORDERS)}; cost_usd if left out, key for times.",
+)
+@pages.limit(100, GROUPS_MAX)
 @options.as_json
 @options.pass_session
-def summary(session: Session, as_json: bool, **given: Any) -> None:
+def summary(session: Session, /, as_json: bool, **given: Any) -> None:
     """Totals of usage, in groups: today's by agent, unless you say otherwise."""
     zone = check_zone(given["timezone"] or session.settings.timezone)
+    query = summary_query(given, zone, system_clock_us())
 
-    async def ask(ledger: Ledger, caller: Caller) -> tuple[SummaryQuery, Summary]:
-        query = summary_query(given, zone, ledger.now_us())
-        return query, await ledger.summary(caller, query)
+    async def ask(ledger: Ledger, caller: Caller) -> Summary:
+        return await ledger.summary(caller, query)
 
-    query, answer = session.ask(ask)
+    answer = session.ask(ask)
     if as_json:
         from agent_meter_mcp.faces.wire.reports import UsageSummary
 
@@ -77,14 +84,7 @@ def summary_query(given: dict[str, Any], zone: str, now_us: int) -> SummaryQuery
         raise InvalidInput("group_by", "names a dimension twice")
     chosen = options.filter_of(given, *parse_span(given, zone, now_us, default="day"))
     order_by = given["order_by"] or ("key" if group_by[0] in TIME_DIMENSIONS else "cost_usd")
-    return SummaryQuery(chosen, group_by, zone, order_by, page_size(given["limit"], GROUPS_MAX))
-
-
-def page_size(limit: int, maximum: int) -> int:
-    """Raises InvalidInput unless it is within 1 and `maximum`."""
-    if limit < 1:
-        raise InvalidInput("limit", f"must be between 1 and {maximum}")
-    return integer(limit, "limit", maximum)
+    return SummaryQuery(chosen, group_by, zone, order_by, pages.page_size(given["limit"], GROUPS_MAX))
 
 
 def _heading(query: SummaryQuery, zone: tzinfo) -> str:
@@ -112,13 +112,19 @@ def _totals_table(query: SummaryQuery, answer: Summary, zone: tzinfo) -> str:
     wanted = [
         (column, figure)
         for column, figure in _FIGURES
-        if figure in _ALWAYS or (_value(answer.total, figure) and not (figure == "events" and _one_each(answer)))
+        if figure in _ALWAYS
+        or (_value(answer.total, figure) and not (figure == "events" and _one_each(answer)))
     ]
     columns = [Column(dimension.capitalize(), shrinks=10) for dimension in query.group_by]
     rows = [
-        [*_key(query, group, zone), *(_figure(group.totals, figure) for _, figure in wanted)] for group in answer.groups
+        [*_key(query, group, zone), *(_figure(group.totals, figure) for _, figure in wanted)]
+        for group in answer.groups
     ]
-    total = ["Total", *[""] * (len(query.group_by) - 1), *(_figure(answer.total, figure) for _, figure in wanted)]
+    total = [
+        "Total",
+        *[""] * (len(query.group_by) - 1),
+        *(_figure(answer.total, figure) for _, figure in wanted),
+    ]
     return table([*columns, *(column for column, _ in wanted)], rows, total if len(rows) > 1 else None)
 
 
@@ -134,7 +140,9 @@ def _figure(totals: Totals, figure: str) -> Cell:
     if figure == "cost":
         return Cell(cost_of(totals))
     value = _value(totals, figure)
-    style = "alarm" if value and figure in ("rejected", "over_limit") else "warn" if figure == "unpriced" else ""
+    style = (
+        "alarm" if value and figure in ("rejected", "over_limit") else "warn" if figure == "unpriced" else ""
+    )
     return Cell(number("units" if figure == "units" else "requests", value), style if value else "dim")
 
 
@@ -168,9 +176,15 @@ def reservations(session: Session, as_json: bool) -> None:
     if not held:
         click.echo("Nothing is held.")
         return
-    columns = [Column("Agent", shrinks=10), Column("Service", shrinks=8), Column("Operation", shrinks=8, drop=1),
-               Column("Tokens", right=True), Column("Cost", right=True), Column("Ends in", right=True),
-               Column("Reservation", drop=2)]  # fmt: skip
+    columns = [
+        Column("Agent", shrinks=10),
+        Column("Service", shrinks=8),
+        Column("Operation", shrinks=8, drop=1),
+        Column("Tokens", right=True),
+        Column("Cost", right=True),
+        Column("Ends in", right=True),
+        Column("Reservation", drop=2),
+    ]
     rows = [
         [
             shown(one.who.agent),
@@ -206,74 +220,4 @@ def _reservation(one: Reservation) -> dict[str, Any]:
         "cost_usd": optional_number("cost_usd", usage.cost_nano_usd),
         "reserved_at": time_text(one.reserved_at_us),
         "expires_at": time_text(one.expires_at_us),
-    }
-
-
-@options.command("audit", "agent-meter audit", "agent-meter audit --limit 200 --json")
-@click.option("--limit", type=int, metavar="N", default=50, show_default=True, help="At most so many entries.")
-@click.option("--cursor", metavar="CURSOR", help="Go on where a page has ended.")
-@options.timezone
-@options.as_json
-@options.pass_session
-def audit(session: Session, as_json: bool, limit: int, cursor: str | None, timezone: str | None) -> None:
-    """Who changed what: limits, agents and kill switches, newest first."""
-    zone_text = timezone or session.settings.timezone
-    zone = zone_of(zone_text)
-    page, before = page_size(limit, AUDIT_PAGE_MAX), before_seq(cursor)
-
-    async def ask(ledger: Ledger, caller: Caller) -> tuple[list[AuditEntry], int]:
-        return await ledger.audit(caller, before, page + 1), ledger.now_us()
-
-    found, now_us = session.ask(ask)
-    entries = found[:page]
-    following = str(entries[-1].seq) if len(found) > page else None
-    if as_json:
-        from .document import print_document
-
-        print_document({"entries": [_entry(entry) for entry in entries], "next_cursor": following})
-        return
-    if not entries:
-        click.echo("Nothing was changed yet.")
-        return
-    when = moments([entry.seq for entry in entries], zone, now_us)
-    columns = [Column(f"Time ({zone_name(zone_text)})"),
-               Column("Actor", shrinks=6), Column("Action", shrinks=9), Column("Target", shrinks=12),
-               Column("Reason", shrinks=10)]  # fmt: skip
-    rows = [
-        [
-            when(entry.seq),
-            shown(entry.actor, width=NAME_WIDTH),
-            entry.action.replace("_", " "),
-            shown(entry.target),
-            shown(entry.reason or "", width=REASON_WIDTH),
-        ]
-        for entry in entries
-    ]
-    click.echo(table(columns, rows))
-    if following is not None:
-        click.echo(f"Older ones: --cursor {following}")
-
-
-def before_seq(cursor: str | None) -> int | None:
-    """The place in the ledger that a cursor names. Raises InvalidInput."""
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidInput("cursor", "is none that a page ended with")
-    return int(cursor)
-
-
-def _entry(entry: AuditEntry) -> dict[str, Any]:
-    import json
-
-    from agent_meter_mcp.faces.wire.fields import time_text
-
-    return {
-        "at": time_text(entry.seq),
-        "actor": entry.actor,
-        "action": entry.action,
-        "target": entry.target,
-        "reason": entry.reason,
-        "before": None if entry.before is None else json.loads(entry.before),
-        "after": None if entry.after is None else json.loads(entry.after),
     }

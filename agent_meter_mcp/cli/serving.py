@@ -2,57 +2,63 @@
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
 import click
 
-from agent_meter_mcp.settings import load_settings
+from . import options
+
+if TYPE_CHECKING:
+    from .session import Session
 
 
-@click.command()
-@click.option("--agent", metavar="NAME", help="Act for this one agent only (AGENT_METER_AGENT).")
-@click.option("--db", metavar="PATH", help="The ledger's file (AGENT_METER_DB).")
-def mcp(agent: str | None, db: str | None) -> int:
-    """Serve MCP on stdin and stdout: what an MCP client starts."""
-    from agent_meter_mcp.faces.stdio import main
-
-    return main([*(("--agent", agent) if agent else ()), *(("--db", db) if db else ())])
-
-
-@click.command()
-@click.option("--host", help="The address to listen on (AGENT_METER_HOST; default 127.0.0.1).")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port, 0 for a free one (AGENT_METER_PORT; 8787)."
+@options.command(
+    "mcp",
+    "agent-meter mcp",
+    "agent-meter mcp --agent coder",
+    "claude mcp add agent-meter -- agent-meter mcp",
 )
-@click.option("--db", metavar="PATH", help="The ledger's file (AGENT_METER_DB).")
-def serve(host: str | None, port: int | None, db: str | None) -> None:
-    """Serve MCP over HTTP, at /mcp. On this machine only, as long as there are no tokens.
+@options.name_option(
+    "--agent", "agent", "Act for this agent and those it spawned, for nobody else. [AGENT_METER_AGENT]"
+)
+@options.pass_session
+def mcp(session: Session, agent: str | None) -> None:
+    """Serve MCP on stdin and stdout: this is what an MCP client starts."""
+    if agent is not None:
+        session.options["AGENT_METER_AGENT"] = agent
+    settings = session.settings
+    from agent_meter_mcp.faces.stdio import serve_stdio
 
-    \b
-    Example:
-      agent-meter serve --port 8787
-    """
-    if db is not None:
-        os.environ["AGENT_METER_DB"] = db
+    serve_stdio(settings)
+
+
+@options.command("serve", "agent-meter serve", "agent-meter serve --port 9000")
+@click.option("--host", metavar="ADDRESS", help="Where to listen. [AGENT_METER_HOST; default 127.0.0.1]")
+@click.option("--port", metavar="PORT", help="0 takes a free one. [AGENT_METER_PORT; default 8787]")
+@options.pass_session
+def serve(session: Session, host: str | None, port: str | None) -> None:
+    """Serve MCP over HTTP, at /mcp, until it is interrupted."""
+    session.options |= {} if host is None else {"AGENT_METER_HOST": host}
+    session.options |= {} if port is None else {"AGENT_METER_PORT": port}
+    settings = session.settings
     from agent_meter_mcp.faces.serve import serve as serve_http
 
-    settings = load_settings()
-    serve_http(settings, host or settings.host, settings.port if port is None else port)
+    serve_http(settings, settings.host, settings.port)
 
 
-@click.command()
+@options.command(
+    "completion",
+    "agent-meter completion bash >> ~/.bashrc",
+    "agent-meter completion zsh >> ~/.zshrc",
+    "agent-meter completion fish > ~/.config/fish/completions/agent-meter.fish",
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the shell's completion script.
-
-    \b
-    Example:
-      agent-meter completion bash >> ~/.bashrc
-    """
+    """Print the script with which a shell completes commands, options and names."""
     from click.shell_completion import get_completion_class
 
-    from . import program
+    from .program import NAME, program
 
     kind = get_completion_class(shell)
-    assert kind is not None
-    click.echo(kind(program, {}, "agent-meter", "_AGENT_METER_COMPLETE").source())
+    if kind is not None:
+        click.echo(kind(program, {}, NAME, "_AGENT_METER_COMPLETE").source())

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 GAP = "  "
 ELLIPSIS = "…"
-_STYLES = {"alarm": {"fg": "red", "bold": True}, "warn": {"fg": "yellow"}, "good": {"fg": "green"}, "dim": {"dim": True}}
+_STYLES: dict[str, dict[str, Any]] = {
+    "alarm": {"fg": "red", "bold": True},
+    "warn": {"fg": "yellow"},
+    "good": {"fg": "green"},
+    "dim": {"dim": True},
+}
 
 
 class Column(NamedTuple):
@@ -45,7 +50,8 @@ def width_of(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
     )
 
 
@@ -70,7 +76,7 @@ def screen_width() -> int | None:
 
 
 def is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison] - None where it was closed
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def has_colours() -> bool:

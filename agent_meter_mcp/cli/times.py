@@ -16,6 +16,7 @@ CHARACTERS_MAX = 64
 DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PAST_US, _FUTURE_US = -62_000_000_000_000_000, 253_300_000_000_000_000
 """Between the years 5 and 9996: in them any zone can show a time."""
 
@@ -49,7 +50,8 @@ def parse_moment(text: str, field: str, zone: str, now_us: int) -> int:
         return ((time if time.tzinfo else time.replace(tzinfo=zone_of(zone))) - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
         raise InvalidInput(
-            field, "must be an ISO 8601 time (2026-01-31T18:00:00Z), a length ago (24h), now, today or yesterday"
+            field,
+            "must be an ISO 8601 time (2026-01-31T18:00:00Z), a length ago (24h), now, today or yesterday",
         ) from None
 
 
@@ -83,6 +85,12 @@ def moment(at_us: int, zone: tzinfo) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}".removesuffix(":00" if time.second == 0 else "")
 
 
+def exact(at_us: int) -> str:
+    """ISO 8601 in UTC, with "Z", to the microsecond."""
+    time = local(at_us, UTC)
+    return time.isoformat().removesuffix("+00:00") + "Z"
+
+
 def moments(times_us: Iterable[int], zone: tzinfo, now_us: int) -> Callable[[int | None], str]:
     """How to write these times shortly: without the date where all are of today, without this year."""
     today = local(now_us, zone)
@@ -98,20 +106,25 @@ def period_name(unit: str, start_us: int, zone: tzinfo) -> str:
     """What the hour, day, week or month that starts then is called."""
     start = local(start_us, zone)
     if unit == "hour":
-        offset = "" if zone is UTC else f"{start:%z}"  # the hour that is repeated in autumn has two names
+        offset = (
+            "" if zone is UTC else f" {start.isoformat()[-6:]}"
+        )  # the hour that is repeated in autumn has two names
         return f"{start:%Y-%m-%d %H:%M}{offset}"
     return f"{start:%Y-%m}" if unit == "month" else f"{start:%Y-%m-%d}"
 
 
-def length(length_us: int) -> str:
-    """ "40 s", "3 h 12 min", "2 d 4 h", rounded up."""
+def length(length_us: int, *, parts: int = 2) -> str:
+    """ "40 s", "3 h 12 min", "2 d 4 h", rounded up to the last of its parts."""
     left = max(-(-length_us // 1_000_000), 1)
-    parts: list[str] = []
-    for unit, width in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+    first = next(index for index, (_, width) in enumerate(_UNITS) if left >= width)
+    finest = _UNITS[min(first + parts, len(_UNITS)) - 1][1]
+    left = -(-left // finest) * finest
+    told: list[str] = []
+    for unit, width in _UNITS:
         count, left = divmod(left, width)
-        if count and len(parts) < 2:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts)
+        if count:
+            told.append(f"{count} {unit}")
+    return " ".join(told)
 
 
 def zone_name(zone: str) -> str:

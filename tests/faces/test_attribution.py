@@ -9,7 +9,7 @@ from mcp.types import Implementation
 
 from .conftest import BOT, Meter, Tools
 
-ENVIRON = {"CLAUDE_CODE_SESSION_ID": "684568a8", "CLAUDE_PROJECT_DIR": "/home/u/proj"}
+ENVIRON = {"CLAUDE_CODE_SESSION_ID": "684568a8", "CLAUDE_PROJECT_DIR": "/srv/proj"}
 ERAS = pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28"])
 
 
@@ -26,7 +26,7 @@ def named(name: str) -> Implementation:
 async def test_who_says_nothing_is_who_the_client_says_it_is(meter: Meter, mode: Any) -> None:
     async with meter.tools(mode=mode, client=named("claude-code"), environ=ENVIRON) as tools:
         await tools("record_usage", service="anthropic")
-        assert await last(tools) == ("claude-code", "684568a8", "/home/u/proj")
+        assert await last(tools) == ("claude-code", "684568a8", "/srv/proj")
 
 
 @ERAS
@@ -40,7 +40,7 @@ async def test_arguments_come_before_all_else(meter: Meter, mode: Any) -> None:
 async def test_a_bound_agent_comes_before_the_clients_name(meter: Meter, mode: Any) -> None:
     async with meter.tools(BOT, mode=mode, client=named("claude-code"), environ=ENVIRON) as tools:
         await tools("record_usage", service="anthropic")
-        assert await last(tools) == ("bot", "684568a8", "/home/u/proj")
+        assert await last(tools) == ("bot", "684568a8", "/srv/proj")
 
 
 @pytest.mark.parametrize("name", ["", "*", " padded", "a\nb", "x" * 129])
@@ -62,7 +62,7 @@ async def test_a_hold_and_its_usage_are_attributed_alike(meter: Meter) -> None:
     async with meter.tools(client=named("codex"), environ=ENVIRON) as tools:
         held = await tools("reserve_budget", service="openai", cost_usd=1)
         await tools("settle_reservation", reservation_id=held["reservation_id"])
-        assert await last(tools) == ("codex", "684568a8", "/home/u/proj")
+        assert await last(tools) == ("codex", "684568a8", "/srv/proj")
 
 
 async def test_limits_of_the_session_and_the_project_bind(meter: Meter) -> None:

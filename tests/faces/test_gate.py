@@ -160,11 +160,11 @@ async def test_the_working_folder_is_the_project_when_nothing_else_is(meter: Met
 
     async with meter.tools() as tools, meter.tools(environ={"CLAUDE_PROJECT_DIR": "/proj"}) as started:
         await stop(tools)
-        assert await project(tools, cwd="/work/dir", transcript_path="/no/such/file.jsonl") == "/work/dir"
+        assert await project(tools, cwd="/srv/dir", transcript_path="/no/such/file.jsonl") == "/srv/dir"
         meter.clock.advance(2)
-        assert await project(started, cwd="/work/dir") == "/proj"
+        assert await project(started, cwd="/srv/dir") == "/proj"
         meter.clock.advance(2)
-        assert await project(started, cwd="/work/dir", project="mine") == "mine"
+        assert await project(started, cwd="/srv/dir", project="mine") == "mine"
         meter.clock.advance(2)
         assert await project(tools, cwd="bad\nname") is None
 

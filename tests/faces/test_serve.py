@@ -73,7 +73,7 @@ def serving(
 async def called(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     result = await client.call_tool(tool, arguments)
     assert isinstance(result, CallToolResult)
-    assert not result.is_error
+    assert not result.is_error, result.content
     assert result.structured_content is not None
     return result.structured_content
 
@@ -122,22 +122,16 @@ def test_it_says_where_it_is_and_who_may_do_what(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),
-        ({"host": "evil.example"}, 421),
-        ({"host": "localhost:1"}, 200),
-        ({"origin": "https://evil.example"}, 403),
-        ({"origin": "http://localhost:3000"}, 200),
-    ],
-)
-def test_a_web_page_cannot_reach_it_through_a_browser(
-    tmp_path: Path, headers: dict[str, str], status: int
-) -> None:
+def test_a_web_page_cannot_reach_it_through_a_browser(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _):
-        answer = httpx2.post(url, json=HELLO, headers={**POST, **headers})
-        assert answer.status_code == status
+        for headers, status in (
+            ({}, 200),
+            ({"host": "localhost:1"}, 200),
+            ({"origin": "http://localhost:3000"}, 200),
+            ({"host": "evil.example"}, 421),
+            ({"origin": "https://evil.example"}, 403),
+        ):
+            assert httpx2.post(url, json=HELLO, headers={**POST, **headers}).status_code == status, headers
 
 
 def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ async def test_a_client_meters_over_stdio(tmp_path: Path, mode: Any) -> None:
     command = StdioServerParameters(
         command=MODULE[0],
         args=MODULE[1:],
-        env=environment(tmp_path, CLAUDE_CODE_SESSION_ID="s-1", CLAUDE_PROJECT_DIR="/home/u/proj"),
+        env=environment(tmp_path, CLAUDE_CODE_SESSION_ID="s-1", CLAUDE_PROJECT_DIR="/srv/proj"),
     )
     who = Implementation(name="claude-code", version="2")
     async with Client(command, mode=mode, client_info=who, read_timeout_seconds=SECONDS) as client:
@@ -131,7 +131,7 @@ async def test_a_client_meters_over_stdio(tmp_path: Path, mode: Any) -> None:
         assert isinstance(listed, CallToolResult)
         assert listed.structured_content is not None
         (event,) = listed.structured_content["events"]
-        assert (event["agent"], event["session"], event["project"]) == ("claude-code", "s-1", "/home/u/proj")
+        assert (event["agent"], event["session"], event["project"]) == ("claude-code", "s-1", "/srv/proj")
         assert event["cost_usd"] == 0.1
 
 
@@ -173,12 +173,12 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         assert total["events"] == 20
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity"])
-def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     with started(tmp_path) as raw:
-        answer = raw.call("record_usage", f'{{"service":"openai","cost_usd":{number}}}')
-        assert answer["isError"]
-        assert "cost_usd: must be a finite number" in answer["content"][0]["text"]
+        for number in ("1e400", "-1e400", "NaN", "Infinity"):
+            answer = raw.call("record_usage", f'{{"service":"openai","cost_usd":{number}}}')
+            assert answer["isError"]
+            assert "cost_usd: must be a finite number" in answer["content"][0]["text"]
 
 
 def test_money_is_exact_over_the_wire(tmp_path: Path) -> None:

@@ -140,7 +140,9 @@ def acting_as(agent: str, caller: Caller, ledger: Ledger) -> list[Callable[[], A
         lambda: ledger.events(caller, EventsQuery(UsageFilter(agent=agent))),
         lambda: ledger.agents(caller, AgentsQuery(agent=agent)),
         lambda: ledger.limits(caller, who),
+        lambda: extend_that_of(ledger, caller, agent),
         lambda: settle_that_of(ledger, caller, agent),
+        lambda: release_that_of(ledger, caller, agent),
     ]
 
 
@@ -151,10 +153,15 @@ async def record_one_of_many(ledger: Ledger, caller: Caller, agent: str) -> None
         raise answer
 
 
+async def extend_that_of(ledger: Ledger, caller: Caller, agent: str) -> None:
+    await ledger.extend(caller, await hold(ledger, agent), 60_000_000)
+
+
 async def settle_that_of(ledger: Ledger, caller: Caller, agent: str) -> None:
-    held = await hold(ledger, agent)
-    await ledger.extend(caller, held, 60_000_000)
-    await ledger.settle(caller, Settle(held, None))
+    await ledger.settle(caller, Settle(await hold(ledger, agent), None))
+
+
+async def release_that_of(ledger: Ledger, caller: Caller, agent: str) -> None:
     await ledger.release(caller, await hold(ledger, agent))
 
 

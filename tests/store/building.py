@@ -175,14 +175,25 @@ class Desk:
         return self.do(Extend(reservation, us(ttl)), Reservation)
 
     def refuse(
-        self, agent: str = "ann", *, first: float, count: int = 1, limit: str | None = None, service: str = "llm"
+        self,
+        agent: str = "ann",
+        *,
+        first: float,
+        count: int = 1,
+        limit: str | None = None,
+        service: str = "llm",
     ) -> int:
         """Refusals that were decided elsewhere, the first at the moment `first`."""
         refusal = Refusal(Who(agent, service), None, "self", used(), limit, at(first), count)
         return self.do(Refuse((refusal,)), int)
 
     def peek(
-        self, usage: Usage | None = None, agent: str = "ann", *, service: str | None = "llm", parent: str | None = None
+        self,
+        usage: Usage | None = None,
+        agent: str = "ann",
+        *,
+        service: str | None = "llm",
+        parent: str | None = None,
     ) -> Decision:
         ask = Ask(Who(agent, service, parent), used() if usage is None else usage)
         (decision,) = self.store.peek([ask], self.now_us)
@@ -190,10 +201,14 @@ class Desk:
 
     # Control
 
-    def limit(self, maximum: int, window: str = "total", metric: Metric = "requests", **details: Any) -> Limit:
+    def limit(
+        self, maximum: int, window: str = "total", metric: Metric = "requests", **details: Any
+    ) -> Limit:
         return self.set_limit(maximum, window, metric, **details).limit
 
-    def set_limit(self, maximum: int, window: str = "total", metric: Metric = "requests", **details: Any) -> LimitSet:
+    def set_limit(
+        self, maximum: int, window: str = "total", metric: Metric = "requests", **details: Any
+    ) -> LimitSet:
         return self.do(self.limiting(maximum, window, metric, **details), LimitSet)
 
     def limiting(
@@ -235,7 +250,9 @@ class Desk:
     def outcome(self, event_id: str) -> str:
         return self.event(event_id).outcome
 
-    def summary(self, *group_by: Any, zone: str = "UTC", order_by: str = "cost_usd", **wanted: Any) -> Summary:
+    def summary(
+        self, *group_by: Any, zone: str = "UTC", order_by: str = "cost_usd", **wanted: Any
+    ) -> Summary:
         query = SummaryQuery(UsageFilter(**wanted), group_by, zone, order_by)
         return self.store.summary(query, self.now_us)
 

@@ -1,4 +1,4 @@
-"""What every store does: recording (rules 1 to 9 of docs/semantics.md). Holds, limits and reading: beside this."""
+"""What every store does: recording (rules 1 to 9 of docs/semantics.md)."""
 
 from __future__ import annotations
 
@@ -165,9 +165,7 @@ def test_the_first_word_about_a_parent_links_and_is_kept_with_the_agent_only(des
     desk.record(agent="kid", parent="ann", id="e")
 
     assert desk.agent("kid").agent == Agent("kid", parent="ann")
-    assert desk.event("e") == StoredEvent(
-        T0, UsageEvent("e", Who("kid", "llm"), used()), "accepted", T0
-    )
+    assert desk.event("e") == StoredEvent(T0, UsageEvent("e", Who("kid", "llm"), used()), "accepted", T0)
     hold = desk.hold(agent="second", parent="kid")
     assert hold.who == Who("second", "llm")
     assert desk.store.policy().lineage("second") == ("second", "kid", "ann")
@@ -402,7 +400,9 @@ def test_replays_within_one_batch_are_found(desk: Desk) -> None:
 # The largest number (9)
 
 
-def test_no_sum_over_the_ledger_passes_the_largest_integer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sum_over_the_ledger_passes_the_largest_integer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # No event that a face lets in is so large that one alone comes near: SQLite looks after so many events.
     monkeypatch.setattr(rollups, "ROLL_AT", 1)
     monkeypatch.setattr(rollups, "LOOK_EVERY", 1)

@@ -34,7 +34,7 @@ def test_the_same_hold_again_is_a_duplicate_whatever_became_of_it(desk: Desk) ->
     assert [(state.limit, state.held) for state in again.decision.limits] == [(limit, 3)]
 
     desk.switch(True)
-    desk.now = 30
+    desk.now = 31
     again = desk.reserve(used(3), event="e")
     assert again.reservation == first.reservation.replace(state="expired")
     assert (again.decision.allowed, again.decision.limits[0].held) == (True, 0)
@@ -210,13 +210,13 @@ def test_a_metric_that_was_not_held_is_judged_for_what_was_used(desk: Desk) -> N
 def test_settling_after_the_end_is_recorded_now_and_late(desk: Desk) -> None:
     desk.limit(4)
     expired, released = desk.hold(used(2), ttl=10), desk.hold(used(2))
-    desk.now = 10
+    desk.now = 11
     desk.release(released.reservation_id)
 
     answer = desk.settle(expired.reservation_id, used(3))
-    assert (answer.late, answer.outcome, answer.booked_at_us) == (True, "accepted", at(10))
+    assert (answer.late, answer.outcome, answer.booked_at_us) == (True, "accepted", at(11))
     answer = desk.settle(released.reservation_id, used(2))
-    assert (answer.late, answer.outcome, answer.booked_at_us) == (True, "over_limit", at(10) + 1)
+    assert (answer.late, answer.outcome, answer.booked_at_us) == (True, "over_limit", at(11) + 1)
     for hold in (expired, released):
         assert desk.reservation(hold.reservation_id) == hold.replace(state="settled")
 

@@ -1,12 +1,12 @@
 """The MCP face: 13 tools, four resources, three prompts, completion and change notices.
 
-server      puts them together
-tools       what a tool is here: strict arguments, our sentence beside the data, errors that say what to do
-metering    record, check, reserve, settle, gate
-reports     summary, events, agents, limits
-control     agents, limits and kill switches
-callers     who is asking
-resources, prompts, completion, changes
+- `server`: puts them together.
+- `tools`: what a tool is here: strict arguments, a sentence beside the data, errors that say what to do.
+- `metering`: record, check, reserve, settle, gate.
+- `reports`: summary, events, agents, limits.
+- `control`: agents, limits and kill switches.
+- `callers`: who is asking.
+- `resources`, `prompts`, `completion`, `changes`: what there is beside the tools.
 """
 
 from .callers import CallerOf, local_caller

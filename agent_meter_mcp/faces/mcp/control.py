@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from agent_meter_mcp.faces.wire import arguments as take
-from agent_meter_mcp.faces.wire import reports as give
+from agent_meter_mcp.faces.wire import controls as give
+from agent_meter_mcp.faces.wire import reports
 
 from .tools import Call, tool
 
 
-@tool("Set agent", take.SetAgent, give.AgentSet, destroys=True, repeats=True)
-async def set_agent(call: Call, arguments: take.SetAgent) -> give.AgentSet:
+@tool("Set agent", take.SetAgent, reports.AgentSet, destroys=True, repeats=True)
+async def set_agent(call: Call, arguments: take.SetAgent) -> reports.AgentSet:
     """Set an agent's name, tier, owner or parent; null clears. For operators."""
-    return give.AgentSet.of(await call.ledger.set_agent(call.caller, arguments.agent, arguments.changes()))
+    return reports.AgentSet.of(await call.ledger.set_agent(call.caller, arguments.agent, arguments.changes()))
 
 
 @tool("Set limit", take.SetLimit, give.LimitSet, destroys=True, repeats=True)

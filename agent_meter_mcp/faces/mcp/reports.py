@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from anyio import to_thread
 
+from agent_meter_mcp.faces.wire import controls
 from agent_meter_mcp.faces.wire import queries as take
 from agent_meter_mcp.faces.wire import reports as give
 
@@ -31,9 +32,9 @@ async def list_agents(call: Call, arguments: take.ListAgents) -> give.Agents:
     return give.Agents.of(await call.ledger.agents(call.caller, arguments.query()))
 
 
-@tool("Limits", take.ListLimits, give.Limits, reads=True)
-async def list_limits(call: Call, arguments: take.ListLimits) -> give.Limits:
+@tool("Limits", take.ListLimits, controls.Limits, reads=True)
+async def list_limits(call: Call, arguments: take.ListLimits) -> controls.Limits:
     """All limits and where they stand; with agent, those that match it: which bind, and which were replaced
     by a more specific one. To ask about one step use check_budget."""
     views = await call.ledger.limits(call.caller, arguments.who(call.caller))
-    return give.Limits.of([view for view in views if arguments.concerns(view)])
+    return controls.Limits.of([view for view in views if arguments.concerns(view)])

@@ -17,6 +17,7 @@ from agent_meter_mcp.core.models import Who
 from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.core.text import name, shown
 from agent_meter_mcp.faces.errors import text_of
+from agent_meter_mcp.faces.wire import controls
 from agent_meter_mcp.faces.wire import queries as take
 from agent_meter_mcp.faces.wire import reports as give
 
@@ -57,7 +58,7 @@ def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
     async def limits() -> str:
         """All limits and where they stand."""
         with told():
-            return json_of(give.Limits.of(await call().ledger.limits(call().caller)))
+            return json_of(controls.Limits.of(await call().ledger.limits(call().caller)))
 
     @server.resource(ALERTS, name="alerts", title="Alerts", mime_type=JSON)
     async def alerts() -> str:
@@ -65,8 +66,8 @@ def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
         with told():
             raised = await call().ledger.alerts(call().caller, limit=ALERTS_SHOWN)
             known = {view.limit.limit_id: view.limit for view in await call().ledger.limits(call().caller)}
-            found = [give.Alert.of(alert, known.get(alert.limit_id)) for alert in raised]
-            return TypeAdapter(list[give.Alert]).dump_json(found, indent=2).decode()
+            found = [controls.Alert.of(alert, known.get(alert.limit_id)) for alert in raised]
+            return TypeAdapter(list[controls.Alert]).dump_json(found, indent=2).decode()
 
 
 async def agent_card(call: Call, agent_id: str) -> give.AgentCard:

@@ -1,9 +1,9 @@
 """What travels between the faces and the world: types at the edge, in and out.
 
-fields      the kinds of values: counts, decimals, times
-schema      JSON schemas, small enough to be read by a model
-arguments   what the tools take, turned into what the ledger takes
-results     what the tools give, made of what the ledger gives
-wording     the sentences that go with them
-hooks       the same verdict in the words of each agent harness
+- `fields`: the kinds of values, counts, decimals, times.
+- `schema`: JSON schemas, small enough to be read by a model.
+- `arguments`, `queries`: what the tools take, turned into what the ledger takes.
+- `results`, `reports`, `controls`: what the tools give, made of what the ledger gives.
+- `wording`: the sentences that go with them.
+- `hooks`: the same verdict in the words of each agent harness.
 """

@@ -294,6 +294,8 @@ def settle(writer: Writer, command: Settle) -> Recorded:
         return answer.replace(late=stored.booked_at_us != held.reserved_at_us)
     is_open = held.state == "open"
     writer.check_totals(usage.amounts)
+    # A counter that is computed now must still find the hold, which is taken off it next.
+    writer.ready(writer.book.plan(held.who), at_us)
     writer.connection.execute(
         f"UPDATE reservation SET state = {SETTLED} WHERE reservation_id = ?", (held.reservation_id,)
     )

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         SummaryQuery,
     )
 
+    from .info import Info
     from .reading import Readers, Snapshot
 
     Handler = Callable[[Writer, Any], Result]
@@ -184,6 +185,13 @@ class SqliteStore:
 
         with self._reader() as reader:
             yield from verify(reader, progress)
+
+    def info(self) -> Info:
+        """For `agent-meter doctor`; no other store has it."""
+        from .info import info
+
+        with self._reader() as reader:
+            return info(reader)
 
     def close(self) -> None:
         with self._writing:

@@ -118,15 +118,12 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             yield Difference("counter", f"{limit_id} {scope!r}: its limit is gone", 1, 0)
             continue
         counter = book.counter(limit, scope)
+        counter.advance(book.last)  # what it kept no more at the last write is nobody's view
         cells = execute(
-            "SELECT bucket, used, held FROM cell WHERE counter = ? ORDER BY bucket", (number,)
+            "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ? ORDER BY bucket",
+            (number, counter.kept),
         ).fetchall()
-        newest = max((bucket for bucket, _, _ in cells), default=0)
         for bucket, used, held in cells:
-            if counter.rolling and bucket <= newest - 128:
-                continue
-            if not counter.rolling and bucket != newest:
-                continue
             start_us, end_us = _stretch(counter, bucket)
             should = counter.sums.used(start_us, end_us)
             holds = sum(amount for at, amount in counter.sums.unsettled(start_us) if at < end_us)

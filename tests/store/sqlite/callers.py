@@ -1,7 +1,7 @@
-"""Callers that crowd one file: they record, replay, reserve, settle, release, let expire, and write down what they saw.
+"""Callers that crowd one file: they record, replay, reserve, settle, release, let expire, and keep a log.
 
-What an id stands for is derived from the id, so that a replay by any process has the same content. Every word of the
-log has the time before the call and the time after the answer; `judge.py` compares the logs with the ledger.
+What an id stands for is derived from the id, so that a replay by any process has the same content. Every word
+of the log has the time before the call and after the answer; `judge.py` compares the logs with the ledger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from agent_meter_mcp.core.commands import Record, Recorded, Release, Reserve, Reserved, Settle
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import Conflict, MeterError
 from agent_meter_mcp.core.models import LimitKey, Reservation, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.store.sqlite import SqliteStore, open_store
 
@@ -49,7 +49,9 @@ class Actions(Protocol):
 
     async def settle(self, reservation_id: str, usage: Usage | None) -> Recorded: ...
 
-    async def release(self, reservation_id: str) -> Reservation: ...
+    async def release(self, reservation_id: str) -> bool:
+        """False: it was settled already."""
+        ...
 
 
 class StoreActions:
@@ -68,10 +70,10 @@ class StoreActions:
     async def settle(self, reservation_id: str, usage: Usage | None) -> Recorded:
         return self._one(Settle(reservation_id, usage), Recorded)
 
-    async def release(self, reservation_id: str) -> Reservation:
-        return self._one(Release(reservation_id), Reservation)
+    async def release(self, reservation_id: str) -> bool:
+        return not isinstance(self._one(Release(reservation_id), Reservation | Conflict), Conflict)
 
-    def _one(self, command: Any, kind: type[Any]) -> Any:
+    def _one(self, command: Any, kind: Any) -> Any:
         (result,) = self._store.apply([command], now_us()).results
         assert isinstance(result, kind), result
         return result
@@ -84,7 +86,7 @@ class Caller:
         self._name = name
         self._actions = actions
         self._until_us = until_us
-        self._chance = random.Random(name)  # noqa: S311  a test wants chance that can be repeated
+        self._chance = random.Random(name)
         self._made = 0
         self._late: list[tuple[int, str]] = []
         self.log: Log = []
@@ -98,7 +100,9 @@ class Caller:
                 await self._record([self._event_id(self._chance.choice(("api", "full", "past", "past")))])
             elif deed < 0.25:
                 size = self._chance.randint(2, 12)
-                await self._record([self._event_id(self._chance.choice(("full", "past"))) for _ in range(size)])
+                await self._record(
+                    [self._event_id(self._chance.choice(("full", "past"))) for _ in range(size)]
+                )
             else:
                 await self._reserve()
 
@@ -146,8 +150,12 @@ class Caller:
             self._late.append((held.expires_at_us + 1_000, held.reservation_id))
         else:
             call = now_us()
-            await self._actions.release(held.reservation_id)
-            self.log.append({"did": "release", "call": call, "ack": now_us(), "hold": held.reservation_id})
+            if await self._actions.release(held.reservation_id):
+                self.log.append(
+                    {"did": "release", "call": call, "ack": now_us(), "hold": held.reservation_id}
+                )
+            if end == "use all the same":
+                await self._settle(held.reservation_id)
 
     async def _settle(self, reservation_id: str) -> None:
         call = now_us()
@@ -166,28 +174,35 @@ class Caller:
 
 
 def _seen(result: Recorded) -> dict[str, Any]:
-    return {"status": result.status, "seq": result.seq, "outcome": result.outcome, "booked": result.booked_at_us}
+    return {
+        "status": result.status,
+        "seq": result.seq,
+        "outcome": result.outcome,
+        "booked": result.booked_at_us,
+    }
 
 
-# -- what an id stands for ------------------------------------------------------------------------------------------
+# -- what an id stands for -------------------------------------------------------------------------------
 
 
 def event_of(event_id: str) -> UsageEvent:
     """The usage that an id of `_event_id` stands for; half of that of the service `past` is backdated."""
     service = event_id.partition(".")[0]
-    chance = random.Random(event_id)  # noqa: S311  as above
-    usage = Usage(input_tokens=chance.randint(1, 12), cost_nano_usd=chance.randint(0, 9), cost_source="reported")
+    chance = random.Random(event_id)
+    usage = Usage(
+        input_tokens=chance.randint(1, 12), cost_nano_usd=chance.randint(0, 9), cost_source="reported"
+    )
     occurred_us = None
     if service == "past" and chance.random() < 0.5:
         back_s = chance.choice((0.5, 1, 2, 3_600, 90_000, 250_000)) * chance.random()
-        occurred_us = START_US - int(back_s * 1_000_000)
+        occurred_us = start_us - int(back_s * 1_000_000)
     agent = chance.choice(AGENTS)
     return UsageEvent(event_id, Who(agent, service), usage, occurred_at_us=occurred_us)
 
 
 def hold_of(event_id: str) -> tuple[Who, Usage]:
     """Who reserves, and the estimate; sometimes nothing is said about the cost."""
-    chance = random.Random(event_id)  # noqa: S311  as above
+    chance = random.Random(event_id)
     cost = None if chance.random() < 0.2 else chance.randint(1, 40)
     usage = Usage(
         input_tokens=chance.randint(1, 40),
@@ -198,12 +213,14 @@ def hold_of(event_id: str) -> tuple[Who, Usage]:
 
 
 def end_of(event_id: str) -> str:
-    return random.Random(f"end {event_id}").choice(("settle", "settle", "settle", "release", "expire"))  # noqa: S311  as above
+    """How a reservation ends."""
+    ends = ("settle", "settle", "settle", "release", "use all the same", "expire")
+    return random.Random(f"end {event_id}").choice(ends)
 
 
 def actual_of(reservation_id: str) -> Usage | None:
     """Below, at, or above what was held; the same for everybody who settles this reservation."""
-    chance = random.Random(f"actual {reservation_id}")  # noqa: S311  as above
+    chance = random.Random(f"actual {reservation_id}")
     if chance.random() < 0.3:
         return None
     most = chance.choice((10, 60))
@@ -212,11 +229,11 @@ def actual_of(reservation_id: str) -> Usage | None:
     )
 
 
-START_US = 0
+start_us = 0
 """When the crowd was let in: the times in the past count back from here."""
 
 
-# -- a process full of callers --------------------------------------------------------------------------------------
+# -- a process full of callers ---------------------------------------------------------------------------
 
 
 def run(path: str, plan: dict[str, Any], *, ready: Callable[[], None], go: Callable[[], Any]) -> Log:
@@ -225,10 +242,10 @@ def run(path: str, plan: dict[str, Any], *, ready: Callable[[], None], go: Calla
     crowd = _through_ledger if plan["through"] == "ledger" else _through_store
 
     def start() -> int:
-        global START_US
+        global start_us
         ready()
-        START_US = go()
-        return START_US + int(plan["seconds"] * 1_000_000)
+        start_us = go()
+        return start_us + int(plan["seconds"] * 1_000_000)
 
     return crowd(store, [f"{plan['name']}.{number}" for number in range(plan["callers"])], start)
 

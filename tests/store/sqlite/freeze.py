@@ -1,7 +1,8 @@
-"""A ledger with something of everything in it, as SQL: `python -m tests.store.sqlite.freeze > versions/N.sql`.
+"""A ledger with something of everything in it, as SQL: `python -m tests.store.sqlite.freeze`.
 
-Made once for every version of the file format, when it is released, and never changed afterwards: `test_migrations.py`
-opens them all. The times are fixed, so that the same code writes the same text.
+What that prints is kept as `versions/N.sql`, for every version of the file format, when it is released, and
+never changed afterwards: `test_migrations.py` opens them all. The times are fixed, so that the same code
+writes the same text.
 """
 
 from __future__ import annotations
@@ -41,15 +42,27 @@ FIRST = UsageEvent(UUID, ADA, SPENT, "read", "sdk", NOON_US - 5_000_000, 200, 31
 def fill(store: SqliteStore) -> None:
     """One thing of each kind, in transactions one second apart."""
     partial = SPENT.replace(output_tokens=10)
-    last_week = UsageEvent("past", BOB, Usage(input_tokens=9), source="import", occurred_at_us=NOON_US - 7 * 86_400_000_000)
+    last_week = UsageEvent(
+        "past", BOB, Usage(input_tokens=9), source="import", occurred_at_us=NOON_US - 7 * 86_400_000_000
+    )
     transactions = (
         (
             SetAgent("bob", (("tier", "gold"), ("owner", "eve"), ("parent", "ada")), "operator"),
             SetLimit("l1", LimitKey(Subject(), "api", "tokens", "total"), 1_000, "operator"),
-            SetLimit("l2", LimitKey(Subject("agent", "ada"), None, "cost_usd", "day"), 9_000, "operator", zone="Asia/Tokyo"),
+            SetLimit(
+                "l2",
+                LimitKey(Subject("agent", "ada"), None, "cost_usd", "day"),
+                9_000,
+                "operator",
+                zone="Asia/Tokyo",
+            ),
             SetLimit("l3", LimitKey(Subject("agent", "*"), None, "requests", "1h"), 4, "operator"),
         ),
-        (Record(FIRST.replace(usage=partial)), Record(UsageEvent("plain text", BOB, Usage())), Record(last_week)),
+        (
+            Record(FIRST.replace(usage=partial)),
+            Record(UsageEvent("plain text", BOB, Usage())),
+            Record(last_week),
+        ),
         (Record(FIRST), SetSwitch("service", "bad", True, "it leaks", "operator")),
         (
             Reserve("r1", "held", BOB, Usage(input_tokens=50), 3_600_000_000),
@@ -73,7 +86,11 @@ def frozen(folder: Path) -> str:
     fill(store)
     store.close()
     connection = driver.connect(path, synchronous="FULL", busy_timeout_s=10.0)
-    lines = [*_statements(connection), f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={VERSION}"]
+    lines = [
+        *_statements(connection),
+        f"PRAGMA application_id={APPLICATION_ID}",
+        f"PRAGMA user_version={VERSION}",
+    ]
     connection.close()
     return ";\n".join([*lines, "PRAGMA journal_mode=WAL", ""])
 
@@ -81,7 +98,8 @@ def frozen(folder: Path) -> str:
 def _statements(connection: driver.Connection) -> Iterator[str]:
     """What makes the tables, fills them, and makes the indexes."""
     made = connection.execute(
-        "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, name"
+        "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+        " ORDER BY type DESC, name"
     ).fetchall()
     for kind, name, sql in made:
         yield sql

@@ -1,9 +1,9 @@
-"""Whether what a crowd of callers was told is what the ledger's rules say: worked out anew, one event at a time.
+"""Whether what a crowd of callers was told is what the ledger's rules say: worked out anew, event by event.
 
-The ledger says in which order things were admitted (`seq`), when they count and how they were judged. For each of
-them the usage around it is summed up again, with arithmetic of its own, and the verdict is compared: nothing accepted
-that did not fit, nothing refused that did. The end of a hold by release has no place in that order; whether it was
-still open is then told from the times in the logs, and where those overlap, both are right.
+The ledger says in which order things were admitted (`seq`), when they count and how they were judged. For
+each of them the usage around it is summed up again, with arithmetic of its own, and compared: nothing
+accepted that did not fit, nothing refused that did. The end of a hold by release has no place in that order:
+whether it was still open is told from the times in the logs, and where those overlap, both are right.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .callers import CHILD_OF, LIMITS, Log
 METRICS = ("requests", "units", "tokens", "cost_usd")
 NEVER = 2**62
 
+
 class Item(NamedTuple):
     """Something that was judged at `seq`: an event, a hold, or a denial."""
 
@@ -41,7 +42,7 @@ class Item(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """What a reservation held, and how it ended: `settled` is a seq; the release happened within its times."""
+    """What a reservation held, and how it ended: `settled` is a seq, a release happened within its times."""
 
     made: int
     service: str
@@ -49,27 +50,20 @@ class Hold(NamedTuple):
     amounts: tuple[int, ...]
     expires: int
     settled: int
-    settle_call: int
     settle_ack: int
     release_call: int
     release_ack: int
 
     def surely_open(self, item: Item) -> bool:
         return (
-            self.made < item.seq < self.settled
-            and item.seq < self.expires
-            and item.ack <= self.release_call
+            self.made < item.seq < self.settled and item.seq < self.expires and item.ack <= self.release_call
         )
 
     def maybe_open(self, item: Item) -> bool:
         settled = item.seq > self.settled
         if item.kind == "denial":  # it may have been decided in a snapshot that is a little older
             settled = item.call >= self.settle_ack
-        return (
-            self.made < item.seq < self.expires
-            and not settled
-            and item.call < self.release_ack
-        )
+        return self.made < item.seq < self.expires and not settled and item.call < self.release_ack
 
 
 def ledger_of(store: SqliteStore) -> list[StoredEvent]:
@@ -85,76 +79,83 @@ def ledger_of(store: SqliteStore) -> list[StoredEvent]:
 
 
 def timeline(store: SqliteStore, log: Log, at_us: int) -> tuple[list[Item], list[Hold]]:
-    """What was judged, and what was held, from the ledger; when it was called and answered, from the logs."""
+    """What was judged and what was held, from the ledger; when it was called and answered, from the logs."""
     first = {entry["id"]: entry for entry in log if entry.get("status") == "recorded"}
-    reserved = {entry["hold"]: entry for entry in log if entry.get("status") == "reserved"}
-    released: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in log:
-        if entry["did"] == "release":
-            released[entry["hold"]].append(entry)
-    items: list[Item] = []
-    holds: list[Hold] = []
-    settled_of: dict[str, tuple[StoredEvent, dict[str, Any]]] = {}
     ledger = ledger_of(store)
-    for stored in ledger:
-        entry = first[stored.event.id]
-        if entry["did"] == "settle":
-            settled_of[entry["hold"]] = (stored, entry)
-    for reservation_id, entry in reserved.items():
-        held = store.reservation(reservation_id, at_us)
-        assert held is not None
-        stored, settle = settled_of.get(reservation_id, (None, {}))
-        in_time = stored is not None and not settle["late"]
-        ends = released[reservation_id] if held.state == "released" or settle.get("late") else []
-        holds.append(
-            Hold(
-                held.reserved_at_us,
-                held.who.service or "",
-                held.who.agent,
-                held.usage.amounts,
-                held.expires_at_us,
-                stored.seq if stored is not None and in_time else NEVER,
-                settle["call"] if in_time else NEVER,
-                settle["ack"] if in_time else NEVER,
-                min((end["call"] for end in ends), default=NEVER),
-                min((end["ack"] for end in ends), default=NEVER),
-            )
-        )
-        items.append(
-            Item(
-                held.reserved_at_us, "hold", "api", held.who.agent, held.reserved_at_us, held.usage.stated, True,
-                entry["call"], entry["ack"], 0,
-            )
-        )  # fmt: skip
-    in_time = {hold.settled: hold.made for hold in holds}
-    for stored in ledger:
-        entry, who = first[stored.event.id], stored.event.who
-        items.append(
-            Item(
-                stored.seq, "event", who.service or "", who.agent, stored.booked_at_us, stored.event.usage.amounts,
-                stored.outcome == "accepted", entry["call"], entry["ack"], in_time.get(stored.seq, 0),
-            )
-        )  # fmt: skip
-    for entry in log:
-        if entry.get("status") == "denied":
-            items.append(
-                Item(
-                    entry["at"], "denial", "api", entry["agent"], entry["at"], tuple(entry["stated"]), False,
-                    entry["call"], entry["ack"], 0,
-                )
-            )  # fmt: skip
+    holds = list(_holds(store, log, [(stored, first[stored.event.id]) for stored in ledger], at_us))
+    held = [entry for entry in log if entry.get("status") == "reserved"]
+    items = [_hold_item(store, entry, at_us) for entry in held]
+    settled = {hold.settled: hold.made for hold in holds}
+    items += [_event_item(stored, first[stored.event.id], settled.get(stored.seq, 0)) for stored in ledger]
+    items += [_denial_item(entry) for entry in log if entry.get("status") == "denied"]
     # A denial at the moment of an event was decided before it: the event would have moved the clock.
     return sorted(items, key=lambda item: (item.seq, item.kind != "denial")), holds
 
 
+def _holds(
+    store: SqliteStore, log: Log, recorded: list[tuple[StoredEvent, dict[str, Any]]], at_us: int
+) -> Iterator[Hold]:
+    released: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in log:
+        if entry["did"] == "release":
+            released[entry["hold"]].append(entry)
+    settled = {entry["hold"]: (stored.seq, entry) for stored, entry in recorded if entry["did"] == "settle"}
+    for reservation_id in [entry["hold"] for entry in log if entry.get("status") == "reserved"]:
+        held = store.reservation(reservation_id, at_us)
+        assert held is not None
+        seq, settle = settled.get(reservation_id, (NEVER, None))
+        in_time = settle is not None and not settle["late"]
+        ends = [] if in_time or held.state == "expired" else released[reservation_id]
+        yield Hold(
+            held.reserved_at_us,
+            held.who.service or "",
+            held.who.agent,
+            held.usage.amounts,
+            held.expires_at_us,
+            seq if in_time else NEVER,
+            settle["ack"] if settle is not None and in_time else NEVER,
+            min((end["call"] for end in ends), default=NEVER),
+            min((end["ack"] for end in ends), default=NEVER),
+        )
+
+
+def _hold_item(store: SqliteStore, entry: dict[str, Any], at_us: int) -> Item:
+    held = store.reservation(entry["hold"], at_us)
+    assert held is not None
+    made, stated = held.reserved_at_us, held.usage.stated
+    return Item(made, "hold", "api", held.who.agent, made, stated, True, entry["call"], entry["ack"], 0)
+
+
+def _event_item(stored: StoredEvent, entry: dict[str, Any], hold: int) -> Item:
+    return Item(
+        stored.seq,
+        "event",
+        stored.event.who.service or "",
+        stored.event.who.agent,
+        stored.booked_at_us,
+        stored.event.usage.amounts,
+        stored.outcome == "accepted",
+        entry["call"],
+        entry["ack"],
+        hold,
+    )
+
+
+def _denial_item(entry: dict[str, Any]) -> Item:
+    at_us, stated = entry["at"], tuple(entry["stated"])
+    return Item(at_us, "denial", "api", entry["agent"], at_us, stated, False, entry["call"], entry["ack"], 0)
+
+
 class Window:
-    """All usage of one counter, as it grows; `around` is the stretch that binds what is booked at a moment."""
+    """All usage of one counter, as it grows."""
 
     def __init__(self, key: LimitKey, zone: str) -> None:
         self._text = key.window
         self._zone = ZoneInfo(zone)
         units = {"s": 1, "m": 60, "h": 3600}
-        self._length_us = int(key.window[:-1]) * units[key.window[-1]] * 1_000_000 if key.window[0].isdigit() else 0
+        self._length_us = (
+            int(key.window[:-1]) * units[key.window[-1]] * 1_000_000 if key.window[0].isdigit() else 0
+        )
         self._booked: list[tuple[int, int]] = []
         self._sums: dict[tuple[int, int], int] = defaultdict(int)
         self._known: tuple[int, int] = (1, 0)
@@ -172,7 +173,11 @@ class Window:
     def _period(self, moment: int) -> tuple[int, int]:
         """The local hour or day; the zone of these tests never changes its offset."""
         local = datetime.fromtimestamp(moment // 1_000_000, UTC).astimezone(self._zone)
-        start = local.replace(minute=0, second=0) if self._text == "hour" else local.replace(hour=0, minute=0, second=0)
+        start = (
+            local.replace(minute=0, second=0)
+            if self._text == "hour"
+            else local.replace(hour=0, minute=0, second=0)
+        )
         length = timedelta(hours=1) if self._text == "hour" else timedelta(days=1)
         return int(start.timestamp()) * 1_000_000, int((start + length).timestamp()) * 1_000_000
 
@@ -202,7 +207,6 @@ class Judge:
         self._by_made = {hold.made: hold for hold in self._holds}
         self._counters: dict[tuple[int, str], Window] = {}
         self.wrong: list[str] = []
-        self.peaks: dict[int, int] = defaultdict(int)
 
     def binding(self, item: Item | Hold) -> Iterator[tuple[int, LimitKey, int, str, Window]]:
         """Number, key, maximum, scope and counter of each limit that binds it."""
@@ -238,8 +242,6 @@ class Judge:
                 reasons.append(f"{key} holds {used} and at least {least} of {maximum}, asked {asked}")
             if used + least <= room < used + most:
                 certain = False
-            if used + most <= room and item.admitted and item.kind == "event":
-                self.peaks[number] = max(self.peaks[number], used + (asked or 0))
         if item.admitted and reasons:
             self.wrong.append(f"admitted {item}: {'; '.join(reasons)}")
         if not item.admitted and not reasons and certain:
@@ -263,15 +265,16 @@ class Judge:
         return least, most
 
 
-def wrong_verdicts(items: list[Item], holds: list[Hold]) -> tuple[list[str], Judge]:
+def wrong_verdicts(items: list[Item], holds: list[Hold]) -> list[str]:
+    """What should have been judged otherwise."""
     judge = Judge(holds)
     for item in items:
         judge.see(item)
-    return judge.wrong, judge
+    return judge.wrong
 
 
 def most_admitted(items: list[Item], holds: list[Hold]) -> dict[tuple[int, str], int]:
-    """Per limit and scope: the most admitted usage that any window of that length, or any period, ended up with.
+    """Per limit and scope: the most admitted usage that any window of that length, or any period, has.
 
     Admitted is what was accepted, and of usage beyond its hold the part that was held.
     """
@@ -289,7 +292,9 @@ def most_admitted(items: list[Item], holds: list[Hold]) -> dict[tuple[int, str],
                 amount = min(amount, own.amounts[metric])
             admitted[number, scope].append((item.booked, amount))
             windows[number, scope] = counter
-    return {place: _most(windows[place], LIMITS[place[0]][0], sorted(usage)) for place, usage in admitted.items()}
+    return {
+        place: _most(windows[place], LIMITS[place[0]][0], sorted(usage)) for place, usage in admitted.items()
+    }
 
 
 def _most(window: Window, key: LimitKey, usage: list[tuple[int, int]]) -> int:

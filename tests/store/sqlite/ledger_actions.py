@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent_meter_mcp.core.commands import Recorded, Reserved, Settle
-from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.models import Reservation, Usage, UsageEvent, Who
+from agent_meter_mcp.core.errors import Conflict, MeterError
+from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.ledger import Ledger
@@ -49,8 +49,12 @@ class LedgerActions:
     async def settle(self, reservation_id: str, usage: Usage | None) -> Recorded:
         return await self._ledger.settle(OPERATOR, Settle(reservation_id, usage))
 
-    async def release(self, reservation_id: str) -> Reservation:
-        return await self._ledger.release(OPERATOR, reservation_id)
+    async def release(self, reservation_id: str) -> bool:
+        try:
+            await self._ledger.release(OPERATOR, reservation_id)
+        except Conflict:
+            return False
+        return True
 
 
 async def with_ledger(store: SqliteStore, work: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 
 
 LIBRARIES = {"newest": "", "standard": "sys.modules['pysqlite3'] = None"}
-"""What a process runs first, so that it takes the SQLite of its wheel (if there is one), or the interpreter's own."""
+"""What a process runs first to take the SQLite of its wheel (if there is one), or the interpreter's own."""
 
 
 def now_us() -> int:
@@ -32,7 +32,7 @@ def now_us() -> int:
 
 
 class Process:
-    """A fresh interpreter in a role. `with Process("role", ...) as process`: it is killed when the test leaves it."""
+    """A fresh interpreter in a role. As a context: it is killed when that is left."""
 
     def __init__(self, role: str, *arguments: object, first: str = "", **popen: Any) -> None:
         """`first` is what the process runs first; `popen` goes to subprocess.Popen."""
@@ -71,7 +71,7 @@ class Process:
         return json.loads(line)
 
     def heard(self) -> list[Any]:
-        """Everything it said and nobody heard yet, when it has ended. A line that was cut short is no word."""
+        """Everything it said and nobody heard yet, when it has ended. A line cut short is no word."""
         assert self.finished.wait(PATIENCE_S)
         said: list[Any] = []
         while (line := self._lines.get(timeout=PATIENCE_S)) is not None:

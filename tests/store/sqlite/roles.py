@@ -48,7 +48,7 @@ def failure(error: MeterError) -> dict[str, Any]:
     return {"error": type(error).__name__, "text": str(error), "retryable": error.retryable}
 
 
-# -- opening --------------------------------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------------------
 
 
 def opener(name: str) -> None:
@@ -110,7 +110,7 @@ def open_and_record(path: str, count: int, timeout_s: float) -> None:
 
 
 def record_without_rights(path: str, nobody: int) -> None:
-    """As `open_and_record`, by a user who may do what the rights of the file say. Root becomes that user first."""
+    """As `open_and_record`, by a user who may do what the file's rights say. Root becomes that user first."""
     with tempfile.TemporaryDirectory() as folder:  # loads all it needs: that may be where only root can read
         store = open_store(os.path.join(folder, "usage.db"))
         store.event("api", "before")
@@ -124,7 +124,7 @@ def record_without_rights(path: str, nobody: int) -> None:
 
 
 def run_out_of_space(path: str, bytes_max: int) -> None:
-    """Records batches until no file may grow any more, then finds space again; says how far it came each time."""
+    """Records batches until no file may grow any more, then finds space again; says how far it came."""
     import resource
 
     store = open_store(path)
@@ -144,10 +144,10 @@ def run_out_of_space(path: str, bytes_max: int) -> None:
 
 
 def open_quietly(path: str) -> None:
-    """Opens a file that is up to date; says which of the modules that take long to load were loaded for it."""
+    """Opens a file and reads its policy; says whether sqlite-utils was loaded for that."""
     store = open_store(path, busy_timeout_s=0.1)
     limits = len(store.policy().limits)
-    loaded = [name for name in ("sqlite_utils", "json", "typing") if name == "sqlite_utils" and name in sys.modules]
+    loaded = [name for name in ("sqlite_utils",) if name in sys.modules]
     store.close()
     say({"limits": limits, "loaded": loaded})
 
@@ -160,14 +160,16 @@ def look(path: str, ids: list[str]) -> None:
     say(found)
 
 
-# -- writing until killed -------------------------------------------------------------------------------------------
+# -- writing until killed --------------------------------------------------------------------------------
 
 
 def batch(name: str, number: int) -> list[Command]:
     """The commands of a writer's batch: always the same for the same name and number."""
-    chance = random.Random(f"{name} {number}")  # noqa: S311  a test wants chance that can be repeated
+    chance = random.Random(f"{name} {number}")
     size = chance.choice((1, 1, chance.randint(2, 20)))
-    commands: list[Command] = [one_event(f"{name}-{number}-{index}", tokens=number % 7) for index in range(size)]
+    commands: list[Command] = [
+        one_event(f"{name}-{number}-{index}", tokens=number % 7) for index in range(size)
+    ]
     if chance.random() < 0.4:
         held = f"{name}-{number}-held"
         estimate = Usage(input_tokens=chance.randint(1, 9))
@@ -183,7 +185,7 @@ def batch(name: str, number: int) -> list[Command]:
 def writer(path: str, name: str, synchronous: str, checkpoint_pages: int) -> None:
     """Writes batches until it is killed: says which one it tries, and which one was acknowledged."""
     store = open_store(path, synchronous=synchronous)
-    connection = store._writer.connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  checkpoints are no setting
+    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage]  checkpoints are no setting
     connection.execute(f"PRAGMA wal_autocheckpoint={checkpoint_pages}")
     say("ready")
     number = 0
@@ -194,7 +196,7 @@ def writer(path: str, name: str, synchronous: str, checkpoint_pages: int) -> Non
         number += 1
 
 
-# -- standing in the way --------------------------------------------------------------------------------------------
+# -- standing in the way ---------------------------------------------------------------------------------
 
 
 def hold_turn(path: str) -> None:
@@ -234,11 +236,11 @@ def hold_both(path: str) -> None:
         hold_write_lock(path)
 
 
-# -- callers by the dozen -------------------------------------------------------------------------------------------
+# -- callers by the dozen --------------------------------------------------------------------------------
 
 
 def callers(path: str, plan: dict[str, Any]) -> None:
-    """Several callers at once on one store or ledger, until the time of the plan is over; says all they did."""
+    """Several callers on one store or ledger until the time of the plan is over; says all they did."""
     from . import callers as crowd
 
     say(crowd.run(path, plan, ready=lambda: say("ready"), go=hear))

@@ -1,19 +1,20 @@
-"""Writers that are killed at any moment, and processes that stand in the way: nothing acknowledged is lost."""
+"""Writers that are killed at any moment, processes that stand in the way: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
 import random
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_meter_mcp.core.commands import Recorded, Reserve, Settle
+from agent_meter_mcp.core.commands import Record, Recorded, Reserve, Settle
 from agent_meter_mcp.core.errors import StoreBusy
 from agent_meter_mcp.store.sqlite import SqliteStore, open_store
 
@@ -75,13 +76,13 @@ def ids_of(name: str, number: int) -> tuple[set[str], set[str]]:
             reservations.add(command.reservation_id)
         elif isinstance(command, Settle):
             events.add(command.reservation_id.removeprefix("r-"))
-        elif hasattr(command, "event"):
-            events.add(command.event.id)  # pyright: ignore[reportAttributeAccessIssue]  a Record, the only other one
+        elif isinstance(command, Record):
+            events.add(command.event.id)
     return events, reservations
 
 
 def check_whole(store: SqliteStore, victims: Victims, ids: set[str]) -> list[tuple[str, int]]:
-    """Each batch is there as a whole or not at all, and there if it was acknowledged; answers those that are not."""
+    """Each batch is there whole or not at all, and there if acknowledged. Answers those that are not."""
     missing: list[tuple[str, int]] = []
     for name, tried in victims.tried.items():
         for number in range(tried + 1):
@@ -104,7 +105,7 @@ def test_whatever_was_acknowledged_survives_the_killing_of_its_writer(
     synchronous: str, library: str, tmp_path: Path
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     path = tmp_path / "usage.db"
     open_store(str(path)).close()
     victims = Victims(path, synchronous, LIBRARIES[library])
@@ -114,7 +115,10 @@ def test_whatever_was_acknowledged_survives_the_killing_of_its_writer(
     events = [stored.event.id for stored in ledger_of(store)]
     assert len(events) == len(set(events))
     expected = {
-        event_id for name, tried in victims.tried.items() for number in range(tried + 1) for event_id in ids_of(name, number)[0]
+        event_id
+        for name, tried in victims.tried.items()
+        for number in range(tried + 1)
+        for event_id in ids_of(name, number)[0]
     }
     assert set(events) <= expected
     assert list(store.verify()) == []
@@ -131,16 +135,19 @@ def test_whatever_was_acknowledged_survives_the_killing_of_its_writer(
     assert list(store.verify()) == []
     store.close()
     unheard = sum(victims.tried[name] > victims.acknowledged[name] for name in victims.tried)
-    print(f"{len(victims.tried)} killed, {unheard} in the middle of a batch, {len(missing)} of those undone; {len(events)} events")
+    sys.stdout.write(
+        f"{len(victims.tried)} killed, {unheard} in the middle of a batch, {len(missing)} of those undone;"
+        f" {len(events)} events\n"
+    )
     assert len(victims.tried) == KILLS + WRITERS
     assert unheard > KILLS // 4
 
 
-# -- standing in the way --------------------------------------------------------------------------------------------
+# -- standing in the way ---------------------------------------------------------------------------------
 
 
 @contextmanager
-def standing_in_the_way(role: str, path: Path) -> Iterator[Process]:
+def standing_in_the_way(role: str, path: Path) -> Generator[Process]:
     with Process(role, str(path)) as process:
         assert process.hear() == "held"
         yield process
@@ -163,7 +170,9 @@ def test_who_is_in_the_way_for_a_while_delays_and_loses_nothing(role: str, path:
     store = open_store(str(path), busy_timeout_s=PATIENCE_S)
     answers: list[Any] = []
     with standing_in_the_way(role, path) as holder:
-        writing = threading.Thread(target=lambda: answers.extend(store.apply([one_event("1")], now_us()).results))
+        writing = threading.Thread(
+            target=lambda: answers.extend(store.apply([one_event("1")], now_us()).results)
+        )
         writing.start()
         writing.join(0.3)
         assert writing.is_alive()
@@ -191,7 +200,9 @@ def test_beyond_the_timeout_the_store_is_busy_and_the_next_try_works(role: str, 
         assert store.event("api", "1") is None
         holder.tell()
         assert holder.hear() == "gone"
-    assert play("open_and_record", str(path), 1, PATIENCE_S)["recorded"] == 1  # who gave up stands in nobody's way
+    assert (
+        play("open_and_record", str(path), 1, PATIENCE_S)["recorded"] == 1
+    )  # who gave up stands in nobody's way
     (result,) = store.apply([one_event("1")], now_us()).results
     assert isinstance(result, Recorded)
     assert result.status == "recorded"
@@ -228,7 +239,7 @@ def test_who_is_stopped_in_the_way_makes_the_store_busy_until_it_goes_on(role: s
 
 
 def test_writers_that_are_stopped_in_mid_write_lose_nothing(path: Path) -> None:
-    """Stopped with SIGSTOP wherever they are, some with the lock; the others are busy or go on, and all is whole."""
+    """Stopped wherever they are, some with the lock: the others are busy or go on, and all is whole."""
     victims = Victims(path, "FULL", "")
     chance = random.Random(7)
     names = ["a", "b"]

@@ -1,10 +1,12 @@
-"""Opening: many at the same instant on a new file, and one store beside another, in threads, forks and after close."""
+"""Opening: by many at the same instant, one store beside another, in threads, after forks and after close."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,7 +29,9 @@ SEED = 20_260_101
 
 def schema_of(path: Path) -> list[tuple[str, ...]]:
     connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
-    rows: list[tuple[str, ...]] = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+    rows: list[tuple[str, ...]] = connection.execute(
+        "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2"
+    ).fetchall()
     connection.close()
     return rows
 
@@ -78,8 +82,10 @@ def test_a_new_file_is_opened_by_many_at_the_same_instant(library: str, tmp_path
 
 
 def test_a_process_that_dies_while_it_makes_the_file_leaves_one_that_can_be_opened(tmp_path: Path) -> None:
-    """Killed at chance moments of the opening; the next one takes over, whatever it finds."""
+    """Killed at chance moments of the opening: the file has all migrations or none. The next takes over."""
     chance = random.Random(SEED)
+    new = tmp_path / "new.db"
+    open_store(str(new)).close()
     for number in range(10 * PROOF):
         path = tmp_path / f"{number}.db"
         with Process("opener", "victim") as victim:
@@ -89,6 +95,7 @@ def test_a_process_that_dies_while_it_makes_the_file_leaves_one_that_can_be_open
             victim.tell([str(path), 0])
             victim.finished.wait(chance.random() * 0.025)
             victim.kill()
+        assert not path.exists() or schema_of(path) in ([], schema_of(new))
         store = open_store(str(path))
         assert record(store, "after") == "recorded"
         assert list(store.verify()) == []
@@ -111,10 +118,13 @@ def test_two_stores_in_one_process_see_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_threads_that_open_a_new_file_at_once_take_no_lock_from_each_other(library: str, tmp_path: Path) -> None:
-    """Whoever closes any descriptor of a file drops all POSIX locks of its process on it: SQLite must open it alone.
+def test_threads_that_open_a_new_file_at_once_take_no_lock_from_each_other(
+    library: str, tmp_path: Path
+) -> None:
+    """Who closes any descriptor of a file drops all POSIX locks of its process on it: only SQLite may do so.
 
-    Without its locks a store is not seen by other processes, and the last of those that leaves takes the log away.
+    Without its locks a store is not seen by other processes, and the last of those that leaves takes the log
+    away.
     """
     path, count = str(tmp_path / "usage.db"), 8
     with Process("open_in_threads", path, count, first=LIBRARIES[library]) as process:
@@ -209,32 +219,70 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     assert play("look", str(tmp_path / "usage.db"), ["1", "2"]) == ["1"]
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # pytest's own threads
-def test_a_store_that_went_through_a_fork_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    """As a server does that opens its ledger, forks its workers, and lets the first process go."""
-    path = str(tmp_path / "usage.db")
-    store = open_store(path)
-    record(store, "before")
+UNSAFE = pytest.mark.xfail(
+    strict=True, reason="SQLite's locks do not go through a fork, its memory of them does"
+)
+
+
+def in_a_child(path: str, store: SqliteStore | None, meanwhile: Callable[[], None]) -> str:
+    """What a forked process is told when it records, after `meanwhile` has happened in this one."""
     hear, go = os.pipe()
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        answer = b"failed"
+        answer = "failed"
         try:
+            mine = store or open_store(path)
             os.read(hear, 1)
-            answer = record(store, "child").encode()
-        except MeterError as error:  # a clear no is as good
-            answer = type(error).__name__.encode()
+            answer = record(mine, "child")
+        except MeterError as error:
+            answer = f"{type(error).__name__} {error}"
         finally:
-            os.write(tell, answer)
+            os.write(tell, answer.encode())
             os._exit(0)
-    record(store, "parent")
-    store.close()
+    meanwhile()
     os.write(go, b"!")
-    answer = os.read(told, 100).decode()
+    answer = os.read(told, 1_000).decode()
     os.waitpid(child, 0)
     for end in (hear, go, told, tell):
         os.close(end)
-    acknowledged = ["before", "parent", *(["child"] if answer == "recorded" else [])]
-    assert answer == "recorded" or answer.startswith("Store")
-    assert play("look", path, ["before", "parent", "child"]) == acknowledged
+    return answer
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning"
+)  # threads of other tests
+@pytest.mark.parametrize(
+    "which", [pytest.param("inherited", marks=UNSAFE), pytest.param("new", marks=UNSAFE)]
+)
+def test_what_a_process_acknowledges_whose_parent_had_the_file_open_is_not_lost(
+    which: str, tmp_path: Path
+) -> None:
+    """As a server does that opens its ledger, forks its workers, and lets the first process go.
+
+    A clear no will do.
+    """
+    path = str(tmp_path / "usage.db")
+    store = open_store(path)
+    record(store, "before")
+
+    def go_on() -> None:
+        record(store, "parent")
+        store.close()
+
+    answer = in_a_child(path, store if which == "inherited" else None, go_on)
+    assert answer == "recorded" or re.search(r"^Store.*usage\.db.*fork", answer)
+    kept = ["before", "parent", *(["child"] if answer == "recorded" else [])]
+    assert play("look", path, ["before", "parent", "child"]) == kept
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*multi-threaded, use of fork:DeprecationWarning"
+)  # threads of other tests
+def test_a_store_that_was_closed_before_the_fork_can_be_opened_after_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "usage.db")
+    store = open_store(path)
+    record(store, "before")
+    store.close()
+    assert in_a_child(path, None, lambda: None) == "recorded"
+    assert play("look", path, ["before", "child"]) == ["before", "child"]

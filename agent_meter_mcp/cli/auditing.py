@@ -1,0 +1,143 @@
+"""`audit`: who changed what."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent_meter_mcp.core.text import shown
+
+from . import options, pages
+from .figures import NAME_WIDTH, REASON_WIDTH, UNKNOWN, number
+from .table import Column, table
+from .times import exact, moments, zone_name, zone_of
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import AuditEntry
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+
+    from .session import Session
+
+PAGE_MAX = 500
+_ACTIONS = {"engage_kill_switch": "stop", "release_kill_switch": "resume"}
+
+
+@options.command("audit", "agent-meter audit", "agent-meter audit --limit 200 --json")
+@pages.limit(50, PAGE_MAX)
+@pages.cursor
+@options.timezone
+@options.as_json
+@options.pass_session
+def audit(session: Session, /, as_json: bool, limit: int, cursor: str | None, timezone: str | None) -> None:
+    """Who changed what: limits, agents and kill switches, newest first."""
+    zone = timezone or session.settings.timezone
+    local_zone = zone_of(zone)
+    size, before = pages.page_size(limit, PAGE_MAX), pages.before_seq(cursor)
+
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[list[AuditEntry], int]:
+        return await ledger.audit(caller, before, size + 1), ledger.now_us()
+
+    found, now_us = session.ask(ask)
+    entries = found[:size]
+    following = str(entries[-1].seq) if len(found) > size else None
+    if as_json:
+        from .document import print_document
+
+        print_document({"entries": [_entry(entry) for entry in entries], "next_cursor": following})
+        return
+    if not entries:
+        click.echo("Nothing was changed.")
+        return
+    when = moments([entry.seq for entry in entries], local_zone, now_us)
+    columns = [
+        Column(f"Time ({zone_name(zone)})"),
+        Column("Actor", shrinks=6),
+        Column("Action", shrinks=8),
+        Column("Target", shrinks=12),
+        Column("Details", shrinks=12),
+    ]
+    rows = [
+        [
+            when(entry.seq),
+            shown(entry.actor, width=NAME_WIDTH),
+            _ACTIONS.get(entry.action, entry.action.replace("_", " ")),
+            shown(entry.target),
+            shown(_details(entry), width=REASON_WIDTH),
+        ]
+        for entry in entries
+    ]
+    click.echo(table(columns, rows))
+    if following is not None:
+        click.echo(f"Older ones: --cursor {following}")
+
+
+def _entry(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "at": exact(entry.seq),
+        "actor": entry.actor,
+        "action": entry.action,
+        "target": entry.target,
+        "reason": entry.reason,
+        "before": _plain(entry.before),
+        "after": _plain(entry.after),
+    }
+
+
+def _plain(text: str | None) -> dict[str, Any] | None:
+    """What was there before or after, with the names and numbers that other reports have."""
+    if text is None:
+        return None
+    value: dict[str, Any] = json.loads(text)
+    if "key" in value:
+        from agent_meter_mcp.faces.wire.fields import number_of
+
+        key = value["key"]
+        kind, name = key["subject"]["kind"], key["subject"]["name"]
+        return {
+            "limit_id": value["limit_id"],
+            "subject": "everyone" if kind == "pool" else f"{kind} {name}",
+            "service": key["service"],
+            "metric": key["metric"],
+            "window": key["window"],
+            "max": number_of(key["metric"], value["max"]),
+            "action": value["action"],
+            "timezone": value["zone"],
+            "thresholds": value["thresholds"],
+        }
+    if "engaged_at_us" in value:
+        return {**{field: value[field] for field in ("kind", "name", "reason", "engaged_by")},
+                "engaged_at": exact(value["engaged_at_us"])}  # fmt: skip
+    return {"agent": value.pop("agent_id"), **value}
+
+
+_TOLD = ("max", "action", "zone", "thresholds", "name", "tier", "owner", "parent")
+
+
+def _details(entry: AuditEntry) -> str:
+    """The reason that was given, or what is not as it was: "max $5.00 → $10.00"."""
+    if entry.reason is not None:
+        return entry.reason
+    before, after = _fields(entry.before), _fields(entry.after)
+    if "max" in before | after and not (before and after):
+        return f"max {(before | after)['max']}"
+    return ", ".join(
+        f"{field} {before.get(field, UNKNOWN)} → {after.get(field, UNKNOWN)}"
+        for field in _TOLD
+        if before.get(field, UNKNOWN) != after.get(field, UNKNOWN)
+    )
+
+
+def _fields(text: str | None) -> dict[str, str]:
+    """What is told of a limit or an agent, as text."""
+    value: dict[str, Any] = {} if text is None else json.loads(text)
+    if "engaged_at_us" in value:
+        return {}
+    if "key" in value:
+        value["max"] = number(value["key"]["metric"], value["max"])
+        value["thresholds"] = " ".join(f"{threshold} %" for threshold in value["thresholds"])
+    return {
+        field: UNKNOWN if value[field] is None else str(value[field]) for field in _TOLD if field in value
+    }

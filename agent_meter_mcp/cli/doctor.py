@@ -1,0 +1,267 @@
+"""`doctor`: what could be wrong with this installation, and how to put it right."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import click
+
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.faces.errors import text_of
+from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
+from agent_meter_mcp.settings import VARIABLES
+
+from . import options
+from .exits import DONE, PROBLEMS
+from .figures import counted, stopped
+from .table import screen_width, styled
+from .times import exact, length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent_meter_mcp.settings import Settings
+    from agent_meter_mcp.store.sqlite import SqliteStore
+
+    from .session import Session
+
+    State = Literal["ok", "warning", "problem"]
+
+CLOCK_AHEAD_US = 60_000_000
+"""How far ahead of this clock the newest entry may be before it is a problem."""
+NETWORK_FILE_SYSTEMS = (
+    "nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "virtiofs",
+    "fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
+)  # fmt: skip
+_STYLES = {"ok": "good", "warning": "warn", "problem": "alarm"}
+
+
+class Finding(NamedTuple):
+    """`facts` are for programs, `text` says the same for people."""
+
+    name: str
+    state: State
+    text: str
+    facts: dict[str, Any]
+
+
+@options.command("doctor", "agent-meter doctor", "agent-meter doctor --json")
+@options.as_json
+@options.pass_session
+def doctor(session: Session, as_json: bool) -> int:
+    """Look for problems of the file, SQLite, the clock, the prices and the settings.
+
+    It changes nothing, and does not make a file. Exit code 7 when there is a problem; a warning is none.
+    """
+    settings = session.settings
+    findings = [*_sqlite(settings), *_ledger(settings), _prices(settings), *_settings(session)]
+    has_problem = any(finding.state == "problem" for finding in findings)
+    if as_json:
+        from .document import print_document
+
+        print_document({"ok": not has_problem, "findings": [finding._asdict() for finding in findings]})
+    else:
+        click.echo("\n".join(_lines(findings)))
+    return PROBLEMS if has_problem else DONE
+
+
+def _lines(findings: list[Finding]) -> Iterator[str]:
+    """A finding is one line in a pipe; in a terminal it goes on below where it is too long."""
+    import textwrap
+
+    width = max(len(finding.name) for finding in findings)
+    screen = screen_width()
+    for finding in findings:
+        text = shown(finding.text)
+        lines = [text] if screen is None else textwrap.wrap(text, max(screen - width - 11, 20)) or [""]
+        state = styled(finding.state.ljust(8), _STYLES[finding.state])
+        yield f"{state} {finding.name.ljust(width)}  {lines[0]}"
+        yield from (" " * (width + 11) + line for line in lines[1:])
+
+
+def _sqlite(settings: Settings) -> Iterator[Finding]:
+    from agent_meter_mcp.store.sqlite import driver
+
+    facts = {
+        "version": driver.SQLITE_VERSION,
+        "library": driver.LIBRARY,
+        "is_sound": driver.wal_reset_is_sound(),
+    }
+    text = f"{driver.SQLITE_VERSION}, by {driver.LIBRARY}"
+    if facts["is_sound"]:
+        yield Finding("sqlite", "ok", text, facts)
+    else:
+        yield Finding(
+            "sqlite",
+            "warning",
+            f"{text}: it can lose a commit that meets a checkpoint; install pysqlite3, or SQLite 3.51.3",
+            facts,
+        )
+    survives = "a power cut" if settings.synchronous == "FULL" else "a crash of the process, not a power cut"
+    yield Finding(
+        "synchronous", "ok", f"{settings.synchronous}: what is written survives {survives}",
+        {"mode": settings.synchronous},
+    )  # fmt: skip
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    """Whatever needs the file. A file that is not there yet is made by the first record."""
+    yield _file_system(settings.db)
+    if not os.path.exists(settings.db):
+        text = f"{settings.db} is not there yet; the first record makes it"
+        yield Finding("file", "warning", text, {"path": settings.db, "exists": False})
+        return
+    try:
+        store = open_store(settings)
+    except MeterError as error:
+        yield Finding(
+            "file", "problem", text_of(error), {"path": settings.db, "exists": True, "error": error.code}
+        )
+        return
+    try:
+        yield _file(settings.db)
+        yield from _contents(store)
+    except MeterError as error:
+        yield Finding("ledger", "problem", text_of(error), {"error": error.code})
+    finally:
+        store.close()
+
+
+def _file(path: str) -> Finding:
+    size, log = os.path.getsize(path), 0
+    if os.path.exists(f"{path}-wal"):
+        log = os.path.getsize(f"{path}-wal")
+    facts = {"path": path, "exists": True, "bytes": size, "wal_bytes": log}
+    text = f"{path}, {_bytes(size)}" + (f" and {_bytes(log)} of log" if log else "")
+    folder = os.path.dirname(os.path.abspath(path))
+    for place in (path, folder):
+        if not os.access(place, os.W_OK):
+            return Finding("file", "problem", f"{text}: {place} cannot be written", facts)
+    if os.name == "posix" and os.stat(path).st_mode & 0o077:
+        return Finding("file", "warning", f"{text}: others may read it; chmod 600 would stop that", facts)
+    return Finding("file", "ok", text, facts)
+
+
+def _file_system(path: str) -> Finding:
+    folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    kind = _file_system_kind(folder)
+    facts = {"folder": folder, "kind": kind}
+    if kind in NETWORK_FILE_SYSTEMS:
+        text = f"{folder} is on a network ({kind}), where SQLite's locks do not hold: keep it on a local disk"
+        return Finding("file system", "problem", text, facts)
+    return Finding("file system", "ok", kind or "unknown", facts)
+
+
+def _file_system_kind(folder: str) -> str | None:
+    """What the folder is mounted as; None where that cannot be known cheaply."""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            fields = [line.split(" ") for line in mounts]
+    except OSError:
+        return None
+    found = ("", None)
+    for _, place, kind, *_ in fields:
+        mounted = place.replace("\\040", " ")
+        is_inside = folder == mounted or folder.startswith(mounted.rstrip("/") + "/")
+        if is_inside and len(mounted) >= len(found[0]):
+            found = (mounted, kind)
+    return found[1]
+
+
+def _contents(store: SqliteStore) -> Iterator[Finding]:
+    from agent_meter_mcp.store.sqlite.schema import VERSION
+
+    info, policy, now_us = store.info(), store.policy(), system_clock_us()
+    is_log = info.journal_mode == "wal"
+    yield Finding(
+        "format",
+        "ok" if is_log else "problem",
+        f"{info.format_version} of {VERSION}, journal {info.journal_mode}"
+        + ("" if is_log else " (it should be wal)"),
+        {"version": info.format_version, "newest": VERSION, "journal_mode": info.journal_mode},
+    )
+    yield _clock(info.newest_seq, now_us)
+    held = store.reservations(now_us)
+    counts = {
+        "events": info.events,
+        "agents": info.agents,
+        "limits": len(policy.limits),
+        "reservations": len(held),
+        "switches": len(policy.switches),
+    }
+    yield Finding(
+        "ledger",
+        "ok",
+        f"{counted(info.events, 'event')}, {counted(info.agents, 'agent')}, "
+        f"{counted(len(policy.limits), 'limit')}, {counted(len(held), 'open reservation')}",
+        counts,
+    )
+    for switch in policy.switches:
+        facts = {
+            "kind": switch.kind,
+            "name": switch.name,
+            "reason": switch.reason,
+            "engaged_by": switch.engaged_by,
+        }
+        yield Finding("kill switch", "warning", stopped(switch), facts)
+
+
+def _clock(newest_us: int, now_us: int) -> Finding:
+    ahead_us = max(newest_us - now_us, 0)
+    facts = {
+        "now": exact(now_us),
+        "newest_entry": exact(newest_us) if newest_us else None,
+        "ahead_s": ahead_us / 1e6,
+    }
+    if ahead_us > CLOCK_AHEAD_US:
+        text = (
+            f"the newest entry is {length(ahead_us)} ahead of this clock: until it gets there, what is "
+            "recorded counts at that moment. Set the clock right; if it is right, one was wrong before"
+        )
+        return Finding("clock", "problem", text, facts)
+    return Finding(
+        "clock", "ok", f"{exact(now_us // 1_000_000 * 1_000_000)}, not behind the newest entry", facts
+    )
+
+
+def _prices(settings: Settings) -> Finding:
+    book = price_book(settings)
+    try:
+        book.preload(system_clock_us())
+        own = os.path.exists(settings.prices)
+        text = book.version + (f" (own prices in {settings.prices})" if own else "")
+        return Finding(
+            "prices", "ok", text, {"version": book.version, "own_file": settings.prices if own else None}
+        )
+    except MeterError as error:
+        return Finding("prices", "problem", text_of(error), {"version": None, "own_file": settings.prices})
+
+
+def _settings(session: Session) -> Iterator[Finding]:
+    for variable in VARIABLES:
+        if variable.name in session.options:
+            value, source = session.options[variable.name], "command line"
+        elif os.environ.get(variable.name):
+            value, source = os.environ[variable.name], "environment"
+        else:
+            value, source = variable.default, "default"
+        text = f"{'not set' if value is None else value} ({source})"
+        yield Finding(variable.name, "ok", text, {"value": value, "source": source})
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(
+        "python", "ok", f"{version}, {sys.executable}", {"version": version, "executable": sys.executable}
+    )
+
+
+def _bytes(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    for unit in ("kB", "MB", "GB"):
+        size_of_unit = size / 1000
+        if size_of_unit < 1000 or unit == "GB":
+            return f"{size_of_unit:,.1f} {unit}"
+        size //= 1000
+    return ""

@@ -1,0 +1,76 @@
+"""`verify` finds what was tampered with, and nothing in a ledger that was used as it is meant to be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent_meter_mcp.core.commands import Record, Recorded, Reserve, SetLimit, Settle
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.store.sqlite import driver, open_store
+
+from .freeze import NOON_US, fill
+from .roles import one_event
+
+WHO = Who("ada", "api")
+SECOND_US = 1_000_000
+
+
+def tamper(path: Path, statement: str) -> None:
+    connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
+    assert connection.execute(statement).rowcount > 0
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "view"),
+    [
+        ("UPDATE cell SET used = used + 1 WHERE counter = 1", "counter used"),
+        ("UPDATE cell SET held = held - 1 WHERE counter = 4", "counter held"),
+        ("UPDATE event SET cost = cost + 1 WHERE id = (SELECT min(id) FROM event)", "counter used"),
+        ("DELETE FROM event WHERE id = (SELECT max(id) FROM event)", "reservation"),
+        ("UPDATE reservation SET state = 2 WHERE reservation_id = 'r1'", "counter held"),
+        ("DELETE FROM quota WHERE limit_id = 'l1'", "counter"),
+        ("UPDATE rollup SET n = n + 1 WHERE grain = 1", "rollup day"),
+        ("DELETE FROM refusal WHERE id = (SELECT max(id) FROM refusal)", "rollup all"),
+    ],
+)
+def test_what_was_tampered_with_is_named(statement: str, view: str, tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    fill(store)
+    assert list(store.verify()) == []
+    tamper(path, statement)
+    assert any(found.view.startswith(view) for found in store.verify())
+    store.close()
+
+
+@pytest.mark.parametrize("window", ["1s", "hour", "day", "total"])
+@pytest.mark.parametrize("end", ["settle", "expire", "import"])
+def test_what_ends_or_comes_long_after_its_window_leaves_no_difference(
+    window: str, end: str, tmp_path: Path
+) -> None:
+    store = open_store(str(tmp_path / "usage.db"))
+    estimate = Usage(input_tokens=5)
+    store.apply(
+        [
+            SetLimit("l", LimitKey(Subject(), "api", "tokens", window), 100, "operator"),
+            Reserve("r", "held", WHO, estimate, 3_600 * SECOND_US),
+            one_event("first", WHO, 7),
+        ],
+        NOON_US,
+    )
+    later_us = NOON_US + (3_500 if end == "settle" else 90_000) * SECOND_US
+    if end == "settle":
+        last = Settle("r", Usage(input_tokens=6))
+    elif end == "expire":
+        last = one_event("elsewhere", Who("bob", "another"))
+    else:
+        last = Record(UsageEvent("import", WHO, estimate, occurred_at_us=NOON_US + 1))
+    (result,) = store.apply([last], later_us).results
+    assert isinstance(result, Recorded)
+    assert list(store.verify()) == []
+    store.apply([one_event("after", WHO, 7)], later_us + SECOND_US)
+    assert list(store.verify()) == []
+    store.close()
