@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
 from importlib import import_module
@@ -63,13 +63,16 @@ class Said(NamedTuple):
     def bar(self) -> str:
         """How full the limit is that has the least room."""
         full = min(8, round(max([0, *(state["percent"] for state in self.data.get("limits", []))]) / 12.5))
-        return "█" * full + "░" * (8 - full)
+        return "■" * full + "·" * (8 - full)
 
     @property
     def text(self) -> str:
         """What was said, without what is plain to see here."""
         text = self.data["message"] if self.code == 200 else self.data["reasons"][0]["message"]
-        return re.sub(r"(Tightest )?limit,? for [^:]*: |, [^,;]* asked|(?<= %\)\.) .*", "", text)
+        text = re.sub(r"^Recorded \(([^)]*)\)\.", r"\1;", text)
+        return re.sub(
+            r"(Tightest )?limit,? for [^:]*: |, [^,;]* asked|^agent '[^']*' was |(?<= %\)\.) .*", "", text
+        )
 
 
 class Meter(NamedTuple):
@@ -171,15 +174,11 @@ class Agent:
         theirs.close()
         self.said: list[Said] = []
         self.shown = 0
-        self.ended = False
 
-    def hear(self) -> None:
-        """Takes in what the agent has told by now."""
-        try:
-            while not self.ended and self.wire.poll():
+    def listen(self) -> None:
+        with suppress(EOFError, ConnectionResetError):
+            while self.wire.poll():
                 self.said.append(self.wire.recv())
-        except (EOFError, ConnectionResetError):
-            self.ended = True
 
     def got(self, answer: int | str, since: float = 0) -> list[Said]:
         """The answers with this code or status to calls that it began after `since`."""
@@ -237,6 +236,7 @@ class Show:
 
     def answers(self, agent: Agent) -> None:
         """What is new: a line for each code, in the words of the last answer."""
+        agent.listen()
         new = agent.said[agent.shown :]
         agent.shown = len(agent.said)
         for code, style in COLOURS.items():
@@ -277,7 +277,7 @@ class Show:
             self.promise(back, f"data-crawler was refused {len(crawler.got(429))} times, waited, came back")
             for agent in agents:
                 agent.wire.send("stop")
-            await self._watch(0, lambda: all(agent.ended for agent in agents))
+            await self._watch(0, lambda: not any(agent.process.is_alive() for agent in agents))
 
     async def _operate(self, operator: Client, tool: str, arguments: dict[str, Any]) -> None:
         answer: dict[str, Any] | None = (await operator.call_tool(tool, arguments)).structured_content
@@ -288,7 +288,7 @@ class Show:
         began = shown = time.monotonic()
         while True:
             for agent in self._agents:
-                agent.hear()
+                agent.listen()
             now = time.monotonic()
             done = now > began + OVERDUE_S or (now >= began + seconds * self._pace and happened())
             if done or now > shown + max(0.4, self._pace):
@@ -327,7 +327,6 @@ class Show:
         await self._operate(operator, "set_limit", ROGUE | {"max": 100_000})
         back = await self._watch(2.5, lambda: bool(rogue.got("reserved", raised)))
         self.promise(back, "rogue-bot goes on: a limit holds from the moment it is set")
-
         self.scene("It still runs away: the operator pulls the kill switch")
         switch = {"agent": rogue.name, "engaged": True, "reason": "runaway loop"}
         await self._operate(operator, "set_kill_switch", switch)
@@ -335,7 +334,6 @@ class Show:
         went_on = await self._watch(2.5, lambda: bool(rogue.got(403)) and go_on(others, killed))
         stopped = went_on and not rogue.got("reserved", killed)
         self.promise(stopped, "from that moment on, 403 for rogue-bot; the others go on")
-
         self.scene("The operator releases it")
         released = time.monotonic()
         await self._operate(operator, "set_kill_switch", {"agent": rogue.name, "engaged": False})
@@ -350,7 +348,7 @@ def go_on(agents: list[Agent], since: float) -> bool:
 
 def compare(agents: list[Agent], show: Show) -> None:
     """What the file says, now that nobody writes any more, and what the agents were told."""
-    show.scene("The server has ended; its ledger is verified, and compared with what the agents counted")
+    show.scene("The server has ended: the ledger, and what the agents counted themselves")
     verified = agent_meter("verify")
     show.line("agent-meter", "verify  ", verified.stdout.strip())
     show.promise(verified.returncode == 0, "every total, worked out again from the events, is what it was")
@@ -366,7 +364,7 @@ def compare(agents: list[Agent], show: Show) -> None:
         rows.append([agent.name, len(used), cost, refused, "the same" if same else "DIFFERENT"])
     show.table(*rows)
     same = all(row[-1] == "the same" for row in rows[1:])
-    show.promise(same, "every acknowledged event is there, once, at its cost; every refusal is counted")
+    show.promise(same, "each acknowledged event is there, once, at its cost; each refusal too")
     pages = sorted(e["counted_at"] for e in events if e["service"] == "web" and e["outcome"] != "rejected")
     times = [datetime.fromisoformat(page).timestamp() for page in pages]
     exact = all(late - early >= PAGES_S for early, late in zip(times, times[PAGES:], strict=False))
@@ -377,17 +375,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--fast", action="store_true", help="without time to watch: under 10 s, not 30")
     show = Show(0.15 if parser.parse_args().fast else 1.0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     os.environ |= {name: "" for name in os.environ if name.startswith("AGENT_METER_")}
     show.scene("A server and four agents start, each of them a process of its own")
     with tempfile.TemporaryDirectory(prefix="agent-meter-demo-") as folder:
         os.environ |= {"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/none"}
         with serving() as url:
             agents = [Agent(name, url) for name in BOTS]
-            anyio.run(show.run, url, agents)
-            for agent in agents:
-                agent.process.join(OVERDUE_S)
+            try:
+                anyio.run(show.run, url, agents)
+            finally:
+                for agent in agents:
+                    agent.process.kill()
+                    agent.process.join()
         compare(agents, show)
     left = os.path.exists(folder) or any(agent.process.exitcode != 0 for agent in agents)
     show.promise(not left, "nothing is left: no process, no file")
@@ -396,4 +397,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(128 + signal.SIGINT)

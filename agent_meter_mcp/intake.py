@@ -44,7 +44,7 @@ AGENT_FIELDS = ("name", "tier", "owner", "parent")
 
 
 def known_lineage(store: Store, agent: str) -> tuple[str, ...]:
-    """The agent and its ancestors, or nothing for an agent that the ledger has not heard of. Reads the store."""
+    """The agent and its ancestors; nothing for one that the ledger has not heard of. Reads the store."""
     return store.policy().lineage(agent) if store.names("agent", agent, 1) == [agent] else ()
 
 

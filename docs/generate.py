@@ -1,59 +1,130 @@
-"""Writes the generated parts of README.md: `python docs/generate.py`, or with `--check` only compares."""
+"""Writes what the README says about the code from the code: `python docs/generate.py`.
+
+With `--check` nothing is written, and the exit code is 1 if something would be. With `--picture` the demo
+runs, and what it shows becomes docs/demo.svg.
+"""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import io
+import os
 import re
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from agent_meter_mcp.faces.mcp.server import TOOLS
-from agent_meter_mcp.settings import settings_table
-
 README = Path(__file__).parent.parent / "README.md"
+DEMO = README.with_name("demo.py")
+PICTURE = Path(__file__).with_name("demo.svg")
+COLUMNS = 110
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+WHO = ("agent", "parent", "session", "project")
+DETAILS = ("status_code", "duration_ms", "metadata")
 
 
 def tools() -> str:
-    """A row for each tool: its name, what it does, whether it changes anything."""
-    rows = ["| tool | | changes something |", "|---|---|---|"]
+    """The 13 tools: arguments, required ones in bold, and what a model reads about them."""
+    from agent_meter_mcp.faces.mcp.server import TOOLS
+    from agent_meter_mcp.faces.wire.arguments import AMOUNTS
+    from agent_meter_mcp.faces.wire.queries import FilterArguments
+
+    filters = tuple(name for name in FilterArguments.model_fields if name not in ("since", "until"))
+    groups = {"*filters*": filters, "*who*": WHO, "*amounts*": AMOUNTS, "*details*": DETAILS}
+    lines = ["| tool | arguments | what it is for |", "|---|---|---|"]
     for tool in TOOLS:
-        first = tool.description.replace("|", "/")
-        rows.append(f"| `{tool.name}` | {first} | {'no' if tool.annotations.read_only_hint else 'yes'} |")
-    return "\n".join(rows)
+        fields = tool.arguments.model_fields
+        names = [f"**`{name}`**" if field.is_required() else f"`{name}`" for name, field in fields.items()]
+        for group, members in groups.items():
+            written = [f"`{member}`" for member in members]
+            if set(written) <= set(names):
+                names[names.index(written[0])] = group
+                names = [name for name in names if name not in written]
+        names.sort(key=lambda name: not name.startswith("**"))
+        reads = "<br>reads only" if tool.annotations.read_only_hint else ""
+        lines.append(f"| `{tool.name}`{reads} | {', '.join(names)} | {tool.description} |")
+    return "\n".join(lines)
 
 
 def settings() -> str:
-    """A row for each variable of the environment."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    rows += [
-        f"| `{name}` | {f'`{default}`' if default else ''} | {text} |"
-        for name, default, text in settings_table()
-    ]
-    return "\n".join(rows)
+    """The environment variables."""
+    from agent_meter_mcp.settings import settings_table
+
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, default, meaning in settings_table():
+        lines.append(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """What `agent-meter --help` says."""
+    said = subprocess.run(
+        [sys.executable, "-m", "agent_meter_mcp", "--help"],
+        cwd=README.parent,
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return f"```text\n{said.stdout.rstrip()}\n```"
+
+
+PARTS: dict[str, Callable[[], str]] = {"tools": tools, "settings": settings, "commands": commands}
 
 
 def generated(text: str) -> str:
-    """The text with its generated parts made anew."""
-    for name, made in (("tools", tools()), ("settings", settings())):
-        pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- /{name} -->)"
-        text = re.sub(
-            pattern, lambda found, made=made: f"{found[1]}{made}\n{found[2]}", text, flags=re.DOTALL
-        )
-    return text
+    """The page with its generated parts as they should be."""
+
+    def fill(block: re.Match[str]) -> str:
+        return f"{block[1]}{PARTS[block[2]]()}\n{block[3]}"
+
+    filled = BLOCK.sub(fill, text)
+    missing = set(PARTS) - {block[2] for block in BLOCK.finditer(text)}
+    if missing:
+        raise SystemExit(f"{README.name} has no place for {', '.join(sorted(missing))}")
+    return filled
+
+
+def picture() -> str:
+    """The demo's output as an SVG that loads nothing from anywhere."""
+    from rich.console import Console
+    from rich.terminal_theme import SVG_EXPORT_THEME
+    from rich.text import Text
+
+    colourful = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": ""}
+    colourful.pop("NO_COLOR", None)
+    shown = subprocess.run(
+        [sys.executable, str(DEMO), "--fast"], env=colourful, capture_output=True, text=True, check=True
+    ).stdout
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(shown.strip("\n")))
+    drawn = console.export_svg(title="python demo.py --fast", theme=SVG_EXPORT_THEME, unique_id="demo")
+    drawn = re.sub(r"\s*@font-face \{.*?\n    \}", "", drawn, flags=re.DOTALL)
+    return drawn.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
 
 
 def main() -> int:
-    """Exit code 1 when `--check` finds a part that is out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit code 1 if something is old"
+        "--check", action="store_true", help="write nothing; exit with 1 if something would change"
     )
-    check = parser.parse_args().check
+    parser.add_argument("--picture", action="store_true", help="run the demo and draw docs/demo.svg")
+    options = parser.parse_args()
+    if options.picture:
+        PICTURE.write_text(picture(), encoding="utf-8")
+        return 0
     old = README.read_text(encoding="utf-8")
     new = generated(old)
-    if not check:
-        README.write_text(new, encoding="utf-8")
-    return int(check and new != old)
+    if options.check:
+        sys.stdout.writelines(
+            difflib.unified_diff(old.splitlines(True), new.splitlines(True), "README.md", "as generated")
+        )
+        return int(old != new)
+    README.write_text(new, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":

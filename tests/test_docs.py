@@ -51,6 +51,6 @@ def test_every_link_and_every_path_leads_somewhere(page: str) -> None:
         for link in re.findall(r"\]\(([^)#:]+)\)", text)
         if not (ROOT / page).parent.joinpath(link).exists()
     ]
-    paths = [path for path in re.findall(r"`((?:agent_meter_mcp|tui|tests|docs)/[\w/.]+)`", text)]
+    paths: list[str] = re.findall(r"`((?:agent_meter_mcp|tui|tests|docs)/[\w/.]+)`", text)
     assert links == []
     assert [path for path in paths if not (ROOT / path).exists()] == []

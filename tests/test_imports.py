@@ -106,7 +106,7 @@ def loaded_after(code: str, *arguments: str, home: Path | None = None) -> set[st
     return set(result.stderr.rpartition("LOADED ")[2].split())
 
 
-@pytest.mark.parametrize("module", [*RECORDING, "agent_meter_mcp.store.sqlite"])
+@pytest.mark.parametrize("module", [*RECORDING, "agent_meter_mcp.store.sqlite", "agent_meter_mcp.oneshot"])
 def test_the_path_of_a_one_shot_record_imports_nothing_slow(module: str) -> None:
     loaded = loaded_after(f"import {module}")
     assert module in loaded

@@ -67,7 +67,7 @@ def limit() -> None:
     "set",
     "agent-meter limit set --agent coder --metric cost_usd --window day --max 5",
     'agent-meter limit set --agent "*" --metric requests --window 1m --max 60',
-    "agent-meter limit set --metric cost_usd --window month --max 500 --timezone Europe/Berlin",
+    "agent-meter limit set --metric cost_usd --window 7d --max 500 --action warn",
 )
 @options.stacked(*_key_options)
 @_counted(required=True)
@@ -80,8 +80,8 @@ def limit() -> None:
 )
 @click.option("--timezone", metavar="ZONE", help="IANA zone of a calendar window. [UTC]")
 @click.option(
+    "--thresholds",
     "--threshold",
-    "thresholds",
     type=int,
     multiple=True,
     metavar="PERCENT",

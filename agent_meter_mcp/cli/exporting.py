@@ -43,7 +43,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 @options.command(
     "export",
     "agent-meter export --output usage.jsonl",
-    "agent-meter export --format csv --since 2026-01-01 --until 2026-02-01 --output january.csv",
+    "agent-meter export --format csv --window month --output month.csv",
     "agent-meter export --agent coder | jq .cost_usd",
 )
 @click.option(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 @options.command(
     "record",
-    "agent-meter record --agent coder --service openai --model gpt-5 --input-tokens 900 --id call-17",
-    "agent-meter record --agent coder --service maps --units 3 --unit-type tile --cost-usd 0.0021",
+    "agent-meter record --agent coder --service maps --cost-usd 0.12 --id 17",
+    "agent-meter record --agent coder --service s --model gpt-5 --output-tokens 9",
 )
 @options.who
 @options.amounts
@@ -115,8 +115,8 @@ def _closest(states: tuple[LimitState, ...]) -> LimitState | None:
 
 @options.command(
     "check",
-    "agent-meter check --agent coder --service openai --cost-usd 0.50 && ./next-step",
-    "agent-meter check --agent coder --model gpt-5 --input-tokens 9000 --output-tokens 2000 --json",
+    "agent-meter check --agent coder --cost-usd 0.50 && ./next-step",
+    "agent-meter check --agent coder --model gpt-5 --input-tokens 9000 --json",
 )
 @options.who
 @options.amounts

@@ -180,7 +180,7 @@ amounts = stacked(
 span = stacked(
     click.option("--since", metavar="TIME", help="From then on."),
     click.option("--until", metavar="TIME", help="Up to then, exclusive."),
-    click.option("--window", metavar="WINDOW", help="Instead of --since and --until."),
+    click.option("--window", metavar="WINDOW", help="Instead of these: 90m, 7d, day, week, month, total."),
     timezone,
 )
 filters = stacked(

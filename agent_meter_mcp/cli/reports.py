@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "summary",
     "agent-meter summary",
     "agent-meter summary --window month --group-by model --group-by day",
-    "agent-meter summary --since 2026-01-01 --until 2026-02-01 --service openai --json",
+    "agent-meter summary --since 2026-01-01 --until 2026-02-01 --json",
 )
 @click.option(
     "--group-by",

@@ -136,7 +136,7 @@ class Policy:
         )
 
     def stopped_by(self, who: Who) -> KillSwitch | None:
-        """The switch that stops this usage, the widest one first."""
+        """The switch that stops this usage: the widest one, of several agents' the one engaged first."""
         if not self.switches:
             return None
         lineage = self.lineage(who.agent)
@@ -148,7 +148,7 @@ class Policy:
             or (switch.kind == "agent" and switch.name in lineage)
         ]
         order = ("everything", "service", "agent")
-        return min(hits, key=lambda switch: order.index(switch.kind), default=None)
+        return min(hits, key=lambda switch: (order.index(switch.kind), switch.engaged_at_us), default=None)
 
 
 def _match(limit: Limit, who: Who, lineage: tuple[str, ...], tier: str | None) -> tuple[str, str, int] | None:

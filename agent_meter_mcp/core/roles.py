@@ -63,7 +63,7 @@ def allow_agent(
     Such a one may be spawned: then `parent_lineage`, of the parent that the request names, counts. An agent
     that exists already is not adopted like that: its usage and its budget are its own.
     """
-    if caller.role != "agent" or caller.bound_to in lineage:
+    if caller.role != "agent" or caller.bound_to == agent or caller.bound_to in lineage:
         return
     if not lineage and caller.bound_to in parent_lineage:
         return

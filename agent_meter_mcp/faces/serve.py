@@ -7,6 +7,7 @@ and refuses requests that a web page made a browser send there (Host and Origin 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -41,12 +42,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
     Raises:
         MeterError: another address than loopback, a port in use, a ledger that cannot be opened.
     """
-    import logging
-
-    # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     _check_loopback(host)
     with _listening(host, port) as listener:
+        # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
         anyio.run(_serve, settings, host, listener)
 
 

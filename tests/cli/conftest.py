@@ -1,4 +1,4 @@
-"""The command line on a file of its own: in this process for breadth, as a process where that matters."""
+"""The command line on a ledger of its own: by click's runner for breadth, as a process or in a terminal where it counts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
-from agent_meter_mcp.cli import main
+from agent_meter_mcp.cli.program import program
 
 
 class Ran(NamedTuple):
@@ -26,6 +27,10 @@ class Ran(NamedTuple):
     def data(self) -> Any:
         return json.loads(self.out)
 
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
 
 Run = Callable[..., Ran]
 
@@ -35,34 +40,52 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No variable of the machine's, and a ledger in a scratch folder."""
     for name in [name for name in os.environ if name.startswith("AGENT_METER_")]:
         monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AGENT_METER_DB", str(tmp_path / "meter.db"))
     monkeypatch.setenv("AGENT_METER_PRICES", str(tmp_path / "prices.toml"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("USER", "olga")
     return tmp_path
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process."""
+def run() -> Run:
+    """Runs a command in this process. A word that is expected to go wrong is told by its exit code."""
 
-    def call(*arguments: str) -> Ran:
-        capfd.readouterr()
-        code = main(list(arguments))
-        out, err = capfd.readouterr()
-        return Ran(code, out, err)
+    def call(*arguments: str, typed: str | None = None) -> Ran:
+        result = CliRunner().invoke(program, list(arguments), input=typed)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Ran(result.exit_code, result.stdout, result.stderr)
 
     return call
 
 
-def process(*arguments: str, folder: Path) -> Ran:
-    """Runs a command as a user does: a process of its own."""
+@pytest.fixture
+def ok(run: Run) -> Run:
+    """As `run`, for what has to succeed."""
+
+    def call(*arguments: str) -> Ran:
+        ran = run(*arguments)
+        assert ran.code == 0, ran
+        return ran
+
+    return call
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
+
+
+def process(*arguments: str, **variables: str) -> Ran:
+    """Runs a command as a script does: a process of its own, with pipes."""
     done = subprocess.run(
         [sys.executable, "-m", "agent_meter_mcp", *arguments],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=60,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=environment(**variables),
     )
     return Ran(done.returncode, done.stdout, done.stderr)

@@ -1,4 +1,4 @@
-"""The session by a client of the 1.x line, as a program: `legacy.py stdio COMMAND...` or `legacy.py http URL`.
+"""The session by a client of the 1.x line, a program: `legacy.py stdio COMMAND...`, `legacy.py http URL`.
 
 It runs in an environment of its own, which has that SDK and not our package. Prints what failed; exit code 1.
 """

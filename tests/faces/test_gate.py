@@ -55,12 +55,10 @@ async def stop(tools: Tools) -> None:
     await tools("set_kill_switch", agent="bot", engaged=True, reason="it loops")
 
 
-@pytest.mark.parametrize(("harness", "event", "hook"), STOPS)
-async def test_a_stop_ends_the_work_where_it_can(
-    tools: Tools, harness: str, event: str, hook: dict[str, Any]
-) -> None:
+async def test_a_stop_ends_the_work_where_it_can(tools: Tools) -> None:
     await stop(tools)
-    assert await tools.hook(harness=harness, event=event, agent="bot") == hook
+    for harness, event, hook in STOPS:
+        assert await tools.hook(harness=harness, event=event, agent="bot") == hook, (harness, event)
 
 
 async def test_the_decision_comes_as_data_beside_the_hook(tools: Tools) -> None:
@@ -76,53 +74,51 @@ async def test_the_decision_comes_as_data_beside_the_hook(tools: Tools) -> None:
     assert answer["reasons"][0]["code"] == "kill_switch"
 
 
-@pytest.mark.parametrize("harness", HARNESSES)
-@pytest.mark.parametrize("event", ["UserPromptSubmit", "BeforeModel", "Stop", "SomethingNew"])
-async def test_who_may_go_on_hears_nothing(tools: Tools, harness: str, event: str) -> None:
-    result = await tools.call("gate", {"harness": harness, "event": event, "agent": "bot"})
-    assert text_of(result) == "{}"
-    assert result.structured_content is not None
-    assert result.structured_content["verdict"] == "allow"
+async def test_who_may_go_on_hears_nothing(tools: Tools) -> None:
+    for harness in HARNESSES:
+        for event in ("UserPromptSubmit", "BeforeModel", "Stop", "SomethingNew"):
+            result = await tools.call("gate", {"harness": harness, "event": event, "agent": "bot"})
+            assert text_of(result) == "{}"
+            assert result.structured_content is not None
+            assert result.structured_content["verdict"] == "allow"
 
 
-@pytest.mark.parametrize("event", ["Stop", "SubagentStop", "AfterAgent"])
-@pytest.mark.parametrize("harness", HARNESSES)
-async def test_nobody_is_told_to_go_on_at_the_end(tools: Tools, harness: str, event: str) -> None:
+async def test_nobody_is_told_to_go_on_at_the_end(tools: Tools) -> None:
     """There `decision: block` and `deny` mean: do not stop."""
     await stop(tools)
-    assert "decision" not in await tools.hook(harness=harness, event=event, agent="bot")
+    for harness in HARNESSES:
+        for event in ("Stop", "SubagentStop", "AfterAgent"):
+            assert "decision" not in await tools.hook(harness=harness, event=event, agent="bot")
 
 
-@pytest.mark.parametrize(
-    ("harness", "event", "told"),
-    [
-        ("claude-code", "UserPromptSubmit", {"user", "model"}),
-        ("claude-code", "SessionStart", {"user", "model"}),
-        ("claude-code", "PostToolBatch", {"model"}),
-        ("claude-code", "PreToolUse", set[str]()),
-        ("claude-code", "Stop", {"user"}),
-        ("codex", "UserPromptSubmit", {"user", "model"}),
-        ("codex", "PreToolUse", set[str]()),
-        ("codex", "PostToolUse", {"model"}),
-        ("gemini", "BeforeAgent", {"user", "model"}),
-        ("gemini", "BeforeModel", {"user"}),
-        ("gemini", "AfterTool", {"model"}),
-        ("gemini", "AfterModel", set[str]()),
-    ],
-)
-async def test_a_warning_reaches_the_user_the_model_or_both(
-    tools: Tools, harness: str, event: str, told: set[str]
-) -> None:
+WARNED: list[tuple[str, str, set[str]]] = [
+    ("claude-code", "UserPromptSubmit", {"user", "model"}),
+    ("claude-code", "SessionStart", {"user", "model"}),
+    ("claude-code", "PostToolBatch", {"model"}),
+    ("claude-code", "PreToolUse", set()),
+    ("claude-code", "Stop", {"user"}),
+    ("codex", "UserPromptSubmit", {"user", "model"}),
+    ("codex", "PreToolUse", set()),
+    ("codex", "PostToolUse", {"model"}),
+    ("gemini", "BeforeAgent", {"user", "model"}),
+    ("gemini", "BeforeModel", {"user"}),
+    ("gemini", "AfterTool", {"model"}),
+    ("gemini", "AfterModel", set()),
+]
+
+
+async def test_a_warning_reaches_the_user_the_model_or_both(tools: Tools) -> None:
     await tools("set_limit", agent="bot", max=10, metric="cost_usd", window="day")
     await tools("record_usage", agent="bot", service="openai", cost_usd=8)
-    hook = await tools.hook(harness=harness, event=event, agent="bot")
-    specific = hook.get("hookSpecificOutput", {})
-    texts = {"user": hook.get("systemMessage"), "model": specific.get("additionalContext")}
-    assert {who for who, text in texts.items() if text} == told
-    assert all("$8 of $10 used today (80 %)" in text for text in texts.values() if text)
-    assert specific.get("hookEventName", event) == event
-    assert "decision" not in hook
-    assert "continue" not in hook
+    for harness, event, told in WARNED:
+        hook = await tools.hook(harness=harness, event=event, agent="bot")
+        specific = hook.get("hookSpecificOutput", {})
+        texts = {"user": hook.get("systemMessage"), "model": specific.get("additionalContext")}
+        assert {who for who, text in texts.items() if text} == told, (harness, event)
+        assert all("$8 of $10 used today (80 %)" in text for text in texts.values() if text)
+        assert specific.get("hookEventName", event) == event
+        assert "decision" not in hook
+        assert "continue" not in hook
 
 
 @pytest.mark.parametrize(
@@ -167,6 +163,15 @@ async def test_the_working_folder_is_the_project_when_nothing_else_is(meter: Met
         assert await project(started, cwd="/srv/dir", project="mine") == "mine"
         meter.clock.advance(2)
         assert await project(tools, cwd="bad\nname") is None
+
+
+async def test_what_a_harness_does_not_know_is_left_out(tools: Tools) -> None:
+    """Its hook sends "" then. An error would let the work go on."""
+    await tools("set_kill_switch", everything=True, engaged=True, reason="it loops")
+    unknown = dict.fromkeys(("agent", "parent", "session", "project", "cwd", "transcript_path"), "")
+    hook = await tools.hook(harness="claude-code", event="UserPromptSubmit", **unknown)
+    assert hook["decision"] == "block"
+    assert "event: must not be empty" in await tools.refused("gate", harness="codex", event="")
 
 
 async def test_a_hostile_reason_stays_within_the_hooks_json(tools: Tools) -> None:

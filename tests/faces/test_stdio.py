@@ -18,6 +18,7 @@ from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, Implementation
 
 from agent_meter_mcp import __version__
+from agent_meter_mcp.faces.stdio import main
 
 MODULE = [sys.executable, "-m", "agent_meter_mcp.faces.stdio"]
 SECONDS = 30
@@ -173,16 +174,12 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         assert total["events"] == 20
 
 
-def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_only_finite_numbers_count_and_they_count_exactly(tmp_path: Path) -> None:
     with started(tmp_path) as raw:
         for number in ("1e400", "-1e400", "NaN", "Infinity"):
             answer = raw.call("record_usage", f'{{"service":"openai","cost_usd":{number}}}')
             assert answer["isError"]
             assert "cost_usd: must be a finite number" in answer["content"][0]["text"]
-
-
-def test_money_is_exact_over_the_wire(tmp_path: Path) -> None:
-    with started(tmp_path) as raw:
         for cost in ("0.1", "0.2", "0.000000001", "123456.789012345", "1e-7"):
             assert not raw.call("record_usage", f'{{"service":"openai","cost_usd":{cost}}}')["isError"]
         answer = raw.call("get_usage_summary", "{}")
@@ -191,11 +188,10 @@ def test_money_is_exact_over_the_wire(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_it_was_started_for_cannot_be_another(tmp_path: Path) -> None:
-    for arguments, more in ((["--agent", "bot"], {}), ([], {"AGENT_METER_AGENT": "bot"})):
-        with started(tmp_path, *arguments, **more) as raw:
-            assert not raw.call("record_usage", '{"service":"openai"}')["isError"]
-            refused = raw.call("record_usage", '{"service":"openai","agent":"ann"}')
-            assert "bound to agent 'bot'" in refused["content"][0]["text"]
+    with started(tmp_path, "--agent", "bot", AGENT_METER_AGENT="ann") as raw:
+        assert not raw.call("record_usage", '{"service":"openai"}')["isError"]
+        refused = raw.call("record_usage", '{"service":"openai","agent":"ann"}')
+        assert "bound to agent 'bot'" in refused["content"][0]["text"]
 
 
 def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:
@@ -215,12 +211,19 @@ def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(
-    tmp_path: Path, more: dict[str, str], code: int, said: str
+    more: dict[str, str],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(tmp_path, **more)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith(f"agent-meter-mcp: {said}")
-    assert done.stderr.count("\n") == 1
+    for name, value in more.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == code
+    spoken = capsys.readouterr()
+    assert spoken.out == ""
+    assert spoken.err.startswith(f"agent-meter-mcp: {said}")
+    assert spoken.err.count("\n") == 1
 
 
 def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:

@@ -249,6 +249,18 @@ def test_a_peek_decides_no_earlier_than_what_is_stored(desk: Desk) -> None:
     assert desk.agent("ann").status == "over_limit"
 
 
+def test_a_peek_does_not_keep_what_a_later_clock_showed_it(desk: Desk) -> None:
+    desk.limit(2, "hour")
+    desk.limit(3, "60s")
+    desk.record(used(2))
+    before = desk.peek()
+    desk.now = 3600
+    assert desk.peek().allowed
+    desk.now = 0
+    assert desk.peek() == before
+    assert not before.allowed
+
+
 def test_without_a_service_what_names_one_does_not_bind(desk: Desk) -> None:
     desk.limit(0, service="llm")
     everywhere = desk.limit(5)
@@ -498,8 +510,12 @@ def test_a_switch_stops_until_it_is_released(desk: Desk) -> None:
 def test_an_agent_is_stopped_with_its_tree_and_the_widest_switch_is_named(desk: Desk) -> None:
     desk.set_agent("kid", parent="ann")
     desk.switch(True, "agent", "ann")
-    assert reason_of(desk.peek(agent="kid")).switch == desk.store.policy().switches[0]
+    assert reason_of(desk.peek(agent="kid")).switch == KillSwitch("agent", "ann", "why", "op", T0 + 1)
     assert desk.peek(agent="bob").allowed
+    desk.switch(True, "agent", "kid")
+    desk.set_agent("ann", parent="aaa")
+    desk.switch(True, "agent", "aaa")
+    assert reason_of(desk.peek(agent="kid")).switch == KillSwitch("agent", "ann", "why", "op", T0 + 1)
     desk.switch(True)
     reason = reason_of(desk.peek(agent="kid"))
     assert reason.switch is not None

@@ -1,9 +1,9 @@
 """What the tools take. Each model turns itself into what the ledger takes; the core checks the values."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema, model_validator
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.commands import Settle
@@ -202,6 +202,15 @@ class Gate(WhoArguments):
     event: Annotated[str, Field(description="hook_event_name")]
     transcript_path: str | None = None
     cwd: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty(cls, sent: Any) -> Any:
+        """A hook fills in what the harness knows, and that is "" where it knows nothing."""
+        if not isinstance(sent, dict):
+            return sent
+        arguments = cast("dict[str, Any]", sent)
+        return {field: value for field, value in arguments.items() if value != "" or field == "event"}
 
     def checked(self) -> Self:
         """Itself. Raises InvalidInput."""

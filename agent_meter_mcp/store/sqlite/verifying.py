@@ -119,11 +119,15 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             continue
         counter = book.counter(limit, scope)
         counter.advance(book.last)  # what it kept no more at the last write is nobody's view
-        cells = execute(
-            "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ? ORDER BY bucket",
-            (number, counter.kept),
-        ).fetchall()
-        for bucket, used, held in cells:
+        cells = {
+            bucket: (used, held)
+            for bucket, used, held in execute(
+                "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ?",
+                (number, counter.kept),
+            )
+        }
+        for bucket in sorted({*cells, *_filled(counter)}):
+            used, held = cells.get(bucket, (0, 0))
             start_us, end_us = _stretch(counter, bucket)
             should = counter.sums.used(start_us, end_us)
             holds = sum(amount for at, amount in counter.sums.unsettled(start_us) if at < end_us)
@@ -134,6 +138,15 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             if held != holds:
                 yield Difference("counter held", where, held, holds)
     report("counters", len(stored), len(stored))
+
+
+def _filled(counter: Counter) -> set[int]:
+    """The buckets, as far back as they are kept, in which there must be something."""
+    since_us, grain_us = _stretch(counter, counter.kept)[0], counter.window.grain_us
+    filled = {counter.bucket_of(at) for at, _ in counter.sums.unsettled(since_us)}
+    if counter.rolling:
+        return filled.union(counter.sums.buckets(since_us, (counter.current + 1) * grain_us, grain_us))
+    return filled.union((counter.kept,))
 
 
 def _stretch(counter: Counter, bucket: int) -> tuple[int, int]:

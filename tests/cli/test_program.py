@@ -1,0 +1,339 @@
+"""Help, exit codes, errors, completion: what holds for every command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from agent_meter_mcp import __version__
+from agent_meter_mcp.cli import main
+from agent_meter_mcp.cli.exits import ANSWERS, exit_codes
+from agent_meter_mcp.cli.options import Command
+from agent_meter_mcp.cli.program import COMMANDS, program
+from agent_meter_mcp.faces.errors import SHAPES
+from agent_meter_mcp.store.sqlite import driver
+
+from .conftest import Run, environment, process
+from .terminal import in_terminal
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    """Every command that does something, by its words."""
+    found: dict[tuple[str, ...], click.Command] = {}
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                found |= leaves(command, (*path, name))
+            else:
+                found[*path, name] = command
+    return found
+
+
+LEAVES = leaves(program)
+GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",)]
+REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
+
+
+def test_the_commands_are_these() -> None:
+    assert {" ".join(path) for path in LEAVES} == {
+        "record", "check", "summary", "events", "agents", "reservations", "audit", "export",
+        "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
+        "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [*LEAVES, *GROUPS], ids=" ".join)
+def test_every_help_page_fits_80_columns_and_has_examples(run: Run, path: tuple[str, ...]) -> None:
+    page = run(*path, "--help")
+    assert page.code == 0
+    assert page.lines[0].startswith(" ".join(["Usage: agent-meter", *path]))
+    assert max(map(len, page.lines)) <= 80
+    assert run(*path, "-h").out == page.out
+    if path in LEAVES:
+        assert f"    agent-meter {' '.join(path)}" in page.out.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_option_says_what_it_is(path: tuple[str, ...]) -> None:
+    command = LEAVES[path]
+    assert isinstance(command, Command)
+    unexplained = [
+        option.opts for option in command.params if isinstance(option, click.Option) and not option.help
+    ]
+    assert unexplained == []
+
+
+def test_the_overview_names_every_command_and_every_exit_code(run: Run) -> None:
+    page = run("--help")
+    words = {tuple(line.split()[:1]) for line in page.lines if line.startswith("  ")}
+    assert {(name,) for name in COMMANDS} <= words
+    codes = {int(line.split()[0]) for line in page.out.partition("Exit codes:")[2].splitlines() if line[2:6].strip().isdigit()}
+    assert codes == {*ANSWERS, *(shape.exit_code for shape in SHAPES.values())}
+
+
+def test_answers_and_errors_have_different_exit_codes() -> None:
+    assert {*ANSWERS} & {shape.exit_code for shape in SHAPES.values()} == set()
+    assert 1 not in dict(exit_codes()), "what Python itself ends with"
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_a_group_alone_shows_its_help_as_an_error(run: Run, path: tuple[str, ...]) -> None:
+    alone = run(*path)
+    assert (alone.code, alone.out) == (2, "")
+    assert alone.err == run(*path, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["sumary"], "agent-meter: No such command 'sumary'. Did you mean 'summary'? (see agent-meter --help)"),
+        (["summary", "--agnet", "a"], "agent-meter summary: No such option '--agnet'."),
+        (["record", "--requests", "x"], "agent-meter record: Invalid value for '--requests': 'x' is not a valid integer"),
+        (["summary", "extra"], "agent-meter summary: Got unexpected extra argument"),
+        (["limit", "set", "--max", "1", "--window", "day"], "agent-meter limit set: Missing option '--metric'"),
+        (["summary", "--db", ""], "agent-meter summary: Invalid value: must not be empty"),
+        (["check", "--agent", "a", "--input-tokens", "-1"], "agent-meter check: --input-tokens: must be between 0 and"),
+        (["kill", "agent", " a", "--reason", "x"], "agent-meter kill agent: AGENT: must not begin or end with a space"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_code_2(run: Run, words: list[str], line: str) -> None:
+    refused = run(*words)
+    assert (refused.code, refused.out) == (2, "")
+    (told,) = [one for one in refused.err.splitlines() if "making a new ledger" not in one]
+    assert told.startswith(line)
+
+
+def test_the_file_may_be_named_before_or_after_the_command(run: Run, home: Path) -> None:
+    for words in (("--db", str(home / "x.db"), "record"), ("record", "--db", str(home / "y.db"))):
+        assert run(*words, "--agent", "a", "--service", "s").code == 0
+    assert (home / "x.db").exists()
+    assert (home / "y.db").exists()
+    assert not (home / "meter.db").exists()
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be looked at" * 40)
+
+
+def foreign(path: Path) -> None:
+    connection = driver.sqlite3.connect(path)
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+
+
+def newer(path: Path) -> None:
+    connection = driver.sqlite3.connect(path)
+    connection.executescript("CREATE TABLE other (x); PRAGMA application_id = 0x414D4554; PRAGMA user_version = 99")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [(broken, "store_unusable"), (foreign, "store_unusable"), (newer, "store_too_new"), (Path.mkdir, "store_unusable")],
+)
+@pytest.mark.parametrize("path", [path for path in REPORTS if path != ("doctor",)], ids=" ".join)
+def test_a_file_that_is_no_ledger_is_one_line(run: Run, home: Path, path: tuple[str, ...], make: object, error: str) -> None:
+    assert callable(make)
+    make(home / "meter.db")
+    needed = {
+        "record": ("--agent", "a", "--service", "s"),
+        "check": ("--agent", "a"),
+        "limit set": ("--metric", "requests", "--window", "day", "--max", "1"),
+        "limit remove": ("x",),
+        "agent set": ("a", "--tier", "x"),
+        "kill agent": ("a", "--reason", "x"),
+        "kill service": ("a", "--reason", "x"),
+        "kill everything": ("--yes", "--reason", "x"),
+        "resume agent": ("a",),
+        "resume service": ("a",),
+        "resume everything": ("--yes",),
+    }
+    refused = run(*path, *needed.get(" ".join(path), ()))
+    assert (refused.code, refused.out) == (SHAPES[error].exit_code, "")
+    assert len(refused.err.splitlines()) == 1
+    assert refused.err.startswith(f"agent-meter {' '.join(path)}: {home / 'meter.db'}")
+
+
+def test_a_folder_that_is_missing_is_one_line(run: Run, home: Path) -> None:
+    refused = run("--db", str(home / "nowhere" / "x.db"), "summary")
+    assert refused.code == SHAPES["store_unusable"].exit_code
+    assert refused.err.splitlines()[-1].startswith("agent-meter summary: the folder of ")
+
+
+def test_a_file_that_another_process_holds_is_worth_another_try(
+    run: Run, ok: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ok("record", "--agent", "a", "--service", "s")
+    monkeypatch.setenv("AGENT_METER_BUSY_TIMEOUT", "0.05")
+    holder = driver.connect(str(home / "meter.db"), synchronous="FULL", busy_timeout_s=1)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        refused = run("record", "--agent", "a", "--service", "s")
+        assert run("summary").code == 0
+    finally:
+        holder.close()
+    assert refused.code == SHAPES["store_busy"].exit_code
+    assert "Nothing was written" in refused.err
+
+
+@pytest.mark.parametrize("setting", ["AGENT_METER_PORT", "AGENT_METER_TIMEZONE", "AGENT_METER_SYNCHRONOUS"])
+def test_a_setting_that_cannot_be_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv(setting, "no/such\nthing")
+    refused = run("summary")
+    assert refused.code == 2
+    assert refused.err.startswith(f"agent-meter summary: {setting}: must be ")
+
+
+def test_a_failure_of_ours_is_one_line_that_says_where(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("first\nsecond \x1b[31m")
+
+    monkeypatch.setattr("agent_meter_mcp.cli.session.load_settings", fail)
+    failed = run("summary")
+    assert (failed.code, failed.out) == (SHAPES["error"].exit_code, "")
+    assert failed.err.startswith(r"agent-meter: internal error: RuntimeError: first\nsecond \x1b[31m at test_program.py:")
+    assert len(failed.err.splitlines()) == 1
+
+
+def test_the_entry_point_answers_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"agent-meter {__version__}\n"
+    assert main(["nope"]) == 2
+
+
+def test_a_process_ends_with_the_code_of_its_command() -> None:
+    assert process("--version").out == f"agent-meter {__version__}\n"
+    assert process("record", "--agent", "a", "--service", "s").code == 0
+    assert process("record", "--agent", "a").code == 2
+    assert process("summary").out.splitlines()[1:2] == ["Agent  Requests  Tokens  Cost"]
+    process("limit", "set", "--agent", "a", "--metric", "requests", "--window", "day", "--max", "1")
+    assert process("check", "--agent", "a").code == 5
+
+
+def test_a_reader_that_goes_away_is_no_error(ok: Run) -> None:
+    for number in range(40):
+        ok("record", "--agent", f"{'a' * 100}{number}", "--service", "s" * 100, "--operation", "o" * 200)
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "w", encoding="utf-8") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent_meter_mcp", "export"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            env=environment(),
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_an_output_that_is_full_is_told() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent_meter_mcp", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            env=environment(),
+        )
+    assert (done.returncode, done.stderr) == (74, "agent-meter: the output failed: No space left on device\n")
+
+
+def test_an_output_that_is_closed_is_none(home: Path) -> None:
+    done = subprocess.run(
+        f'"{sys.executable}" -m agent_meter_mcp summary >&-', shell=True, stderr=subprocess.PIPE, text=True, timeout=60,
+        env=environment(),
+    )  # fmt: skip
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
+
+
+def test_a_terminal_without_the_letters_gets_their_escapes() -> None:
+    process("record", "--agent", "你好", "--service", "s")
+    shown = process("summary", PYTHONIOENCODING="ascii")
+    assert shown.code == 0
+    assert "\\u4f60\\u597d" in shown.out
+
+
+def test_an_interruption_is_one_line() -> None:
+    """Ctrl-C at the question: there the command waits."""
+    shown = in_terminal("kill", "everything", "--reason", "x", typed="\x03")
+    assert shown.code == 130
+    assert shown.lines[-1] == "agent-meter: interrupted"
+    assert "Traceback" not in shown.text
+
+
+def test_an_interruption_of_a_server_ends_it() -> None:
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "agent_meter_mcp", "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with serving:
+        assert serving.stderr is not None
+        lines = [serving.stderr.readline() for _ in range(2)]
+        assert "/mcp" in "".join(lines)
+        serving.send_signal(signal.SIGINT)
+        rest = serving.stderr.read()
+        assert serving.wait(30) in (0, 130)
+    assert "Traceback" not in rest
+
+
+def test_mcp_is_served_for_the_agent_that_is_named() -> None:
+    refused = process("mcp", "--agent", " a")
+    assert refused.code == 2
+    assert refused.err.startswith("agent-meter mcp: AGENT_METER_AGENT: must not begin")
+    assert process("mcp", "--agent", "a").code == 0, "stdin is at its end, so it has nothing to do"
+
+
+def test_a_server_listens_on_no_address_that_others_reach(run: Run) -> None:
+    refused = run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert refused.code == SHAPES["forbidden"].exit_code
+    assert run("serve", "--port", "x").code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_printed(run: Run, shell: str) -> None:
+    script = run("completion", shell).out
+    assert "_AGENT_METER_COMPLETE" in script
+    assert "agent-meter" in script
+
+
+def completed(*words: str) -> list[str]:
+    asked = process(
+        _AGENT_METER_COMPLETE="bash_complete",
+        COMP_WORDS=" ".join(["agent-meter", *words]),
+        COMP_CWORD=str(len(words)),
+    )
+    return [line.partition(",")[2] for line in asked.out.splitlines()]
+
+
+def test_the_shell_completes_commands_options_choices_and_names(ok: Run) -> None:
+    for agent in ("coder", "code review", "critic"):
+        ok("record", "--agent", agent, "--service", "s")
+    assert completed("su") == ["summary"]
+    assert completed("limit", "") == ["set", "list", "remove"]
+    assert completed("summary", "--until", "now", "--or") == ["--order-by"]
+    assert completed("summary", "--order-by", "co") == ["cost_usd"]
+    assert completed("summary", "--agent", "c") == ["coder", "critic"]
+    assert completed("kill", "agent", "cr") == ["critic"]
+
+
+def test_completion_makes_no_file_and_no_noise(home: Path) -> None:
+    assert completed("summary", "--agent", "c") == []
+    assert not (home / "meter.db").exists()
+    broken(home / "meter.db")
+    assert completed("summary", "--agent", "c") == []

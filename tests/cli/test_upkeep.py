@@ -1,0 +1,146 @@
+"""`verify` and `doctor`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_meter_mcp.cli.doctor import CLOCK_AHEAD_US
+from agent_meter_mcp.cli.exits import DIFFERENCES, PROBLEMS
+from agent_meter_mcp.core.commands import Record
+from agent_meter_mcp.core.models import Usage, UsageEvent, Who
+from agent_meter_mcp.runtime import system_clock_us
+from agent_meter_mcp.store.sqlite import driver, open_store
+
+from .conftest import Ran, Run
+from .terminal import in_terminal
+
+
+def change(home: Path, statement: str) -> None:
+    connection = driver.connect(str(home / "meter.db"), synchronous="FULL", busy_timeout_s=5)
+    connection.execute(statement)
+    connection.close()
+
+
+def findings(ran: Ran) -> dict[str, dict[str, Any]]:
+    return {finding["name"]: finding for finding in ran.data["findings"]}
+
+
+def used(ok: Run) -> None:
+    ok("limit", "set", "--metric", "requests", "--window", "total", "--max", "9")
+    ok("record", "--agent", "a", "--service", "s")
+
+
+def test_a_sound_ledger_is_verified(ok: Run) -> None:
+    used(ok)
+    assert ok("verify").out == "every total agrees with its events\n"
+    assert ok("verify", "--json").data == {"ok": True, "differences": []}
+
+
+def test_each_difference_is_a_line(run: Run, ok: Run, home: Path) -> None:
+    used(ok)
+    change(home, "UPDATE cell SET used = used + 4")
+    found = run("verify")
+    assert found.code == DIFFERENCES
+    assert found.lines[0].startswith("counter used: requests per total for everyone")
+    assert found.lines[0].endswith(": it says 5, the events say 1")
+    assert found.lines[1:] == ["1 difference"]
+    in_json = run("verify", "--json")
+    assert in_json.code == DIFFERENCES
+    (difference,) = in_json.data["differences"]
+    assert (difference["view"], difference["live"], difference["rebuilt"]) == ("counter used", 5, 1)
+    assert in_json.data["ok"] is False
+
+
+def test_progress_of_verify_is_for_a_person(ok: Run) -> None:
+    used(ok)
+    watched = in_terminal("verify")
+    assert "counters: 1 of 1" in watched.raw
+    assert watched.raw.endswith("\x1b[Kevery total agrees with its events\n")
+
+
+def test_a_sound_installation_has_no_problem(ok: Run, home: Path) -> None:
+    used(ok)
+    ran = ok("doctor", "--json")
+    found = findings(ran)
+    assert ran.data["ok"] is True
+    assert {finding["state"] for finding in found.values()} <= {"ok", "warning"}
+    assert found["file"]["facts"]["path"] == str(home / "meter.db")
+    assert found["file"]["facts"]["bytes"] == (home / "meter.db").stat().st_size
+    assert found["ledger"]["facts"] == {"events": 1, "agents": 1, "limits": 1, "reservations": 0, "switches": 0}
+    assert found["format"]["facts"] == {"version": 1, "newest": 1, "journal_mode": "wal"}
+    assert found["sqlite"]["facts"]["version"] == driver.SQLITE_VERSION
+    assert found["sqlite"]["state"] == ("ok" if driver.wal_reset_is_sound() else "warning")
+    assert found["prices"]["facts"]["version"].startswith("genai-prices ")
+    assert found["synchronous"]["facts"] == {"mode": "FULL"}
+    assert [line.split()[0] for line in ok("doctor").lines] == [finding["state"] for finding in found.values()]
+
+
+def test_doctor_makes_no_file(ok: Run, home: Path) -> None:
+    found = findings(ok("doctor", "--json"))
+    assert (found["file"]["state"], found["file"]["facts"]["exists"]) == ("warning", False)
+    assert not (home / "meter.db").exists()
+
+
+def test_doctor_says_where_each_setting_is_from(ok: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_METER_SYNCHRONOUS", "normal")
+    found = findings(ok("doctor", "--db", str(home / "other.db"), "--json"))
+    assert found["AGENT_METER_DB"]["facts"] == {"value": str(home / "other.db"), "source": "command line"}
+    assert found["AGENT_METER_SYNCHRONOUS"]["facts"] == {"value": "normal", "source": "environment"}
+    assert found["AGENT_METER_PORT"]["facts"] == {"value": "8787", "source": "default"}
+    assert "not a power cut" in found["synchronous"]["text"]
+
+
+def test_a_clock_that_jumped_is_a_problem(run: Run, ok: Run, home: Path) -> None:
+    store = open_store(str(home / "meter.db"))
+    store.apply(
+        [Record(UsageEvent("x", Who("a", "s"), Usage()))], system_clock_us() + CLOCK_AHEAD_US + 3600 * 10**6
+    )
+    store.close()
+    ran = run("doctor", "--json")
+    assert ran.code == PROBLEMS
+    clock = findings(ran)["clock"]
+    assert clock["state"] == "problem"
+    assert clock["text"].startswith("the newest entry is 1 h ")
+    assert clock["facts"]["ahead_s"] > 3600
+    assert run("doctor").code == PROBLEMS
+
+
+def test_what_is_stopped_is_a_warning(ok: Run) -> None:
+    ok("kill", "agent", "a", "--reason", "drill")
+    found = findings(ok("doctor", "--json"))
+    assert (found["kill switch"]["state"], found["kill switch"]["text"]) == (
+        "warning", "agent a was stopped by olga: drill",
+    )  # fmt: skip
+
+
+def test_a_file_that_others_may_read_is_a_warning(ok: Run, home: Path) -> None:
+    used(ok)
+    os.chmod(home / "meter.db", stat.S_IRUSR | stat.S_IWUSR | stat.S_IROTH)
+    assert findings(ok("doctor", "--json"))["file"]["state"] == "warning"
+
+
+def test_a_file_that_is_no_ledger_is_a_problem_and_the_rest_is_told(run: Run, home: Path) -> None:
+    (home / "meter.db").write_bytes(b"not a database, but long enough to be looked at" * 40)
+    ran = run("doctor", "--json")
+    assert ran.code == PROBLEMS
+    found = findings(ran)
+    assert found["file"]["facts"]["error"] == "store_unusable"
+    assert {"sqlite", "prices", "python"} <= found.keys()
+
+
+def test_prices_that_cannot_be_read_are_a_problem(run: Run, home: Path) -> None:
+    (home / "prices.toml").write_text("[models", encoding="utf-8")
+    ran = run("doctor", "--json")
+    assert (ran.code, findings(ran)["prices"]["state"]) == (PROBLEMS, "problem")
+
+
+def test_findings_go_on_below_in_a_narrow_terminal(ok: Run) -> None:
+    ok("kill", "agent", "a", "--reason", "word " * 20 + "end")
+    screen = in_terminal("doctor", columns=80)
+    assert max(map(len, screen.lines)) <= 80
+    assert "end" in screen.text

@@ -1,0 +1,112 @@
+"""The demo keeps its promises, says so when it does not, and leaves nothing behind.
+
+Its processes inherit its output: that it ends for the reader of the pipe means that the last of them is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WAIT_S = 100
+FAST = [sys.executable, "demo.py", "--fast"]
+SHORTENED = "import demo, sys; demo.PAGES = 4; sys.argv[1:] = ['--fast']; sys.exit(demo.main())"
+
+PROMISED = [
+    "rogue-bot had its 20 requests, and was refused after",
+    "research-bot and billing-agent go on, and were never refused",
+    "the summary has all four agents, and the refusals of rogue-bot",
+    "rogue-bot goes on: a limit holds from the moment it is set",
+    "from that moment on, 403 for rogue-bot; the others go on",
+    "rogue-bot goes on",
+    "data-crawler was refused",
+    "every total, worked out again from the events, is what it was",
+    "each acknowledged event is there, once, at its cost; each refusal too",
+    "data-crawler never had more than 8 pages in any 2 s",
+    "nothing is left: no process, no file",
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Temporary files go to an empty folder; what a person may have set is in the way."""
+    unusable = {"AGENT_METER_AGENT": "somebody-else", "AGENT_METER_DB": "/dev/null"}
+    return {**os.environ, **unusable, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+
+def played(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+
+
+def test_every_promise_is_kept(environment: dict[str, str], tmp_path: Path) -> None:
+    done = played(FAST, environment)
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    kept = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("✓")]
+    assert len(kept) == len(PROMISED)
+    assert [
+        wanted for wanted, line in zip(PROMISED, kept, strict=True) if not line.startswith(f"✓ {wanted}")
+    ] == []
+    assert done.stdout.splitlines()[-1] == f"{len(PROMISED)} of {len(PROMISED)} promises kept"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rogue_is_refused_in_lines_of_its_own(environment: dict[str, str]) -> None:
+    done = played(FAST, {**environment, "FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": ""})
+
+    refused = [line for line in done.stdout.splitlines() if "rogue-bot" in line and "429" in line]
+    assert refused, done.stdout
+    red = "\x1b[31m"
+    assert all(red + "20 requests of 20" in line or red + "20 of 20" in line for line in refused), refused
+    stopped = [line for line in done.stdout.splitlines() if "rogue-bot" in line and "403" in line]
+    assert any("runaway loop" in line for line in stopped), stopped
+
+
+def test_a_broken_promise_is_told_and_fails(environment: dict[str, str], tmp_path: Path) -> None:
+    done = played([sys.executable, "-c", SHORTENED], environment)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "✗ FAILED: data-crawler never had more than 4 pages in any 2 s" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_is_left_when_it_is_interrupted(
+    number: signal.Signals, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", *FAST[1:]],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            before = next((line for line in demo.stdout if " 429 " in line), None)
+            os.killpg(demo.pid, number)  # as Ctrl-C does: all that are in the terminal's group get it
+            _, errors = demo.communicate(timeout=WAIT_S)
+        finally:
+            demo.kill()
+
+    assert before is not None
+    assert (demo.returncode, errors) == (130, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_says_what_it_does(environment: dict[str, str]) -> None:
+    done = played([sys.executable, "demo.py", "--help"], environment)
+    assert done.returncode == 0
+    assert "--fast" in done.stdout
