@@ -70,9 +70,8 @@ class Said(NamedTuple):
         """What was said, without what is plain to see here."""
         text = self.data["message"] if self.code == 200 else self.data["reasons"][0]["message"]
         text = re.sub(r"^Recorded \(([^)]*)\)\.", r"\1;", text)
-        return re.sub(
-            r"(Tightest )?limit,? for [^:]*: |, [^,;]* asked|^agent '[^']*' was |(?<= %\)\.) .*", "", text
-        )
+        text = re.sub(r"^agent '[^']*' was |, [^,;]* asked", "", text)
+        return re.sub(r"(Tightest )?limit,? for [^:]*: |(?<= %\)\.) .*", "", text)
 
 
 class Meter(NamedTuple):
@@ -237,14 +236,10 @@ class Show:
     def answers(self, agent: Agent) -> None:
         """What is new: a line for each code, in the words of the last answer."""
         agent.listen()
-        new = agent.said[agent.shown :]
+        new = [one for one in agent.said[agent.shown :] if one.data.get("status") not in (None, "reserved")]
         agent.shown = len(agent.said)
         for code, style in COLOURS.items():
-            told = [
-                said
-                for said in new
-                if said.code == code and said.data.get("status") not in (None, "reserved")
-            ]
+            told = [said for said in new if said.code == code]
             times = f"{code}{f' ×{len(told)}' if told[1:] else ''}"
             if told:
                 self.line(agent.name, f"{times:<8} {told[-1].bar}  ", told[-1].text, style)
@@ -376,7 +371,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="without time to watch: under 10 s, not 30")
     show = Show(0.15 if parser.parse_args().fast else 1.0)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
     os.environ |= {name: "" for name in os.environ if name.startswith("AGENT_METER_")}
     show.scene("A server and four agents start, each of them a process of its own")
     with tempfile.TemporaryDirectory(prefix="agent-meter-demo-") as folder:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.commands import Record, SetLimit
-from agent_meter_mcp.core.models import LimitKey, Subject
-from agent_meter_mcp.store.sqlite import open_store
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.store.sqlite import SqliteStore, open_store
 
 from . import plain
 from .measure import Options
@@ -93,6 +93,12 @@ def _fill(path: Path, events: int) -> None:
             told = time.monotonic()
             print(f"making a ledger of {events:,} events, once: {written:,}", file=sys.stderr, flush=True)
     _leave_tail(path, work)
+    _set_limits(store)
+    store.close()
+
+
+def _set_limits(store: SqliteStore) -> None:
+    """Each of them has counted something since."""
     store.apply(
         [
             SetLimit(f"limit-{number}", LimitKey(subject, None, metric, window), 10**17, "operator")
@@ -100,7 +106,8 @@ def _fill(path: Path, events: int) -> None:
         ],
         START_US,
     )
-    store.close()
+    used = UsageEvent(f"the first of {ASKING}", Who(ASKING, "openai"), Usage(cost_nano_usd=10**6))
+    store.apply([Record(used)], START_US)
 
 
 def _leave_tail(path: Path, work: Workload) -> None:

@@ -75,6 +75,18 @@ class Program(click.Group):
         entry = COMMANDS.get(cmd_name)
         return None if entry is None else getattr(import_module(f"{__package__}.{entry.module}"), cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            for close in get_close_matches(args[0], COMMANDS, 1):
+                error.message += f" Did you mean {close!r}?"
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():
             with formatter.section(title):

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import partial
 
 from .conftest import environment
 
@@ -28,8 +29,8 @@ class Shown:
         return "\n".join(self.lines)
 
 
-def in_terminal(*arguments: str, columns: int = 80, typed: str = "", **variables: str) -> Shown:
-    """Runs it to its end; `typed` is what the person types, all at once."""
+def in_terminal(*arguments: str, columns: int = 80, at: str = "", typed: str = "", **variables: str) -> Shown:
+    """Runs it to its end. The person types `typed` when it has shown `at`."""
     ours, theirs = os.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -39,18 +40,22 @@ def in_terminal(*arguments: str, columns: int = 80, typed: str = "", **variables
             stdout=theirs,
             stderr=theirs,
             env=environment(TERM="xterm-256color", **variables),
+            start_new_session=True,
+            preexec_fn=partial(os.login_tty, theirs),  # so that Ctrl-C comes from the terminal
         )
     finally:
         os.close(theirs)
     with running:
-        os.write(ours, typed.encode())
-        parts: list[bytes] = []
+        shown = b""
         try:
             while part := os.read(ours, 65_536):
-                parts.append(part)
+                shown += part
+                if typed and at.encode() in shown:
+                    os.write(ours, typed.encode())
+                    typed = ""
         except OSError:  # how Linux says that the other side is closed
             pass
         finally:
             os.close(ours)
         code = running.wait(60)
-    return Shown(code, b"".join(parts).decode())
+    return Shown(code, shown.decode())

@@ -69,7 +69,10 @@ def test_limits_are_listed_and_said_to_bind_or_not(ok: Run) -> None:
     assert table[1].endswith("replaced by a more specific one")
     assert table[2].startswith("everyone requests in any 1h 1 0 4 25 %")
     assert table[2].endswith("warns only")
-    binds = {limit["subject"]: limit["binds"] for limit in ok("limit", "list", "--agent", "a", "--json").data["limits"]}
+    binds = {
+        limit["subject"]: limit["binds"]
+        for limit in ok("limit", "list", "--agent", "a", "--json").data["limits"]
+    }
     assert binds == {"agent a": True, "agent *": False, "everyone": True}
     assert len(ok("limit", "list", "--agent", "b", "--json").data["limits"]) == 2
 
@@ -95,7 +98,10 @@ def test_a_limit_is_removed_by_its_id_or_its_key_and_then_gone(run: Run, ok: Run
     assert run("limit", "remove", *KEY).code == NOT_FOUND
     assert run("limit", "remove", "nope").code == NOT_FOUND
     assert run("limit", "remove", "nope", "--agent", "a").code == 2
-    assert run("limit", "remove").err == "agent-meter limit remove: --metric: is required. Nothing was changed.\n"
+    assert (
+        run("limit", "remove").err
+        == "agent-meter limit remove: --metric: is required. Nothing was changed.\n"
+    )
 
 
 def test_an_agent_is_described_and_cleared(run: Run, ok: Run) -> None:
@@ -155,9 +161,9 @@ def test_everything_is_stopped_only_with_a_yes(run: Run, ok: Run) -> None:
 
 
 def test_a_person_is_asked_before_everything_stops(run: Run) -> None:
-    declined = in_terminal("kill", "everything", "--reason", "x", typed="n\n")
+    declined = in_terminal("kill", "everything", "--reason", "x", at="[y/N]", typed="n\n")
     assert (declined.code, run("check", "--agent", "a").code) == (130, 0)
     assert "Stop every agent at every service? [y/N]" in declined.text
-    agreed = in_terminal("kill", "everything", typed="y\nincident 17\n")
+    agreed = in_terminal("kill", "everything", at="[y/N]", typed="y\nincident 17\n")
     assert "everything was stopped by olga: incident 17" in agreed.text
     assert (agreed.code, run("check", "--agent", "a").code) == (0, 5)

@@ -81,7 +81,9 @@ def test_a_sheet_has_a_header_and_no_formula(ok: Run) -> None:
     rows = list(csv.DictReader(io.StringIO(ok("export", "--format", "csv").out)))
     assert [row["agent"] for row in reversed(rows)] == [f"'{formula}" for formula in FORMULAS]
     assert rows[0]["operation"] == "''quoted'"
-    assert {(row["cost_usd"], row["units"], row["metadata"]) for row in rows} == {("0.000000001", "", '{"a": 1}')}
+    assert {(row["cost_usd"], row["units"], row["metadata"]) for row in rows} == {
+        ("0.000000001", "", '{"a": 1}')
+    }
 
 
 @given(st.text())
@@ -101,8 +103,17 @@ stored_events = st.builds(
         names,
         st.builds(Who, names, names, st.none(), st.none() | names, st.none() | names),
         st.builds(
-            Usage, st.integers(0, 9), st.none() | st.integers(0, 10**15), st.none() | names, counts, counts, counts,
-            counts, counts, st.none() | names, st.none() | st.integers(0, 10**15),
+            Usage,
+            st.integers(0, 9),
+            st.none() | st.integers(0, 10**15),
+            st.none() | names,
+            counts,
+            counts,
+            counts,
+            counts,
+            counts,
+            st.none() | names,
+            st.none() | st.integers(0, 10**15),
         ),  # fmt: skip
         st.none() | names,
         st.sampled_from(["self", "sdk"]),
@@ -185,7 +196,9 @@ with appearing(sys.argv[1]) as file:
 
 
 @pytest.mark.parametrize(("number", "leaves"), [("SIGTERM", 0), ("SIGHUP", 0), ("SIGINT", 0), ("SIGKILL", 1)])
-def test_a_process_that_is_killed_in_the_middle_leaves_no_file(tmp_path: Path, number: str, leaves: int) -> None:
+def test_a_process_that_is_killed_in_the_middle_leaves_no_file(
+    tmp_path: Path, number: str, leaves: int
+) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     writing = subprocess.Popen(

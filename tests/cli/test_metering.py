@@ -73,7 +73,10 @@ def test_a_record_over_a_limit_counts_and_says_so(ok: Run) -> None:
 
 def test_a_record_under_a_kill_switch_counts_and_says_stop(ok: Run) -> None:
     ok("kill", "agent", "a", "--reason", "drill")
-    assert ok(*USAGE, "--id", "one").lines == ["recorded one: unknown cost", "stop: agent a was stopped by olga: drill"]
+    assert ok(*USAGE, "--id", "one").lines == [
+        "recorded one: unknown cost",
+        "stop: agent a was stopped by olga: drill",
+    ]
 
 
 def test_check_says_no_with_its_exit_code_why_and_until_when(run: Run, ok: Run) -> None:

@@ -82,7 +82,21 @@ def test_periods_have_names(ok: Run, unit: str, name: str) -> None:
 
 
 def test_filters_choose(ok: Run) -> None:
-    use(ok, "a", "1", "--model", "m", "--operation", "o", "--project", "p", "--session", "x", "--source", "sdk")
+    use(
+        ok,
+        "a",
+        "1",
+        "--model",
+        "m",
+        "--operation",
+        "o",
+        "--project",
+        "p",
+        "--session",
+        "x",
+        "--source",
+        "sdk",
+    )
     use(ok, "b", "2", service="t")
     ok("agent", "set", "a", "--tier", "gold")
     ok("agent", "set", "b", "--parent", "a")

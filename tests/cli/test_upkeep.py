@@ -71,13 +71,21 @@ def test_a_sound_installation_has_no_problem(ok: Run, home: Path) -> None:
     assert {finding["state"] for finding in found.values()} <= {"ok", "warning"}
     assert found["file"]["facts"]["path"] == str(home / "meter.db")
     assert found["file"]["facts"]["bytes"] == (home / "meter.db").stat().st_size
-    assert found["ledger"]["facts"] == {"events": 1, "agents": 1, "limits": 1, "reservations": 0, "switches": 0}
+    assert found["ledger"]["facts"] == {
+        "events": 1,
+        "agents": 1,
+        "limits": 1,
+        "reservations": 0,
+        "switches": 0,
+    }
     assert found["format"]["facts"] == {"version": 1, "newest": 1, "journal_mode": "wal"}
     assert found["sqlite"]["facts"]["version"] == driver.SQLITE_VERSION
     assert found["sqlite"]["state"] == ("ok" if driver.wal_reset_is_sound() else "warning")
     assert found["prices"]["facts"]["version"].startswith("genai-prices ")
     assert found["synchronous"]["facts"] == {"mode": "FULL"}
-    assert [line.split()[0] for line in ok("doctor").lines] == [finding["state"] for finding in found.values()]
+    assert [line.split()[0] for line in ok("doctor").lines] == [
+        finding["state"] for finding in found.values()
+    ]
 
 
 def test_doctor_makes_no_file(ok: Run, home: Path) -> None:

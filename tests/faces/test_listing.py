@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -76,6 +77,13 @@ def test_a_description_mentions_only_tools_and_arguments_that_exist(definition: 
         if "_" in word and word not in THIRTEEN and word not in definition.arguments.model_fields
     }
     assert invented == set()
+
+
+@pytest.mark.parametrize("definition", TOOLS, ids=NAMES)
+def test_a_tool_only_parses_asks_the_ledger_and_answers(definition: Any) -> None:
+    decorator, *function = inspect.getsource(definition.run).rstrip().splitlines()
+    assert decorator.startswith("@tool(")
+    assert len(function) <= 15
 
 
 async def test_a_client_may_keep_the_list_for_a_while(meter: Meter) -> None:

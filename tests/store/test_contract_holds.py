@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from agent_meter_mcp.core.commands import Extend, Release, Settle
+from agent_meter_mcp.core.commands import Extend, Release, Reserve, Reserved, Settle
 from agent_meter_mcp.core.errors import Conflict, NotFound
 from agent_meter_mcp.core.models import Reservation, StoredEvent, UsageEvent, Who
 
@@ -150,6 +152,20 @@ def test_a_denial_takes_no_budget_and_extends_no_window(desk: Desk) -> None:
     desk.now = 61
     assert desk.reserve().status == "reserved"
     assert desk.state(limit).used == 0
+
+
+def test_callers_on_several_threads_are_admitted_up_to_the_maximum_together(desk: Desk) -> None:
+    limit = desk.limit(25)
+    commands = [desk.reserving(agent=f"agent {number % 4}") for number in range(40)]
+
+    def status_of(command: Reserve) -> str:
+        return desk.do(command, Reserved).status
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(status_of, commands))
+    assert (statuses.count("reserved"), statuses.count("denied")) == (25, 15)
+    assert desk.state(limit).held == 25
+    assert len({hold.reserved_at_us for hold in desk.store.reservations(at(0))}) == 25
 
 
 # Settling (12)

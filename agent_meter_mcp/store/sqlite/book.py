@@ -73,6 +73,8 @@ class Book:
 
         a writer puts down what it has not written yet.
         """
+        self.put_down: Callable[[], None] = lambda: None
+        """Writes all that is pending, before a counter is read from the file again."""
         self._version = -1
         self._epoch = -1
         self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
@@ -181,6 +183,11 @@ class Book:
                     counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
         elif at_us >= counter.until:
             counter.advance(at_us)
+        elif at_us < counter.since:
+            # A clock went back behind what a read has seen: what had left the window then is in it again.
+            self.put_down()
+            counter.generation = -1
+            return self.ready(counter, at_us)
         return counter
 
     def overdue(self, at_us: int) -> list[Reservation]:

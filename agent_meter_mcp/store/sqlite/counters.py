@@ -46,7 +46,7 @@ class Counter:
     __slots__ = (
         "_looks_back", "_stored", "alert_at", "buckets", "cell", "current", "dirty", "edge", "first_us",
         "generation", "hard", "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end",
-        "scope", "sums", "until", "used", "window",
+        "scope", "since", "sums", "until", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +78,7 @@ class Counter:
         self.used = self.held = 0
         self.current = self.oldest = self.kept = 0
         self.cell = [0, 0]
-        self.until = 0
+        self.since = self.until = 0
         self.period_end: int | None = None
         self.first_us: int | None = None
         self.alert_at = 0
@@ -153,13 +153,16 @@ class Counter:
                 number for number in self.buckets if number < self.kept and number not in self.dirty
             ]:
                 del self.buckets[number]
+            self.since = max(
+                self.current * window.grain_us, self.oldest * window.grain_us + window.length_us - 1
+            )
             self.until = min(
                 (self.current + 1) * window.grain_us,
                 (self.oldest + 1) * window.grain_us + window.length_us - 1,
             )
         else:
             start_us, self.period_end = period(window, self.limit.zone, at_us)
-            self.current = self.oldest = self.kept = start_us
+            self.current = self.oldest = self.kept = self.since = start_us
             self.until = NEVER if self.period_end is None else self.period_end
         self.used = self.held = 0
         for number, (used, held) in self.buckets.items():

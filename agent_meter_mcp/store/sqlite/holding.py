@@ -29,16 +29,15 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
     who, usage = command.who.replace(parent=None), command.usage.kept
     service = who.service or ""
     key = key_of(command.event_id)
-    if command.event_id != command.reservation_id:
-        row = writer.connection.execute(
-            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE key = ? AND service = ?", (key, service)
-        ).fetchone()
-        if row is not None:
-            return _again(writer, command, reservation_of(row, writer.at_us))
-        if find_event(writer, service, key) is not None:
-            raise Conflict(
-                f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
-            )
+    row = writer.connection.execute(
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE key = ? AND service = ?", (key, service)
+    ).fetchone()
+    if row is not None:
+        return _again(writer, command, reservation_of(row, writer.at_us))
+    if find_event(writer, service, key) is not None:
+        raise Conflict(
+            f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
+        )
     writer.check_totals(usage.amounts)
     if command.who.parent is not None:
         link_parent(writer, command.who)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _NAMED = {
     "agent": ("agent", "agent_id"),
-    "service": ("service", "name"),
+    "service": ("dim", "service"),
     "operation": ("dim", "operation"),
     "model": ("dim", "model"),
     "project": ("dim", "project"),

@@ -21,6 +21,7 @@ from agent_meter_mcp.core.commands import (
 from agent_meter_mcp.core.errors import MeterError
 
 from . import configuring, driver, holding, recording, schema
+from .standing import Standing, check_not_inherited
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
 
@@ -75,6 +76,7 @@ def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 
     """
 
     path = os.path.abspath(path)  # it means the same file when the process has moved
+    check_not_inherited(path)
 
     def connect() -> driver.Connection:
         return driver.connect(path, synchronous=synchronous, busy_timeout_s=busy_timeout_s)
@@ -94,6 +96,7 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self._connect = connect
+        self._standing = Standing(path)
         self._turnstile = Turnstile(path, busy_timeout_s)
         self._writing = allocate_lock()
         self._opening = allocate_lock()
@@ -101,6 +104,7 @@ class SqliteStore:
         self._readers: Readers | None = None
 
     def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
+        self._standing.check_process()
         with self._writing:
             try:
                 try:
@@ -113,6 +117,7 @@ class SqliteStore:
     def _transaction(self, commands: Sequence[Command], now_us: int, *, careful: bool) -> Applied:
         writer, execute = self._writer, self._writer.connection.execute
         with self._turnstile:
+            self._standing.check()
             execute("BEGIN IMMEDIATE")
             try:
                 writer.begin(now_us, careful)
@@ -175,6 +180,7 @@ class SqliteStore:
             return reader.names(kind, prefix, limit)
 
     def changed(self) -> int:
+        self._standing.check()
         try:
             return self._pool().changed()
         except driver.Error as error:
@@ -194,6 +200,10 @@ class SqliteStore:
             return info(reader)
 
     def close(self) -> None:
+        if (
+            not self._standing.end()
+        ):  # after a fork: SQLite would clean up behind the process that is there still
+            return
         with self._writing:
             if self._readers is not None:
                 self._readers.close()
@@ -203,6 +213,7 @@ class SqliteStore:
     def _reader(self) -> Snapshot:
         from .reading import Snapshot
 
+        self._standing.check()
         return Snapshot(self._pool(), self.path)
 
     def _pool(self) -> Readers:

@@ -36,6 +36,7 @@ class Writer:
         self.connection = connection
         self.book = Book(connection, writes=True)
         self.book.settle_events = self._put_down_before
+        self.book.put_down = self.put_down
         self.rollups = Rollups(connection)
         self.now_us = 0
         self.careful = True
@@ -120,7 +121,7 @@ class Writer:
         """The plan's counters, loaded and advanced, and noted as touched when they are new to the file."""
         generation = self.book.generation
         for counter in plan.counters:
-            if counter.generation != generation or at_us >= counter.until:
+            if counter.generation != generation or not counter.since <= at_us < counter.until:
                 self.book.ready(counter, at_us)
                 if counter.id is None:
                     self._touched.append(counter)

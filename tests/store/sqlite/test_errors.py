@@ -337,7 +337,6 @@ def rename(path: Path) -> None:
     path.rename(path.with_name("old.db"))
 
 
-@pytest.mark.xfail(strict=True, reason="the store goes on writing to a file that nobody can find any more")
 @pytest.mark.parametrize("happens", [remove, replace, rename], ids=lambda happens: happens.__name__)
 def test_a_file_that_is_gone_while_it_is_open_takes_no_more(happens: Any, tmp_path: Path) -> None:
     """What is written to it would be acknowledged, and nobody would ever see it."""

@@ -219,11 +219,6 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     assert play("look", str(tmp_path / "usage.db"), ["1", "2"]) == ["1"]
 
 
-UNSAFE = pytest.mark.xfail(
-    strict=True, reason="SQLite's locks do not go through a fork, its memory of them does"
-)
-
-
 def in_a_child(path: str, store: SqliteStore | None, meanwhile: Callable[[], None]) -> str:
     """What a forked process is told when it records, after `meanwhile` has happened in this one."""
     hear, go = os.pipe()
@@ -252,9 +247,7 @@ def in_a_child(path: str, store: SqliteStore | None, meanwhile: Callable[[], Non
 @pytest.mark.filterwarnings(
     "ignore:.*multi-threaded, use of fork:DeprecationWarning"
 )  # threads of other tests
-@pytest.mark.parametrize(
-    "which", [pytest.param("inherited", marks=UNSAFE), pytest.param("new", marks=UNSAFE)]
-)
+@pytest.mark.parametrize("which", ["inherited", "new"])
 def test_what_a_process_acknowledges_whose_parent_had_the_file_open_is_not_lost(
     which: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,66 @@
+"""Whether what was opened is still what its path names, in the process that opened it.
+
+SQLite notices neither: it goes on writing to a file that was deleted or replaced, and after a fork it
+believes in locks that the new process does not have (new connections to the same file believe in them too).
+Either way commits would be acknowledged that nobody ever sees.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent_meter_mcp.core.errors import StoreUnusable
+
+_open: list[Standing] = []
+"""Everything that this process has open; after a fork also what the process before it had."""
+
+
+class Standing:
+    """One open store's claim to its file. `path` is absolute."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.process = os.getpid()
+        self._file = _identity(path)
+        _open.append(self)
+
+    def check_process(self) -> None:
+        """Raises StoreUnusable. Before any lock is taken: the thread that held it may not exist here."""
+        if self.process != os.getpid():
+            raise _forked(self.path)
+
+    def check(self) -> None:
+        """Raises StoreUnusable."""
+        self.check_process()
+        if _identity(self.path) != self._file:
+            raise StoreUnusable(
+                f"{self.path} was moved, deleted or replaced while it was open. Nothing was written; put the"
+                " file back, or start again whatever uses it."
+            )
+
+    def end(self) -> bool:
+        """The store closes. False when its connections belong to another process and must be left alone."""
+        if self in _open and self.process == os.getpid():
+            _open.remove(self)
+        return self.process == os.getpid()
+
+
+def check_not_inherited(path: str) -> None:
+    """Raises StoreUnusable when this process was forked from one that had the file open."""
+    if any(standing.path == path and standing.process != os.getpid() for standing in _open):
+        raise _forked(path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _forked(path: str) -> StoreUnusable:
+    return StoreUnusable(
+        f"{path} was open when this process was forked, and SQLite cannot be used across a fork. Nothing was"
+        " written; open the ledger in each worker, after the fork, or close it before."
+    )
