@@ -286,7 +286,7 @@ class Show:
                 agent.listen()
             now = time.monotonic()
             done = now > began + OVERDUE_S or (now >= began + seconds * self._pace and happened())
-            if done or now > shown + max(0.4, self._pace):
+            if done or now > shown + 0.8:
                 shown = now
                 for agent in self._agents:
                     self.answers(agent)

@@ -20,7 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 DEMO = README.with_name("demo.py")
 PICTURE = Path(__file__).with_name("demo.svg")
 COLUMNS = 110
-BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (\w+): made by docs/generate\.py -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 WHO = ("agent", "parent", "session", "project")
 DETAILS = ("status_code", "duration_ms", "metadata")
@@ -33,7 +33,8 @@ def tools() -> str:
     from agent_meter_mcp.faces.wire.queries import FilterArguments
 
     filters = tuple(name for name in FilterArguments.model_fields if name not in ("since", "until"))
-    groups = {"*filters*": filters, "*who*": WHO, "*amounts*": AMOUNTS, "*details*": DETAILS}
+    groups = {"*who*": WHO, "*amounts*": AMOUNTS, "*details*": DETAILS, "*filters*": filters}
+    order = list(groups)
     lines = ["| tool | arguments | what it is for |", "|---|---|---|"]
     for tool in TOOLS:
         fields = tool.arguments.model_fields
@@ -43,7 +44,7 @@ def tools() -> str:
             if set(written) <= set(names):
                 names[names.index(written[0])] = group
                 names = [name for name in names if name not in written]
-        names.sort(key=lambda name: not name.startswith("**"))
+        names.sort(key=lambda name: -1 if name.startswith("**") else [*order, name].index(name))
         reads = "<br>reads only" if tool.annotations.read_only_hint else ""
         lines.append(f"| `{tool.name}`{reads} | {', '.join(names)} | {tool.description} |")
     return "\n".join(lines)

@@ -132,7 +132,9 @@ class Program(click.Group):
             return _say(_usage_text(error), error.exit_code, getattr(error, "ctx", None))
         except MeterError as error:
             return _say(text_of(error), shape_of(error).exit_code)
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as error:
+            if error.__cause__ is None and sys.stderr.isatty():
+                click.echo(err=True)  # after the ^C
             return _say("interrupted", INTERRUPTED)
         except BrokenPipeError:
             _drop_output()

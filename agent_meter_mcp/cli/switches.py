@@ -6,10 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from click.exceptions import Exit
 
 from agent_meter_mcp.core.errors import InvalidInput
 
 from . import options
+from .exits import INTERRUPTED
 from .figures import stopped, target
 
 if TYPE_CHECKING:
@@ -103,7 +105,9 @@ def _confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise InvalidInput("yes", "is needed where nobody can be asked")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise Exit(INTERRUPTED)
 
 
 def _switch(

@@ -1,4 +1,7 @@
-"""The command line on a ledger of its own: by click's runner for breadth, as a process or in a terminal where it counts."""
+"""The command line on a ledger of its own:
+
+by click's runner for breadth, as a process or in a terminal where it counts.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from functools import partial
 
 from .conftest import environment
 
+PATIENCE_S = 5
 CONTROL = re.compile(r"\x1b\[[0-9;]*[a-zA-Z]")
 
 
@@ -46,16 +48,29 @@ def in_terminal(*arguments: str, columns: int = 80, at: str = "", typed: str = "
     finally:
         os.close(theirs)
     with running:
-        shown = b""
-        try:
-            while part := os.read(ours, 65_536):
-                shown += part
-                if typed and at.encode() in shown:
-                    os.write(ours, typed.encode())
-                    typed = ""
-        except OSError:  # how Linux says that the other side is closed
-            pass
-        finally:
-            os.close(ours)
+        shown = _seen(ours, at.encode(), typed.encode())
         code = running.wait(60)
     return Shown(code, shown.decode())
+
+
+def _seen(terminal: int, at: bytes, typed: bytes) -> bytes:
+    """What comes until the other side is closed. A key that the interpreter has missed is pressed again: a
+    Ctrl-C between its look for signals and its wait for a line does not end that wait."""
+    shown, is_typed = b"", False
+    try:
+        while True:
+            is_silent = not select.select([terminal], [], [], PATIENCE_S)[0]
+            if is_typed and is_silent:
+                os.write(terminal, typed)
+            elif not is_silent:
+                part = os.read(terminal, 65_536)
+                if not part:
+                    return shown
+                shown += part
+            if typed and not is_typed and at in shown:
+                os.write(terminal, typed)
+                is_typed = True
+    except OSError:  # how Linux says that the other side is closed
+        return shown
+    finally:
+        os.close(terminal)

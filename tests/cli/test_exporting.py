@@ -114,7 +114,7 @@ stored_events = st.builds(
             counts,
             st.none() | names,
             st.none() | st.integers(0, 10**15),
-        ),  # fmt: skip
+        ),
         st.none() | names,
         st.sampled_from(["self", "sdk"]),
         st.none() | st.integers(0, 2 * 10**15),
