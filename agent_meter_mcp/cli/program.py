@@ -84,7 +84,7 @@ class Program(click.Group):
             from difflib import get_close_matches
 
             for close in get_close_matches(args[0], COMMANDS, 1):
-                error.message += f" Did you mean {close!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {close!r}?", ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

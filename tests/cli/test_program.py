@@ -110,7 +110,7 @@ def test_a_group_alone_shows_its_help_as_an_error(run: Run, path: tuple[str, ...
         (["check", "--agent", "a", "--input-tokens", "-1"], "agent-meter check: --input-tokens: must be between 0 and"),
         (["kill", "agent", " a", "--reason", "x"], "agent-meter kill agent: AGENT: must not begin or end with a space"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=str,
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_code_2(run: Run, words: list[str], line: str) -> None:
     refused = run(*words)

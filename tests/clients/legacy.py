@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +15,7 @@ import anyio
 
 
 @asynccontextmanager
-async def streams(way: str, target: list[str]) -> Any:
+async def streams(way: str, target: list[str]) -> AsyncGenerator[tuple[Any, Any]]:
     """The read and the write stream of a connection."""
     if way == "http":
         client = importlib.import_module("mcp.client.streamable_http")
@@ -37,10 +38,10 @@ async def main(way: str, target: list[str]) -> list[str]:
         tools = {tool.name for tool in (await session.list_tools()).tools}
         if tools != steps.TOOLS:
             found.append(f"tools: {sorted(tools ^ steps.TOOLS)}")
-        reservation_id = None
+        reservation_id: str | None = None
         for number, (tool, arguments, _) in enumerate(steps.STEPS):
             answer = await session.call_tool(tool, steps.filled(arguments, reservation_id))
-            result = answer.structuredContent or {}
+            result: dict[str, Any] = answer.structuredContent or {}
             reservation_id = result.get("reservation_id") or reservation_id
             text = " ".join(getattr(block, "text", "") for block in answer.content)
             found += steps.failures(number, result, answer.isError, text)

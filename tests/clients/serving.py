@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def command(database: Path) -> list[str]:
 
 
 @contextmanager
-def http_server(database: Path) -> Iterator[str]:
+def http_server(database: Path) -> Generator[str]:
     """The URL of a server on a free loopback port, which is stopped at the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_METER_")}
     process = subprocess.Popen(
