@@ -23,6 +23,7 @@ from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .figures import counted
+from .table import show_progress
 from .times import exact, parse_span
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
     zone = check_zone(given["timezone"] or session.settings.timezone)
     chosen = options.filter_of(given, *parse_span(given, zone, system_clock_us()))
 
-    is_watched = sys.stderr.isatty() and (output != STDOUT or not sys.stdout.isatty())
+    is_watched = output != STDOUT or not sys.stdout.isatty()  # or the lines would run into each other
 
     def write_to(file: IO[str]) -> int:
         write = csv_writer(file) if format_ == "csv" else line_writer(file)
@@ -108,9 +109,9 @@ async def _write_all(
             write(event)
         written += len(events)
         if is_watched:
-            click.echo(f"\r{counted(written, 'event')} ", nl=False, err=True)
+            show_progress(counted(written, "event"))
     if is_watched:
-        click.echo("\r\x1b[K", nl=False, err=True)
+        show_progress("")
     return written
 
 

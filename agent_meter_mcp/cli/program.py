@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "agent-meter"
 USAGE = 2
+WORD_MAX = 120
 
 
 class Entry(NamedTuple):
@@ -153,7 +154,8 @@ def _say(text: str, exit_code: int, context: click.Context | None = None) -> int
 
 def _usage_text(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    text = " ".join(error.format_message().split())
+    # Whoever pastes a file where a number belongs still sees what is wrong with it.
+    text = " ".join(shown(word, width=WORD_MAX) for word in error.format_message().split())
     if context is None or isinstance(error, Failed):
         return text
     return f"{text.removesuffix('.')} (see {context.command_path} --help)"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GAP = "  "
 ELLIPSIS = "…"
+PROGRESS_WIDTH = 60
 _STYLES: dict[str, dict[str, Any]] = {
     "alarm": {"fg": "red", "bold": True},
     "warn": {"fg": "yellow"},
@@ -82,6 +83,12 @@ def is_terminal() -> bool:
 def has_colours() -> bool:
     """Colours are for a terminal whose owner wants them (NO_COLOR)."""
     return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def show_progress(text: str) -> None:
+    """For a person: a line on stderr that the next one overwrites. An empty text takes it away."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{text:<{PROGRESS_WIDTH}}" + ("" if text else "\r"), nl=False, err=True)
 
 
 def fullness(percent: float) -> Cell:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +11,7 @@ from agent_meter_mcp.core.text import shown
 from . import options
 from .exits import DIFFERENCES, DONE
 from .figures import counted
+from .table import show_progress
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import Difference
@@ -30,34 +30,25 @@ def verify(session: Session, as_json: bool) -> int:
     store = session.open_store()
     found: list[Difference] = []
     try:
-        for difference in store.verify(_progress if sys.stderr.isatty() else None):
+        for difference in store.verify(_progress):
             found.append(difference)
             if not as_json:
-                _clear()
+                show_progress("")
                 click.echo(
                     f"{shown(difference.view)}: {shown(difference.where)}: it says {difference.live:,}, "
                     f"the events say {difference.rebuilt:,}"
                 )
     finally:
-        _clear()
+        show_progress("")
         store.close()
     if as_json:
         from .document import print_document
 
-        print_document({"ok": not found, "differences": [_fields(difference) for difference in found]})
+        print_document({"ok": not found, "differences": [one.as_dict() for one in found]})
     else:
         click.echo(counted(len(found), "difference") if found else "every total agrees with its events")
     return DIFFERENCES if found else DONE
 
 
-def _fields(difference: Difference) -> dict[str, Any]:
-    return difference.as_dict()
-
-
 def _progress(what: str, done: int, total: int) -> None:
-    click.echo(f"\r{what}: {done:,} of {total:,}\x1b[K", nl=False, err=True)
-
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", nl=False, err=True)
+    show_progress(f"{what}: {done:,} of {total:,}")

@@ -41,7 +41,7 @@ def in_terminal(*arguments: str, columns: int = 80, at: str = "", typed: str = "
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env=environment(TERM="xterm-256color", **variables),
+            env=environment(**{"TERM": "xterm-256color", **variables}),
             start_new_session=True,
             preexec_fn=partial(os.login_tty, theirs),  # so that Ctrl-C comes from the terminal
         )

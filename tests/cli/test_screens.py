@@ -72,7 +72,7 @@ def test_a_terminal_gets_rules_and_colours_and_no_broken_line() -> None:
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colours_where_they_are_not_wanted(variables: dict[str, str]) -> None:
     for command in ("agents", "doctor"):
-        screen = in_terminal(command, **variables)
+        screen = in_terminal(command, columns=80, **variables)
         assert ESCAPE not in screen.raw
         assert len(screen.lines) > 3
 

@@ -60,7 +60,7 @@ def test_progress_of_verify_is_for_a_person(ok: Run) -> None:
     used(ok)
     watched = in_terminal("verify")
     assert "counters: 1 of 1" in watched.raw
-    assert watched.raw.endswith("\x1b[Kevery total agrees with its events\n")
+    assert watched.raw.endswith(" \revery total agrees with its events\n")
 
 
 def test_a_sound_installation_has_no_problem(ok: Run, home: Path) -> None:

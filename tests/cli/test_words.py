@@ -108,7 +108,7 @@ def test_lengths_of_time_are_rounded_up(length_us: int, parts: int, text: str) -
         ("2026-07-01", "Europe/Berlin", "2026-06-30T22:00:00Z"),
         ("2026-07-01T06:00:00.000001+05:30", "Europe/Berlin", "2026-07-01T00:30:00.000001Z"),
         ("2026-07-01 06:00", "America/New_York", "2026-07-01T10:00:00Z"),
-        ("0001-01-01T00:00:00Z", "UTC", "0005-04-28T01:46:40Z"),
+        ("0001-01-01T00:00:00Z", "UTC", "0005-04-19T09:46:40Z"),
     ],
 )
 def test_times_as_people_write_them(text: str, zone: str, time: str) -> None:
@@ -133,7 +133,7 @@ def test_times_as_people_write_them(text: str, zone: str, time: str) -> None:
     ],
 )
 def test_what_is_no_time_is_refused_by_name(text: str) -> None:
-    with pytest.raises(InvalidInput, match="^until: must be "):
+    with pytest.raises(InvalidInput, match=r"^until: must be "):
         parse_moment(text, "until", "UTC", NOON)
 
 
@@ -223,9 +223,8 @@ def test_a_table_fits_and_its_columns_line_up(rows: list[tuple[str, str, str]], 
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
-        lines = table(columns, rows).splitlines()
+        lines = table(columns, rows).split("\n")
     assert len(lines) == len(rows) + 1
     assert max(map(width_of, lines)) <= width
-    assert {width_of(line) for line, row in zip(lines[1:], rows, strict=True) if row[2]} <= {
-        width_of(lines[0])
-    } or (width_of(lines[0]) >= len("Third"))
+    ends = {width_of(line) for line, row in zip(lines[1:], rows, strict=True) if row[2]}
+    assert ends <= {width_of(lines[0])}
