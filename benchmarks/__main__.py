@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "callers": ("concurrency", "run_callers"),
     "check": ("reading", "run_check"),
     "summary": ("reading", "run_summary"),
+    "calls": ("serving", "run_calls"),
+    "start": ("serving", "run_start"),
     "fairness": ("processes", "run_fairness"),
     "denials": ("processes", "run_denials"),
     "oneshot": ("oneshot", "run_oneshot"),

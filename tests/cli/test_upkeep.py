@@ -43,7 +43,7 @@ def test_a_sound_ledger_is_verified(ok: Run) -> None:
 
 def test_each_difference_is_a_line(run: Run, ok: Run, home: Path) -> None:
     used(ok)
-    change(home, "UPDATE cell SET used = used + 4")
+    change(home, "UPDATE head SET used = used + 4")
     found = run("verify")
     assert found.code == DIFFERENCES
     assert found.lines[0].startswith("counter used: requests per total for everyone")

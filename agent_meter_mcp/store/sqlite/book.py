@@ -175,18 +175,23 @@ class Book:
     def ready(self, counter: Counter, at_us: int) -> Counter:
         """The counter, loaded and advanced to `at_us`."""
         if counter.generation != self.generation:
-            counter.load(self.connection, at_us)
+            if not counter.catch_up(self.connection, at_us):
+                counter.load(self.connection, at_us)
+                counter.advance(at_us)
+            elif at_us >= counter.until:
+                counter.advance(at_us)
             counter.generation = self.generation
-            counter.advance(at_us)
             for held in self.expired:
                 if self.policy.coverage(counter.limit, counter.scope).includes(held.who):
                     counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
+                    counter.head = None
         elif at_us >= counter.until:
             counter.advance(at_us)
         elif at_us < counter.since:
             # A clock went back behind what a read has seen: what had left the window then is in it again.
             self.put_down()
             counter.generation = -1
+            counter.head = None
             return self.ready(counter, at_us)
         return counter
 

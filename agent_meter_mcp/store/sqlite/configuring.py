@@ -202,7 +202,8 @@ def _drop_family(writer: Writer, key: LimitKey) -> None:
 def _changed(writer: Writer) -> None:
     """Every process reads the configuration anew; ours does so now."""
     execute = writer.connection.execute
-    execute("DELETE FROM cell WHERE counter NOT IN (SELECT id FROM counter)")
+    for table in ("head", "cell"):
+        execute(f"DELETE FROM {table} WHERE counter NOT IN (SELECT id FROM counter)")
     execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
     writer.reload()
 

@@ -2,8 +2,11 @@
 
 A counter belongs to one limit and scope. It holds its window as buckets of [used, held]: one bucket for a
 calendar period or a total, a ring of sixtieths for a rolling window (twice the window is kept, so that usage
-booked in the past is judged by what lay around it). The rows of `cell` are its copy in the file; without a
-`counter` row it is computed from the ledger."""
+booked in the past is judged by what lay around it). Without a `counter` row it is computed from the ledger.
+
+Its copy in the file is a row of `head`, which is the bucket that was written last, and the others in `cell`.
+So what changes all the time lies close together, on pages that all counters share, and whoever finds that
+only the head has changed (`version` is the same) need not read the rest."""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
     from .driver import Connection
 
+    Row = tuple[int | None, ...]
+
 NEVER = 2**63
+_HEAD = "SELECT bucket, used, held, version FROM head WHERE counter = ?"
 
 
 def window_start(limit: Limit, at_us: int) -> int:
@@ -45,8 +51,8 @@ class Counter:
 
     __slots__ = (
         "_looks_back", "_stored", "alert_at", "buckets", "cell", "current", "dirty", "edge", "first_us",
-        "generation", "hard", "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end",
-        "scope", "since", "sums", "until", "used", "window",
+        "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric", "oldest",
+        "period_end", "scope", "since", "sums", "until", "used", "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +90,10 @@ class Counter:
         self.alert_at = 0
         self.edge = (-1, 0, 0)
         """(bucket, cutoff, used): of the oldest bucket, what was booked before the cutoff."""
+        self.head: int | None = None
+        """The bucket in the file's `head`; None: there is none, or what is here differs from the file."""
+        self.version = 0
+        """How often something else than the head was written."""
 
     # -- loading ---------------------------------------------------------------------------------------------
 
@@ -110,6 +120,30 @@ class Counter:
             (self.id, self._kept_from(at_us)),
         ):
             self.buckets[number] = [used, held]
+        head = connection.execute(_HEAD, (self.id,)).fetchone()
+        if head is not None:
+            number, used, held, self.version = head
+            self.head = number
+            self.buckets[number] = [used, held]
+
+    def catch_up(self, connection: Connection, at_us: int) -> bool:
+        """Takes over the file's head, where that is all that may have changed since this was as the file is.
+
+        False: it has to be loaded. Otherwise it still has to be advanced.
+        """
+        if self.head is None or self.window.kind == "total" or at_us < self.since:
+            return False
+        row = connection.execute(_HEAD, (self.id,)).fetchone()
+        if row is None or (row[0], row[3]) != (self.head, self.version):
+            return False
+        cell = self.buckets[self.head]
+        if self.head >= self.oldest:
+            self.used += row[1] - cell[0]
+            self.held += row[2] - cell[1]
+        cell[0], cell[1] = row[1], row[2]
+        self.alert_at = 0
+        self.edge = (-1, 0, 0)
+        return True
 
     def _kept_from(self, at_us: int) -> int:
         """The oldest bucket that may still matter:
@@ -150,7 +184,9 @@ class Counter:
             self.oldest = oldest_bucket(window, at_us)
             self.kept = self._kept_from(at_us)
             for number in [
-                number for number in self.buckets if number < self.kept and number not in self.dirty
+                number
+                for number in self.buckets
+                if number < self.kept and number not in self.dirty and number != self.head
             ]:
                 del self.buckets[number]
             self.since = max(
@@ -209,14 +245,27 @@ class Counter:
         held_gone = sum(row[3] for row in self.sums.held(start_us, cutoff_us, at_us)) if oldest[1] else 0
         return self.used - gone, self.held - held_gone
 
-    def slots(self) -> list[tuple[int | None, int, int, int, int]]:
-        """The rows of `cell` that changed, and none of them is changed any more."""
-        rows = [
-            (self.id, number % SLOTS, number, self.buckets[number][0], self.buckets[number][1])
-            for number in sorted(self.dirty)
-        ]
-        self.dirty.clear()
-        return rows
+    def put_down(self, heads: list[Row], cells: list[Row]) -> None:
+        """Adds the rows of `head` and `cell` that changed; from then on none of them is changed any more."""
+        dirty, head = self.dirty, self.head
+        if not dirty:
+            return
+        if self.current in dirty and head != self.current:
+            if head is not None and head >= self.kept:
+                dirty.add(head)
+            head = self.head = self.current
+        buckets = self.buckets
+        is_only_head = len(dirty) == 1 and head in dirty
+        if not is_only_head:
+            self.version += 1
+            cells += [
+                (self.id, number % SLOTS, number, *buckets[number])
+                for number in sorted(dirty)
+                if number != head
+            ]
+        if head is not None:
+            heads.append((self.id, head, *buckets[head], self.version))
+        dirty.clear()
 
     def bucket_of(self, booked_us: int) -> int:
         return bucket(self.window, self.limit.zone, booked_us)

@@ -25,6 +25,16 @@ AMOUNTS = "requests, units, input, output, cache_read, cache_write, cache_write_
 EVENT_COLUMNS = f"id, key, service, dim, {AMOUNTS}, price, booked, occurred, status, duration, metadata"
 _MARKS = ", ".join("?" * 18)
 EVENT_INSERT = f"INSERT INTO event ({EVENT_COLUMNS}) VALUES ({_MARKS}) ON CONFLICT (key, service) DO NOTHING"
+HEAD_UPSERT = (
+    "INSERT INTO head (counter, bucket, used, held, version) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (counter) DO UPDATE"
+    " SET bucket = excluded.bucket, used = excluded.used, held = excluded.held, version = excluded.version"
+)
+CELL_UPSERT = (
+    "INSERT INTO cell (counter, slot, bucket, used, held) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (counter, slot) DO UPDATE"
+    " SET bucket = excluded.bucket, used = excluded.used, held = excluded.held"
+)
 EVENT_SELECT = """
 SELECT e.id, e.key, d.service, d.agent, d.operation, d.model, d.project, d.session, d.source, d.unit_type,
     d.outcome,

@@ -8,8 +8,8 @@ neither a lock nor sqlite-utils. The migrations themselves are sqlite-utils', ap
   `id`.
 - An id that is a canonical UUID is stored as its 16 bytes; any other is text. `key` is unique per service.
 - `dim` interns what events have in common; '' stands for not given. Refusals have dims of their own.
-- `counter` and `cell` are cached answers: a counter without a row is computed from the events when it is
-  needed.
+- `counter`, `head` and `cell` are cached answers: a counter without a row is computed from the events when it
+  is needed.
 - `rollup` holds sums per hour (grain 0), day (1) and all time (2), over events up to `meta.rolled`, and all
 refusals."""
 
@@ -85,6 +85,8 @@ _FIRST = (
     """CREATE TABLE counter (id INTEGER PRIMARY KEY, limit_id TEXT NOT NULL, scope TEXT NOT NULL,
     first INTEGER,
     UNIQUE (limit_id, scope)) STRICT""",
+    """CREATE TABLE head (counter INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, used INTEGER NOT NULL,
+    held INTEGER NOT NULL, version INTEGER NOT NULL) STRICT""",
     """CREATE TABLE cell (counter INTEGER NOT NULL, slot INTEGER NOT NULL, bucket INTEGER NOT NULL,
     used INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (counter, slot)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE agent (agent_id TEXT PRIMARY KEY, name TEXT, tier TEXT, owner TEXT, parent TEXT,

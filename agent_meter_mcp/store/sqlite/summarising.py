@@ -7,6 +7,7 @@ four pieces, which are added up: whole UTC days, whole hours, the ends of hours 
 from __future__ import annotations
 
 from itertools import pairwise
+from operator import add
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Group, Summary, Totals
 from agent_meter_mcp.core.windows import periods
@@ -57,10 +58,9 @@ def summary(reader: Reader, query: SummaryQuery) -> Summary:
     for number, span in enumerate(pieces.spans):
         pieces.read(number, span)
     for key, figures in pieces.rows:
-        have = groups.setdefault(key, [0] * _FIGURES)
-        for index, figure in enumerate(figures):
-            have[index] += figure
-    total = [sum(figures[index] for figures in groups.values()) for index in range(_FIGURES)]
+        have = groups.get(key)
+        groups[key] = [*figures] if have is None else [*map(add, have, figures)]
+    total = [sum(column) for column in zip(*groups.values(), strict=True)] or [0] * _FIGURES
     found = [Group(key, Totals(*figures)) for key, figures in groups.items() if any(figures)]
     if not query.group_by:
         found = []
@@ -132,8 +132,10 @@ class _Pieces:
     def _extent(self, since_us: int, until_us: int) -> Span:
         """The part of the range in which there is anything, so that an open range has an end."""
         lowest, highest = self._execute(
-            "SELECT min(first), max(last) FROM (SELECT min(bucket) * ? AS first, max(bucket + 1) * ?1 AS last"
-            f" FROM rollup WHERE grain = {HOUR} UNION ALL"
+            # min and max in a query each: only then SQLite looks them up in the index
+            "SELECT min(first), max(last) FROM ("
+            f"SELECT (SELECT min(bucket) FROM rollup WHERE grain = {HOUR}) * ? AS first,"
+            f" (SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR}) * ?1 AS last UNION ALL"
             " SELECT min(coalesce(booked, id)), max(coalesce(booked, id)) + 1 FROM event WHERE id > ?)",
             (HOUR_US, self._rolled),
         ).fetchone()
@@ -188,9 +190,10 @@ class _Pieces:
         """A part of an hour: rolled-up events one by one, and refusals."""
         if start_us >= end_us:
             return
+        is_rolled = f"+x.id <= {self._rolled}"  # with the plus, SQLite does not search by it
         for when, figures, table in (
-            (f"x.id <= {self._rolled} AND x.booked IS NULL AND x.id >= ? AND x.id < ?", _EVENTS, "event"),
-            (f"x.id <= {self._rolled} AND x.booked >= ? AND x.booked < ?", _EVENTS, "event"),
+            (f"{is_rolled} AND x.booked IS NULL AND x.id >= ? AND x.id < ?", _EVENTS, "event"),
+            (f"{is_rolled} AND x.booked >= ? AND x.booked < ?", _EVENTS, "event"),
             ("x.id >= ? AND x.id < ?", _REFUSALS, "refusal"),
         ):
             self._take(

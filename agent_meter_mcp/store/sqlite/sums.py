@@ -24,7 +24,11 @@ FAR_US = 2**62
 """Later than any booking."""
 
 _BOOKINGS = (("x.booked IS NULL AND x.id", "x.id"), ("x.booked", "x.booked"))
-"""Events booked when they were recorded are found by id, the others by their own index."""
+"""Events booked when they were recorded are found by id, the others by their own index.
+
+Where the id is bounded a second time, that bound has a plus before it (`+x.id <= …`): of two upper bounds
+SQLite may take the other one to search by, and walk through the rest of the ledger.
+"""
 
 _EVENT_METRIC = {
     "requests": "x.requests",
@@ -91,7 +95,7 @@ class Sums:
             total += self._rollup(DAY, first_day, last_day, "0").get(0, 0)
         total += sum(self._rollup(HOUR, *stretch, "0").get(0, 0) for stretch in hours)
         for edge in ((start_us, first * HOUR_US), (last * HOUR_US, end_us)):
-            total += sum(amount for _, amount in self._events(*edge, "0", f"x.id <= {rolled}"))
+            total += sum(amount for _, amount in self._events(*edge, "0", f"+x.id <= {rolled}"))
         return total + self._tail(start_us, end_us, rolled, "0").get(0, 0)
 
     def buckets(self, start_us: int, end_us: int, grain_us: int) -> dict[int, int]:
@@ -134,16 +138,19 @@ class Sums:
             f" AND {self._where} AND {self._rollup_metric} > 0 ORDER BY x.bucket LIMIT 1",
             self._values,
         ).fetchone()
-        stretches = [(f"x.id > {rolled}", 0, FAR_US)]
-        if hour is not None:
-            stretches.append((f"x.id <= {rolled}", hour[0] * HOUR_US, (hour[0] + 1) * HOUR_US))
         known: list[int] = []
-        for extra, start_us, end_us in stretches:
+        (first,) = self._connection.execute(
+            "SELECT min(coalesce(x.booked, x.id)) FROM event x CROSS JOIN dim d ON d.id = x.dim"
+            f" WHERE x.id > ? AND {self._where} AND {self._event_metric} > 0",
+            (rolled, *self._values),
+        ).fetchone()
+        known += [] if first is None else [first]
+        if hour is not None:
             for when, booked in _BOOKINGS:
                 (first,) = self._connection.execute(
                     f"SELECT min({booked}) FROM event x CROSS JOIN dim d ON d.id = x.dim WHERE {when} >= ?"
-                    f" AND {booked} < ? AND {extra} AND {self._where} AND {self._event_metric} > 0",
-                    (start_us, end_us, *self._values),
+                    f" AND {booked} < ? AND +x.id <= {rolled} AND {self._where} AND {self._event_metric} > 0",
+                    (hour[0] * HOUR_US, (hour[0] + 1) * HOUR_US, *self._values),
                 ).fetchone()
                 known += [] if first is None else [first]
         return min(known, default=None)

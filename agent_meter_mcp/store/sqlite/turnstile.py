@@ -22,8 +22,12 @@ else:
     except ImportError:
         fcntl = None
 
-_FIRST_PAUSE_S = 0.000_05
-_LONGEST_PAUSE_S = 0.002
+_PAUSE_S = 0.000_2
+"""Constant, or whoever has waited longest would look least often. A turn takes some hundreds of microseconds.
+"""
+_LONG_WAIT_S = 0.02
+_LONG_PAUSE_S = 0.002
+"""After so long somebody is holding the file, and looking often is of no use."""
 
 
 class Turnstile:
@@ -53,15 +57,15 @@ class Turnstile:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def _poll(self, lock: int, end: float) -> None:
-        pause_s = _FIRST_PAUSE_S
+        patient_from = time.monotonic() + _LONG_WAIT_S
         while not _try_lock(lock):
-            if time.monotonic() >= end:
+            now = time.monotonic()
+            if now >= end:
                 raise StoreBusy(
                     f"other processes have been writing to {self._path} for {self._wait_s:g} s. "
                     "Nothing was written; try again in a moment."
                 )
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            time.sleep(_PAUSE_S if now < patient_from else _LONG_PAUSE_S)
 
     def close(self) -> None:
         for lock in (self._queue, self._turn):

@@ -122,7 +122,9 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
         cells = {
             bucket: (used, held)
             for bucket, used, held in execute(
-                "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ?",
+                # of a bucket that is in both, the head is what counts
+                "SELECT bucket, used, held FROM cell WHERE counter = ?1 AND bucket >= ?2 UNION ALL"
+                " SELECT bucket, used, held FROM head WHERE counter = ?1 AND bucket >= ?2",
                 (number, counter.kept),
             )
         }

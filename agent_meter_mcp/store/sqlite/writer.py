@@ -13,7 +13,7 @@ from agent_meter_mcp.core.models import LEDGER_MAX, Alert, Reservation
 from .book import Book, Plan
 from .counters import NEVER, Counter
 from .rollups import Rollups
-from .rows import EVENT_INSERT, EXPIRED, key_of
+from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -363,19 +363,17 @@ class Writer:
             self._keys.clear()
             self._pending_from = NEVER
         if self._touched:
-            cells: list[tuple[Any, ...]] = []
+            heads: list[tuple[int | None, ...]] = []
+            cells: list[tuple[int | None, ...]] = []
             firsts: list[tuple[int | None, int | None]] = []
             for counter in self._touched:
-                cells += counter.slots()
+                counter.put_down(heads, cells)
                 if counter.window.kind == "total":
                     firsts.append((counter.first_us, counter.id))
             self._touched.clear()
-            self.connection.executemany(
-                "INSERT INTO cell (counter, slot, bucket, used, held) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (counter, slot) DO UPDATE"
-                " SET bucket = excluded.bucket, used = excluded.used, held = excluded.held",
-                cells,
-            )
+            self.connection.executemany(HEAD_UPSERT, heads)
+            if cells:
+                self.connection.executemany(CELL_UPSERT, cells)
             if firsts:
                 self.connection.executemany(
                     "UPDATE counter SET first = ? WHERE id = ? AND first IS NOT ?1", firsts

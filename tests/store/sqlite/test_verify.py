@@ -26,11 +26,11 @@ def tamper(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "view"),
     [
-        ("UPDATE cell SET used = used + 1 WHERE counter = 1", "counter used"),
-        ("UPDATE cell SET held = held - 1 WHERE counter = 4", "counter held"),
-        ("DELETE FROM cell WHERE counter = 1", "counter used"),
+        ("UPDATE head SET used = used + 1 WHERE counter = 1", "counter used"),
+        ("UPDATE head SET held = held - 1 WHERE counter = 4", "counter held"),
+        ("DELETE FROM head WHERE counter = 1", "counter used"),
         ("DELETE FROM cell WHERE counter = 3", "counter used"),
-        ("DELETE FROM cell WHERE counter = 4", "counter held"),
+        ("DELETE FROM head WHERE counter = 4", "counter held"),
         ("UPDATE event SET cost = cost + 1 WHERE id = (SELECT min(id) FROM event)", "counter used"),
         ("DELETE FROM event WHERE id = (SELECT max(id) FROM event)", "reservation"),
         ("UPDATE reservation SET state = 2 WHERE reservation_id = 'r1'", "counter held"),

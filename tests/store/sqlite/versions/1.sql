@@ -26,10 +26,7 @@ INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason
 INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268802000000, 'operator', 'engage_kill_switch', 'service bad', NULL, '{"engaged_at_us": 1767268802000000, "engaged_by": "operator", "kind": "service", "name": "bad", "reason": "it leaks"}', 'it leaks');
 CREATE TABLE cell (counter INTEGER NOT NULL, slot INTEGER NOT NULL, bucket INTEGER NOT NULL,
     used INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (counter, slot)) STRICT, WITHOUT ROWID;
-INSERT INTO cell ("counter", "slot", "bucket", "used", "held") VALUES (1, 0, 0, 534, 50);
-INSERT INTO cell ("counter", "slot", "bucket", "used", "held") VALUES (2, 0, 1767193200000000, 7000, 0);
 INSERT INTO cell ("counter", "slot", "bucket", "used", "held") VALUES (3, 15, 29454479, 2, 0);
-INSERT INTO cell ("counter", "slot", "bucket", "used", "held") VALUES (4, 16, 29454480, 2, 1);
 CREATE TABLE correction (id INTEGER PRIMARY KEY, event INTEGER NOT NULL REFERENCES event,
     at INTEGER NOT NULL,
     older TEXT NOT NULL) STRICT;
@@ -62,6 +59,11 @@ INSERT INTO event ("id", "key", "service", "dim", "requests", "units", "input", 
 INSERT INTO event ("id", "key", "service", "dim", "requests", "units", "input", "output", "cache_read", "cache_write", "cache_write_1h", "cost", "price", "booked", "occurred", "status", "duration", "metadata") VALUES (1767268801000001, 'plain text', 1, 2, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO event ("id", "key", "service", "dim", "requests", "units", "input", "output", "cache_read", "cache_write", "cache_write_1h", "cost", "price", "booked", "occurred", "status", "duration", "metadata") VALUES (1767268801000002, 'past', 1, 3, 1, NULL, 9, NULL, NULL, NULL, NULL, NULL, NULL, 1766664000000000, 1766664000000000, NULL, NULL, NULL);
 INSERT INTO event ("id", "key", "service", "dim", "requests", "units", "input", "output", "cache_read", "cache_write", "cache_write_1h", "cost", "price", "booked", "occurred", "status", "duration", "metadata") VALUES (1767268804000000, 'settled', 1, 2, 1, NULL, 60, NULL, NULL, NULL, NULL, NULL, NULL, 1767268803000001, NULL, NULL, NULL, NULL);
+CREATE TABLE head (counter INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, used INTEGER NOT NULL,
+    held INTEGER NOT NULL, version INTEGER NOT NULL) STRICT;
+INSERT INTO head ("counter", "bucket", "used", "held", "version") VALUES (1, 0, 534, 50, 0);
+INSERT INTO head ("counter", "bucket", "used", "held", "version") VALUES (2, 1767193200000000, 7000, 0, 0);
+INSERT INTO head ("counter", "bucket", "used", "held", "version") VALUES (4, 29454480, 2, 1, 0);
 CREATE TABLE meta (k TEXT PRIMARY KEY, v INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta ("k", "v") VALUES ('epoch', 5);
 INSERT INTO meta ("k", "v") VALUES ('rolled', 0);
