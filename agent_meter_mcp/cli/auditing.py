@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core.figures import UNKNOWN, number
 from agent_meter_mcp.core.text import shown
 
 from . import options, pages
-from .figures import NAME_WIDTH, REASON_WIDTH, UNKNOWN, number
+from .figures import NAME_WIDTH, REASON_WIDTH
 from .table import Column, table
 from .times import exact, moments, zone_name, zone_of
 

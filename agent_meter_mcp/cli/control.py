@@ -8,13 +8,13 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.figures import UNKNOWN, length, number
 from agent_meter_mcp.core.models import EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
 from . import options
-from .figures import UNKNOWN, maximum, number, per, place, standing
+from .figures import maximum, per, place, standing
 from .table import Cell, Column, fullness, table
-from .times import length
 
 if TYPE_CHECKING:
     from collections.abc import Callable

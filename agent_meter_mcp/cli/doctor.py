@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.figures import length
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
 from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
@@ -18,7 +19,7 @@ from . import options
 from .exits import DONE, PROBLEMS
 from .figures import counted, stopped
 from .table import screen_width, styled
-from .times import exact, length
+from .times import exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.figures import UNKNOWN, amount, dollars, number
 from agent_meter_mcp.core.models import EACH
-from agent_meter_mcp.core.money import units
 from agent_meter_mcp.core.text import shown
 
 from .table import fullness
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
-    from agent_meter_mcp.core.models import KillSwitch, Limit, Metric
+    from agent_meter_mcp.core.models import KillSwitch, Limit
     from agent_meter_mcp.core.queries import Totals
 
-UNKNOWN = "—"
-UNLIMITED = "unlimited"
 NAME_WIDTH = 64
 REASON_WIDTH = 200
-CENT = 10_000_000
-_TENTH_OF_A_MILLE = 100_000
 _PERIODS = {
     "hour": "this hour",
     "day": "today",
@@ -32,38 +28,6 @@ _PERIODS = {
     "year": "this year",
     "total": "in total",
 }
-
-
-def dollars(cost_nano_usd: int | None) -> str:
-    """Rounded half up: "$1,204.50", "$0.0012", "<$0.0001", "$0.00", "-$3.10"; unknown for None."""
-    if cost_nano_usd is None:
-        return UNKNOWN
-    sign, size = "-" if cost_nano_usd < 0 else "", abs(cost_nano_usd)
-    if 0 < size < CENT:
-        if size < _TENTH_OF_A_MILLE:
-            return f"{sign}<$0.0001"
-        parts = (size + _TENTH_OF_A_MILLE // 2) // _TENTH_OF_A_MILLE
-        return f"{sign}$0.{parts:04}"
-    cents = (size + CENT // 2) // CENT
-    return f"{sign}${cents // 100:,}.{cents % 100:02}"
-
-
-def number(metric: Metric, value: int | None) -> str:
-    """An amount in the metric's integer unit, without the metric's name."""
-    if value is None:
-        return UNKNOWN
-    if metric == "cost_usd":
-        return dollars(value)
-    if metric != "units":
-        return f"{value:,}"
-    exact = f"{units(value):,f}"
-    return exact.rstrip("0").rstrip(".") if "." in exact else exact
-
-
-def amount(metric: Metric, value: int) -> str:
-    """ "$1.25", "1,200 tokens", "1 request"."""
-    text = number(metric, value)
-    return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
 
 
 def cost_of(totals: Totals) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core.figures import amount, dollars, length
 from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.intake import Report
@@ -13,8 +14,8 @@ from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .exits import DONE, NOT_ALLOWED
-from .figures import NAME_WIDTH, amount, dollars, place, standing, stopped
-from .times import length, moment, parse_moment, zone_name, zone_of
+from .figures import NAME_WIDTH, place, standing, stopped
+from .times import moment, parse_moment, zone_name, zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Recorded

@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+
+from agent_meter_mcp.core.figures import shortened, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GAP = "  "
-ELLIPSIS = "…"
 PROGRESS_WIDTH = 60
 _STYLES: dict[str, dict[str, Any]] = {
     "alarm": {"fg": "red", "bold": True},
@@ -44,29 +44,6 @@ class Cell(NamedTuple):
 
     text: str
     style: str = ""
-
-
-def width_of(text: str) -> int:
-    """How many cells of a terminal it takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
-
-
-def shortened(text: str, width: int) -> str:
-    """At most `width` cells of it, with an ellipsis where something is missing."""
-    if width_of(text) <= width:
-        return text
-    left, kept = width - 1, ""
-    for char in text:
-        left -= width_of(char)
-        if left < 0:
-            break
-        kept += char
-    return kept + ELLIPSIS
 
 
 def screen_width() -> int | None:

@@ -16,7 +16,6 @@ CHARACTERS_MAX = 64
 DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PAST_US, _FUTURE_US = -62_000_000_000_000_000, 253_300_000_000_000_000
 """Between the years 5 and 9996: in them any zone can show a time."""
 
@@ -111,20 +110,6 @@ def period_name(unit: str, start_us: int, zone: tzinfo) -> str:
         )  # the hour that is repeated in autumn has two names
         return f"{start:%Y-%m-%d %H:%M}{offset}"
     return f"{start:%Y-%m}" if unit == "month" else f"{start:%Y-%m-%d}"
-
-
-def length(length_us: int, *, parts: int = 2) -> str:
-    """ "40 s", "3 h 12 min", "2 d 4 h", rounded up to the last of its parts."""
-    left = max(-(-length_us // 1_000_000), 1)
-    first = next(index for index, (_, width) in enumerate(_UNITS) if left >= width)
-    finest = _UNITS[min(first + parts, len(_UNITS)) - 1][1]
-    left = -(-left // finest) * finest
-    told: list[str] = []
-    for unit, width in _UNITS:
-        count, left = divmod(left, width)
-        if count:
-            told.append(f"{count} {unit}")
-    return " ".join(told)
 
 
 def zone_name(zone: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_meter_mcp.cli.table import width_of
+from agent_meter_mcp.core.figures import width_of
 from agent_meter_mcp.store.sqlite import driver
 
 from .conftest import Run, process

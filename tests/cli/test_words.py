@@ -10,19 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp.cli.exporting import decimal_text
-from agent_meter_mcp.cli.figures import amount, dollars, number
-from agent_meter_mcp.cli.table import Cell, Column, fullness, shortened, table, width_of
-from agent_meter_mcp.cli.times import (
-    exact,
-    length,
-    moment,
-    moments,
-    parse_moment,
-    parse_span,
-    period_name,
-    zone_of,
-)
+from agent_meter_mcp.cli.table import Cell, Column, fullness, table
+from agent_meter_mcp.cli.times import exact, moment, moments, parse_moment, parse_span, period_name, zone_of
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.figures import amount, dollars, length, number, shortened, width_of
 from agent_meter_mcp.core.money import usd
 
 SECOND = 1_000_000

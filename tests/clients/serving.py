@@ -8,6 +8,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 
 def command(database: Path) -> list[str]:
@@ -15,9 +16,23 @@ def command(database: Path) -> list[str]:
     return [sys.executable, "-m", "agent_meter_mcp.faces.stdio", "--db", str(database)]
 
 
+class Server(NamedTuple):
+    """A server that runs. `url` is without a path."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+
 @contextmanager
 def http_server(database: Path) -> Generator[str]:
-    """The URL of a server on a free loopback port, which is stopped at the end."""
+    """The URL of MCP on a server on a free loopback port, which is stopped at the end."""
+    with running_server(database) as server:
+        yield f"{server.url}/mcp"
+
+
+@contextmanager
+def running_server(database: Path) -> Generator[Server]:
+    """A server on a free loopback port, which is stopped at the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_METER_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "agent_meter_mcp", "--db", str(database), "serve", "--port", "0"],
@@ -28,7 +43,8 @@ def http_server(database: Path) -> Generator[str]:
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
-        yield next(word for word in first.split() if word.startswith("http://"))
+        url = next(word for word in first.split() if word.startswith("http://"))
+        yield Server(url.removesuffix("/mcp"), process)
     finally:
         process.terminate()
         process.communicate(timeout=20)

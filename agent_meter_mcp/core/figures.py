@@ -1,0 +1,90 @@
+"""Amounts, lengths of time and names as people read them in a terminal. JSON has the exact ones.
+
+Money has 2 decimals, and 4 below a cent. Unlimited, zero and unknown are three different things.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from .money import units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .models import Metric
+
+UNKNOWN = "—"
+UNLIMITED = "unlimited"
+ELLIPSIS = "…"
+CENT = 10_000_000
+_TENTH_OF_A_MILLE = 100_000
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def dollars(cost_nano_usd: int | None) -> str:
+    """Rounded half up: "$1,204.50", "$0.0012", "<$0.0001", "$0.00", "-$3.10"; unknown for None."""
+    if cost_nano_usd is None:
+        return UNKNOWN
+    sign, size = "-" if cost_nano_usd < 0 else "", abs(cost_nano_usd)
+    if 0 < size < CENT:
+        if size < _TENTH_OF_A_MILLE:
+            return f"{sign}<$0.0001"
+        parts = (size + _TENTH_OF_A_MILLE // 2) // _TENTH_OF_A_MILLE
+        return f"{sign}$0.{parts:04}"
+    cents = (size + CENT // 2) // CENT
+    return f"{sign}${cents // 100:,}.{cents % 100:02}"
+
+
+def number(metric: Metric, value: int | None) -> str:
+    """An amount in the metric's integer unit, without the metric's name."""
+    if value is None:
+        return UNKNOWN
+    if metric == "cost_usd":
+        return dollars(value)
+    if metric != "units":
+        return f"{value:,}"
+    exact = f"{units(value):,f}"
+    return exact.rstrip("0").rstrip(".") if "." in exact else exact
+
+
+def amount(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200 tokens", "1 request"."""
+    text = number(metric, value)
+    return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
+
+
+def length(length_us: int, *, parts: int = 2) -> str:
+    """ "40 s", "3 h 12 min", "2 d 4 h", rounded up to the last of its parts."""
+    left = max(-(-length_us // 1_000_000), 1)
+    first = next(index for index, (_, width) in enumerate(_UNITS) if left >= width)
+    finest = _UNITS[min(first + parts, len(_UNITS)) - 1][1]
+    left = -(-left // finest) * finest
+    told: list[str] = []
+    for unit, width in _UNITS:
+        count, left = divmod(left, width)
+        if count:
+            told.append(f"{count} {unit}")
+    return " ".join(told)
+
+
+def width_of(text: str) -> int:
+    """How many cells of a terminal it takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` cells of it, with an ellipsis where something is missing."""
+    if width_of(text) <= width:
+        return text
+    left, kept = width - 1, ""
+    for char in text:
+        left -= width_of(char)
+        if left < 0:
+            break
+        kept += char
+    return kept + ELLIPSIS
