@@ -1,7 +1,8 @@
 """Writes what the README says about the code from the code: `python docs/generate.py`.
 
 With `--check` nothing is written, and the exit code is 1 if something would be. With `--picture` the demo
-runs, and what it shows becomes docs/demo.svg.
+runs, and what it shows becomes docs/demo.svg; and the dashboard looks at a ledger of a busy day: that is
+docs/dashboard.svg.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_meter_mcp import Caller, Ledger
 
 README = Path(__file__).parent.parent / "README.md"
 DEMO = README.with_name("demo.py")
 PICTURE = Path(__file__).with_name("demo.svg")
+SCREEN = PICTURE.with_name("dashboard.svg")
+FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono"
 COLUMNS = 110
 BLOCK = re.compile(r"(<!-- (\w+): made by docs/generate\.py -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
@@ -102,9 +109,80 @@ def picture() -> str:
     ).stdout
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown.strip("\n")))
-    drawn = console.export_svg(title="python demo.py --fast", theme=SVG_EXPORT_THEME, unique_id="demo")
+    return _alone(console.export_svg(title="python demo.py --fast", theme=SVG_EXPORT_THEME, unique_id="demo"))
+
+
+def _alone(drawn: str) -> str:
+    """A picture that loads no font from anywhere."""
     drawn = re.sub(r"\s*@font-face \{.*?\n    \}", "", drawn, flags=re.DOTALL)
-    return drawn.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
+    return drawn.replace("Fira Code", FONTS)
+
+
+def screen() -> str:
+    """The dashboard at 120x36, over a ledger of a busy day."""
+    import asyncio
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        return _alone(asyncio.run(_screen_of(str(Path(folder) / "meter.db"))))
+
+
+async def _screen_of(path: str) -> str:
+    from agent_meter_mcp import load_settings, open_ledger
+    from agent_meter_mcp.cli.dashboard import LocalLedger
+    from agent_meter_mcp.core.roles import Caller
+    from tui.app import Dashboard
+
+    operator = Caller("operator", "you")
+    settings = load_settings({"AGENT_METER_DB": path})
+    async with open_ledger(settings) as ledger:
+        await _busy_day(ledger, operator)
+    local = LocalLedger(settings, operator, "UTC")
+    local.where = "~/.agent-meter/meter.db"
+    app = Dashboard(local, local, look_s=0.05)
+    async with app.run_test(size=(120, 36)) as pilot:
+        while app.looked.snapshot is None:
+            await pilot.pause(0.05)
+        await pilot.pause(0.3)
+        drawn = app.export_screenshot(title="agent-meter dashboard")
+    await local.close()
+    return drawn
+
+
+async def _busy_day(ledger: Ledger, operator: Caller) -> None:
+    """Five agents, one of which runs wild, and one that was stopped."""
+    import random
+
+    from agent_meter_mcp import LimitKey, Report, Subject, Usage, Who
+
+    chance = random.Random(4)
+    await ledger.set_limit(operator, LimitKey(Subject(), None, "cost_usd", "month"), 60 * 10**9)
+    await ledger.set_limit(operator, LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 20 * 10**9)
+    await ledger.set_limit(operator, LimitKey(Subject("agent", "rogue-bot"), None, "requests", "24h"), 40)
+    work = [
+        ("research-bot", 120),
+        ("data-crawler", 300),
+        ("triage", 60),
+        ("nightly-batch", 25),
+        ("rogue-bot", 60),
+    ]
+    doing = [agent for agent, times in work for _ in range(times)]
+    chance.shuffle(doing)
+    now_us = ledger.now_us()
+    for number, agent in enumerate(doing):
+        tokens = chance.randrange(500, 9000)
+        usage = Usage(
+            input_tokens=tokens, output_tokens=tokens // 8, model="claude-sonnet-5",
+            cost_nano_usd=tokens * (16_000 if agent == "research-bot" else 9_000), cost_source="reported",
+        )  # fmt: skip
+        happened_us = now_us - (len(doing) - number) ** 2 * 250_000
+        who = Who(agent, chance.choice(("anthropic", "search")))
+        if (agent == "rogue-bot" and number > 300) or number > len(doing) - 9:
+            report = Report(who.replace(agent="rogue-bot"), usage, operation="chat")
+            await ledger.reserve(operator, report)
+        else:
+            await ledger.record(operator, Report(who, usage, operation="chat", occurred_at_us=happened_us))
+    await ledger.set_switch(operator, "agent", "nightly-batch", True, "wrong prices")
 
 
 def main() -> int:
@@ -112,10 +190,11 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if something would change"
     )
-    parser.add_argument("--picture", action="store_true", help="run the demo and draw docs/demo.svg")
+    parser.add_argument("--picture", action="store_true", help="draw docs/demo.svg and docs/dashboard.svg")
     options = parser.parse_args()
     if options.picture:
         PICTURE.write_text(picture(), encoding="utf-8")
+        SCREEN.write_text(screen(), encoding="utf-8")
         return 0
     old = README.read_text(encoding="utf-8")
     new = generated(old)

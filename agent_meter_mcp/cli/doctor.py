@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.figures import length
+from agent_meter_mcp.core.figures import counted, length
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
 from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
@@ -17,7 +17,7 @@ from agent_meter_mcp.settings import VARIABLES
 
 from . import options
 from .exits import DONE, PROBLEMS
-from .figures import counted, stopped
+from .figures import stopped
 from .table import screen_width, styled
 from .times import exact
 

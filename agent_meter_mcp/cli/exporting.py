@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from agent_meter_mcp.core.errors import StoreReadOnly
+from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import units, usd
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery
@@ -22,7 +23,6 @@ from agent_meter_mcp.core.windows import check_zone
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
-from .figures import counted
 from .table import show_progress
 from .times import exact, parse_span
 

@@ -36,11 +36,6 @@ def cost_of(totals: Totals) -> str:
     return dollars(totals.cost_nano_usd) if known else UNKNOWN
 
 
-def counted(count: int, what: str) -> str:
-    """ "1 event", "1,200 events"."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def subject(limit: Limit) -> str:
     """Whom a limit is for."""
     kind, name = limit.key.subject.kind, limit.key.subject.name

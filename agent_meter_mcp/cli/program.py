@@ -47,6 +47,9 @@ SECTIONS = {
         "audit": Entry("auditing", "Who changed what, newest first."),
         "export": Entry("exporting", "All events as JSON lines or CSV."),
     },
+    "Watching": {
+        "dashboard": Entry("dashboard", "All agents live in the terminal; stop one with two keys."),
+    },
     "Control": {
         "limit": Entry("control", "Set, list and remove limits."),
         "agent": Entry("control", "Say who an agent is: tier, owner, parent."),

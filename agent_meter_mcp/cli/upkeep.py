@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 
 from . import options
 from .exits import DIFFERENCES, DONE
-from .figures import counted
 from .table import show_progress
 
 if TYPE_CHECKING:

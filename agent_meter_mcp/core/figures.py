@@ -53,6 +53,11 @@ def amount(metric: Metric, value: int) -> str:
     return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
 
 
+def counted(count: int, what: str) -> str:
+    """ "1 event", "1,200 events"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def length(length_us: int, *, parts: int = 2) -> str:
     """ "40 s", "3 h 12 min", "2 d 4 h", rounded up to the last of its parts."""
     left = max(-(-length_us // 1_000_000), 1)

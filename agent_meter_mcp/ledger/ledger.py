@@ -330,6 +330,11 @@ class Ledger:
         concerns = partial(self._concerns, caller) if caller is not None and caller.role == "agent" else None
         return Subscription(self._engine.feed, concerns, maximum)
 
+    async def changed(self, caller: Caller) -> int:
+        """A number that is another one whenever something was committed, here or by another process."""
+        allow(caller, "read")
+        return await self._engine.read(self._store.changed)
+
     def now_us(self) -> int:
         """The ledger's clock: microseconds since 1970."""
         return self._clock()

@@ -50,6 +50,7 @@ def test_the_commands_are_these() -> None:
         "record", "check", "summary", "events", "agents", "reservations", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
+        "dashboard",
     }  # fmt: skip
 
 

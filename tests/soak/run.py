@@ -144,8 +144,9 @@ async def main(options: argparse.Namespace) -> list[str]:
         if after[1] - before[1] > FILES_MORE_MAX:
             found.append(f"{after[1] - before[1]} more files are open than before")
         sys.stdout.write(
-            f"{seen.calls:,} calls by {options.clients} clients in {options.seconds:g} s, {seen.left} times one"
-            f" went away; memory {before[0]:.0f} -> {after[0]:.0f} MB, open files {before[1]} -> {after[1]}\n"
+            f"{seen.calls:,} calls by {options.clients} clients in {options.seconds:g} s, one went away"
+            f" {seen.left} times; memory {before[0]:.0f} -> {after[0]:.0f} MB,"
+            f" open files {before[1]} -> {after[1]}\n"
         )
         checked = await anyio.run_process(
             [sys.executable, "-m", "agent_meter_mcp", "--db", str(Path(folder) / "soak.db"), "verify"],

@@ -1,0 +1,118 @@
+"""All about one agent: what limits it, what it holds, what it uses, and what became of its last requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from agent_meter_mcp.core.figures import counted
+from agent_meter_mcp.core.text import shown
+
+from . import view
+from .format import short_count, until
+from .table import Column, LineTable
+from .view import Cell, Row
+
+if TYPE_CHECKING:
+    from .app import Dashboard
+    from .reader import Detail
+
+LIMIT_COLUMNS = (
+    Column("Limit", 0),
+    Column("Used", 24, right=True),
+    Column("", view.BAR_WIDTH, drop=1),
+    Column("", 6, right=True),
+    Column("Resets", 14, right=True, drop=2),
+)
+USAGE_COLUMNS = (
+    Column("Service, operation, model", 0),
+    Column("Req", 8, right=True),
+    Column("Tokens", 8, right=True, drop=1),
+    Column("Cost", 12, right=True),
+)
+EVENT_COLUMNS = (Column("Time", 8), Column("", 4), Column("What", 0), Column("Cost", 12, right=True))
+
+
+class AgentScreen(Screen[None]):
+    """One agent, by its name, as long as it is open."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.pop_screen", "Back"),
+        Binding("x", "app.stop_or_resume", "Stop/resume"),
+        Binding("t", "app.range(1)", "Range"),
+        Binding("T", "app.range(-1)", "Range back", show=False),
+        Binding("q", "app.quit", "Quit"),
+    ]
+    CSS = """
+    AgentScreen { layout: vertical; }
+    #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
+    #held { height: auto; padding: 0 1; color: $text-muted; }
+    #limits { height: 1fr; }
+    #usage { height: 1fr; border-top: hkey $panel; }
+    #events { height: 1fr; border-top: hkey $panel; }
+    """
+
+    def __init__(self, dashboard: Dashboard, agent_id: str) -> None:
+        super().__init__()
+        self.dashboard = dashboard
+        self.agent_id = agent_id
+
+    def compose(self) -> ComposeResult:
+        yield Static(shown(self.agent_id), id="name", markup=False)
+        yield Static(id="held", markup=False)
+        yield LineTable(
+            LIMIT_COLUMNS, empty="No limit is set: it is metered, and may do what it likes.", id="limits"
+        )
+        yield LineTable(USAGE_COLUMNS, empty="Nothing was used in this range.", id="usage")
+        yield LineTable(EVENT_COLUMNS, empty="Nothing has happened yet.", id="events")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.query_one("#limits").focus()
+        self.dashboard.look_at_agent()
+
+    def show(self, detail: Detail, now_us: int) -> None:
+        """What is known of it now."""
+        used = detail.usage.total
+        state = self._state()
+        self.query_one("#name", Static).update(
+            f"{shown(self.agent_id)}   {state}   {self.dashboard.range.name}: {view.cost_of(used)},"
+            f" {counted(used.requests, 'request')}, {short_count(used.tokens)} tokens"
+            + (f", {short_count(used.rejected)} refused" if used.rejected else "")
+        )
+        held = [
+            f"holds {hold.reservation_id} ({shown(hold.operation or hold.who.service or '')}),"
+            f" until in {until(hold.expires_at_us, now_us)}"
+            for hold in detail.held[:3]
+        ]
+        self.query_one("#held", Static).update("\n".join(held) or "holds no reservation")
+        self.query_one("#limits", LineTable).show([view.limit_row(one, now_us) for one in detail.limits])
+        self.query_one("#usage", LineTable).show(
+            [
+                Row(
+                    repr(group.key),
+                    (
+                        Cell(" · ".join(shown(str(part)) for part in group.key if part) or "—"),
+                        Cell(short_count(group.totals.requests)),
+                        Cell(short_count(group.totals.tokens)),
+                        Cell(view.cost_of(group.totals)),
+                    ),
+                )
+                for group in detail.usage.groups
+            ]
+        )
+        zone = self.dashboard.zone
+        self.query_one("#events", LineTable).show(
+            [view.event_row(event, zone, with_agent=False) for event in detail.events]
+        )
+
+    def _state(self) -> str:
+        snapshot = self.dashboard.looked.snapshot
+        for one in snapshot.agents if snapshot is not None else ():
+            if one.agent.agent_id == self.agent_id:
+                return view.word_of(one)
+        return ""

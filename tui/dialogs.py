@@ -1,0 +1,126 @@
+"""What asks before something is done, and what explains the keys."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+REASON_MAX = 500
+KEYS = {
+    "Moving": {
+        "↑ ↓, j k": "up and down",
+        "PgUp PgDn, Home End": "pages, first and last",
+        "Tab": "agents or events",
+        "Enter": "all about an agent",
+        "Esc": "back",
+    },
+    "Looking": {
+        "/": "filter: words of a name or state; !word: not",
+        "s  S": "sort by the next column; reverse",
+        "t  T": "the next, the previous range of time",
+        "p": "pause; nothing is lost meanwhile",
+        "r": "look again now",
+    },
+    "Acting": {
+        "x": "stop the agent, or let it go on; asks first",
+        "Ctrl+P": "all commands: stop everything, colours, ...",
+    },
+    "Leaving": {"q, Ctrl+Q": "quit", "?": "this page"},
+}
+
+
+class Confirm(ModalScreen[str | None]):
+    """Answers the reason that was typed (or "" where none is asked for); None: it is not to be done.
+
+    `must_type` are words that have to be typed first, for what cannot be meant for somebody else.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "yes", "Yes", show=False),
+        Binding("n,escape", "no", "No", show=False),
+    ]
+    DEFAULT_CSS = """
+    Confirm { align: center middle; }
+    Confirm > Vertical {
+        width: 64; max-width: 95%; height: auto; padding: 1 2; border: round $error; background: $surface;
+    }
+    Confirm.calm > Vertical { border: round $success; }
+    Confirm Static { width: 1fr; margin-bottom: 1; }
+    Confirm Horizontal { height: auto; align-horizontal: right; }
+    Confirm Button { margin-left: 2; min-width: 12; }
+    """
+
+    def __init__(self, question: str, what: str, *, reason: str | None = None, must_type: str = "") -> None:
+        super().__init__(classes="" if reason is not None else "calm")
+        self._question = question
+        self._what = what
+        self._reason = reason
+        self._must_type = must_type
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(self._question, markup=False)
+            if self._must_type:
+                yield Input(placeholder=f"type: {self._must_type}", id="typed")
+            if self._reason is not None:
+                yield Input(self._reason, placeholder="why", max_length=REASON_MAX, id="reason")
+            with Horizontal():
+                yield Button("Cancel", id="no")
+                yield Button(
+                    f"{self._what} (y)", variant="error" if self._reason is not None else "success", id="yes"
+                )
+
+    def on_mount(self) -> None:
+        self.query_one("#typed" if self._must_type else "#no").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "yes":
+            self.action_yes()
+        else:
+            self.action_no()
+
+    def on_input_submitted(self) -> None:
+        self.query_one("#no").focus()
+
+    def action_yes(self) -> None:
+        if self._must_type and self.query_one("#typed", Input).value.strip() != self._must_type:
+            self.query_one("#typed").focus()
+            return
+        reason = "" if self._reason is None else self.query_one("#reason", Input).value.strip()
+        if self._reason is not None and not reason:
+            self.query_one("#reason").focus()
+            return
+        self.dismiss(reason)
+
+    def action_no(self) -> None:
+        self.dismiss(None)
+
+
+class Help(ModalScreen[None]):
+    """All keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "app.pop_screen", "Close", show=False)
+    ]
+    DEFAULT_CSS = """
+    Help { align: center middle; }
+    Help > VerticalScroll {
+        width: 76; max-width: 98%; height: auto; max-height: 96%; padding: 0 2; border: round $primary;
+        background: $surface;
+    }
+    Help Static { width: 1fr; }
+    """
+
+    def compose(self) -> ComposeResult:
+        lines: list[str] = []
+        for title, keys in KEYS.items():
+            lines.append(title)
+            lines += [f"  {key:<20}{meaning}" for key, meaning in keys.items()]
+        lines += ["States", "  ✖ over a hard limit   ▲ near one   ■ stopped   ● in use   ○ idle"]
+        with VerticalScroll():
+            yield Static("\n".join(lines), markup=False)

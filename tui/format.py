@@ -1,0 +1,55 @@
+"""How figures are written in the few cells that a dashboard has for them. Pure."""
+
+from __future__ import annotations
+
+from agent_meter_mcp.core.figures import UNKNOWN, length
+
+HOUR_US = 3_600_000_000
+BLOCKS = " ▏▎▍▌▋▊▉█"
+SPARKS = "▁▂▃▄▅▆▇█"
+_STEPS = ((1_000_000_000, "B"), (1_000_000, "M"), (10_000, "k"))
+
+
+def short_count(count: int) -> str:
+    """ "9,999", "10.0k", "8.12M": three or four digits."""
+    for size, letter in _STEPS:
+        if count >= size:
+            unit = 1000 if letter == "k" else size
+            return f"{count / unit:.2f}{letter}" if count < 100 * unit else f"{count / unit:.0f}{letter}"
+    return f"{count:,}"
+
+
+def percent(value: float) -> str:
+    return ">999 %" if value > 999 else f"{value:.0f} %" if value >= 1 or not value else "<1 %"
+
+
+def bar(value: float, width: int) -> str:
+    """A bar of `width` cells for a percentage: full at 100 and beyond, never empty above 0."""
+    eighths = min(max(round(value / 100 * width * 8), 1 if value > 0 else 0), width * 8)
+    if value < 100:
+        eighths = min(eighths, width * 8 - 1)
+    whole, rest = divmod(eighths, 8)
+    return ("█" * whole + (BLOCKS[rest] if rest else "")).ljust(width, "·")
+
+
+def spark(values: list[int], width: int) -> str:
+    """The last `width` values as a line of blocks; the highest of them is a full one, 0 is the lowest."""
+    shown = values[-width:]
+    top = max(shown, default=0)
+    if not top:
+        return SPARKS[0] * len(shown)
+    return "".join(SPARKS[min(-(-value * 7 // top), 7)] for value in shown)
+
+
+def age(length_us: int | None) -> str:
+    """How long ago, in one unit: "now", "40 s", "3 h"."""
+    if length_us is None:
+        return UNKNOWN
+    return "now" if length_us < 1_000_000 else length(length_us, parts=1)
+
+
+def until(moment_us: int | None, now_us: int) -> str:
+    """How long from now, in at most two units; unknown where there is no such moment."""
+    if moment_us is None:
+        return UNKNOWN
+    return "now" if moment_us <= now_us else length(moment_us - now_us, parts=2)
