@@ -58,7 +58,11 @@ class Book:
         for one in self.reservations.copy():
             if one.state == "open" and one.expires_at_us <= at_us:
                 self.replace_reservation(one.replace(state="expired"))
-                self.last = at_us - 1
+                self.make_final(at_us)
+
+    def make_final(self, at_us: int) -> None:
+        """What was changed as of `at_us` stays: the clock may not go back before it (rule 1)."""
+        self.last = max(self.last, at_us - 1)
 
     # Finding
 

@@ -128,6 +128,7 @@ def _correct(book: Book, stored: StoredEvent, sent: UsageEvent, at_us: int) -> S
     corrected = stored.replace(event=sent, outcome=outcome)
     book.replace_event(corrected)
     book.corrections.append((stored.seq, at_us, stored.event.usage))
+    book.make_final(at_us)
     _raise_alerts(book, corrected, added, at_us)
     return corrected
 
@@ -228,6 +229,7 @@ def release(book: Book, command: Release) -> Reservation:
         return held
     released = held.replace(state="released")
     book.replace_reservation(released)
+    book.make_final(book.at_us)
     return released
 
 

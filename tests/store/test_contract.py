@@ -419,6 +419,7 @@ def test_no_sum_over_the_ledger_passes_the_largest_integer(
             assert isinstance(error, InvalidInput)
             assert error.field == field
     assert desk.record(used(half - 1), id="most").status == "recorded"
+    assert desk.record(used(half - 1), id="most").status == "duplicate"
     with pytest.raises(InvalidInput, match="requests"):
         desk.record(used(half), id="most")
     assert desk.summary().total.requests == LEDGER_MAX

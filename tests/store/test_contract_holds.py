@@ -304,6 +304,17 @@ def test_an_extended_hold_lasts_from_now_whatever_the_budget(desk: Desk) -> None
     assert desk.extend(hold.reservation_id, 1).expires_at_us == at(39)
 
 
+def test_an_extension_may_end_sooner_and_gives_the_budget_back_then(desk: Desk) -> None:
+    desk.limit(1)
+    hold = desk.hold(ttl=3600)
+    desk.now = 1
+    desk.extend(hold.reservation_id, 5)
+    desk.now = 5.9
+    assert desk.reserve().status == "denied"
+    desk.now = 6
+    assert desk.reserve().status == "reserved"
+
+
 def test_what_is_not_open_is_not_extended(desk: Desk) -> None:
     expired, settled, released = desk.hold(ttl=10), desk.hold(), desk.hold()
     desk.settle(settled.reservation_id)

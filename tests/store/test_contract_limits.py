@@ -361,6 +361,14 @@ def test_a_correction_raises_alerts_where_the_figures_grew(desk: Desk) -> None:
     assert desk.thresholds() == [(50, 6)]
 
 
+def test_alerts_come_anew_where_a_rolling_limit_has_its_next_period(desk: Desk) -> None:
+    """Which lies anywhere in a bucket where the window is no multiple of sixty microseconds."""
+    desk.limit(1, "2s", thresholds=(100,))
+    for desk.now in (1.9999, 1.999999, 2.0, 2.0001):
+        desk.record()
+    assert desk.thresholds() == [(100, 1), (100, 3)]
+
+
 def test_each_counter_has_its_own_alerts(desk: Desk) -> None:
     desk.limit(2, subject=subject("agent", "*"), thresholds=(100,))
     desk.record(used(2))

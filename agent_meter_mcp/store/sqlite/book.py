@@ -53,6 +53,16 @@ class Plan:
         self.switch = switch
         self.dims: dict[tuple[str | None, ...], int] = {}
 
+    def leave(self) -> None:
+        """Forgets counters that were looked at by a command that takes no seq.
+
+        Kept in the file, one would be short of usage when the clock goes back: nothing says that it holds a
+        later window.
+        """
+        for counter in self.counters:
+            if counter.id is None:
+                counter.generation = -1
+
 
 class Book:
     """Policy, plans and counters of one connection. `last` is the highest seq in the file (and given out)."""
@@ -86,6 +96,9 @@ class Book:
 
     def refresh(self) -> bool:
         """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`)."""
+        if len(self._counters) > COUNTERS_MAX:
+            self._counters.clear()
+            self._plans.clear()
         (version,) = self.connection.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return False
@@ -96,9 +109,6 @@ class Book:
         if epoch != self._epoch:
             self._epoch = epoch
             self.load_policy()
-        if len(self._counters) > COUNTERS_MAX:
-            self._counters.clear()
-            self._plans.clear()
         return True
 
     def load_policy(self) -> None:
@@ -194,6 +204,12 @@ class Book:
             counter.head = None
             return self.ready(counter, at_us)
         return counter
+
+    def make_final(self, at_us: int) -> None:
+        """What was changed at `at_us` without a seq stays: the clock may not go back before it (rule 1)."""
+        if self.last < at_us - 1:
+            self.last = at_us - 1
+            self.connection.execute("UPDATE meta SET v = ? WHERE k = 'swept'", (at_us - 1,))
 
     def overdue(self, at_us: int) -> list[Reservation]:
         """Holds that are over, and still counted as held."""

@@ -189,12 +189,12 @@ class Counter:
                 if number < self.kept and number not in self.dirty and number != self.head
             ]:
                 del self.buckets[number]
-            self.since = max(
-                self.current * window.grain_us, self.oldest * window.grain_us + window.length_us - 1
-            )
+            grain_us, length_us, alerts_us = window.grain_us, window.length_us, self.alert_start(at_us)
+            self.since = max(self.current * grain_us, self.oldest * grain_us + length_us - 1, alerts_us)
             self.until = min(
-                (self.current + 1) * window.grain_us,
-                (self.oldest + 1) * window.grain_us + window.length_us - 1,
+                (self.current + 1) * grain_us,
+                (self.oldest + 1) * grain_us + length_us - 1,
+                alerts_us + length_us,
             )
         else:
             start_us, self.period_end = period(window, self.limit.zone, at_us)
@@ -236,7 +236,7 @@ class Counter:
         oldest = self.buckets.get(number)
         if oldest is None or cutoff_us <= start_us:
             return self.used, self.held
-        if self.edge[0] != number:
+        if self.edge[0] != number or self.edge[1] > cutoff_us:  # another bucket, or the clock went back
             self.edge = (number, start_us, 0)
         _, seen_us, gone = self.edge
         if oldest[0] and cutoff_us > seen_us:

@@ -73,9 +73,9 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
 
 def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason, ...] = ()) -> Decision:
     """The decision as the caller gets it: allowed, with the states as they are with this hold."""
-    states = [
-        writer.book.state(counter, at_us) for counter in writer.ready(writer.book.plan(held.who), at_us)
-    ]
+    plan = writer.book.plan(held.who)
+    states = [writer.book.state(counter, at_us) for counter in plan.counters]
+    plan.leave()
     return decision(states, None, reasons, at_us)
 
 
@@ -97,6 +97,7 @@ def release(writer: Writer, command: Release) -> Reservation:
     if held.state != "open":
         return held
     writer.hold(held, -1, at_us)
+    writer.book.make_final(at_us)
     writer.connection.execute(
         f"UPDATE reservation SET state = {RELEASED} WHERE reservation_id = ?", (held.reservation_id,)
     )
@@ -114,6 +115,7 @@ def extend(writer: Writer, command: Extend) -> Reservation:
     writer.connection.execute(
         "UPDATE reservation SET expires = ? WHERE reservation_id = ?", (expires_us, held.reservation_id)
     )
+    writer.next_expiry_us = min(writer.next_expiry_us, expires_us)
     return held.replace(expires_at_us=expires_us)
 
 

@@ -146,7 +146,7 @@ def dim_of(writer: Writer, plan: Plan, event: UsageEvent, outcome: Outcome, at_u
 
 
 def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Recorded:
-    counters = writer.ready(plan, at_us)
+    counters = plan.counters
     states = tuple(writer.book.state(counter, at_us) for counter in counters)
     retry_after_us = None
     if result.outcome == "over_limit":
@@ -157,6 +157,7 @@ def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Re
         ]
         if moments and None not in moments:
             retry_after_us = max(moment for moment in moments if moment is not None) - at_us
+    plan.leave()
     return result.replace(limits=states, retry_after_us=retry_after_us, switch=plan.switch)
 
 
@@ -218,6 +219,7 @@ def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEve
         ):
             outcome = "over_limit"
     writer.count(counters, delta, booked_us, at_us)
+    writer.book.make_final(at_us)
     dims = [
         dim_of(writer, plan, stored.event, stored.outcome, at_us),
         dim_of(writer, plan, stored.event, outcome, at_us),
