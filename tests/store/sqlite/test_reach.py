@@ -1,0 +1,91 @@
+"""What is read of some minutes long ago does not cost more as the ledger grows: SQLite's own steps are counted.
+
+Of two upper bounds in a query SQLite may search by the one that is of no use, and walk the rest of the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from agent_meter_mcp.core.commands import Record
+from agent_meter_mcp.core.limits import Coverage
+from agent_meter_mcp.core.models import Usage, UsageEvent, Who
+from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
+from agent_meter_mcp.store.sqlite.reading import Reader
+from agent_meter_mcp.store.sqlite.rollups import ROLL_AT
+from agent_meter_mcp.store.sqlite.sums import Sums
+
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+START_US = 500_000 * HOUR  # a whole hour
+EARLY = START_US + HOUR + 600 * SECOND, START_US + HOUR + 1500 * SECOND  # a part of one hour
+BATCH = 64
+PAUSE_US = 200 * SECOND
+"""Between two batches: 1152 events an hour, of which every second one is booked elsewhere."""
+STEP = 20
+"""So many steps of SQLite's machine are counted as one."""
+
+Read = Callable[[Reader], object]
+
+
+def summarise(reader: Reader) -> object:
+    wanted = UsageFilter(*EARLY)
+    return reader.summary(SummaryQuery(wanted, ("agent", "model")), START_US).total
+
+
+def sum_up(reader: Reader) -> object:
+    """For a counter, over a day whose ends lie in the middle of an hour."""
+    sums = Sums(reader.connection, Coverage("llm"), "requests")
+    return sums.used_long(EARLY[0] - 24 * HOUR, EARLY[1])
+
+
+def grow(store: SqliteStore, batches: int, number: Iterator[int]) -> None:
+    for _ in range(batches):
+        events = [
+            UsageEvent(f"{at}", Who("ann", "llm"), Usage(), occurred_at_us=_occurred(at))
+            for at in (next(number) for _ in range(BATCH))
+        ]
+        store.apply([Record(event) for event in events], _recorded(int(events[-1].id)))
+
+
+def _recorded(number: int) -> int:
+    return START_US + number // BATCH * PAUSE_US + PAUSE_US
+
+
+def _occurred(number: int) -> int | None:
+    return _recorded(number) - number % BATCH * SECOND if number % 2 else None
+
+
+def steps(path: str, read: Read) -> tuple[object, int]:
+    """What is read, on a connection of its own, and how much SQLite did for it."""
+    reader = Reader(driver.connect(path, synchronous="NORMAL", busy_timeout_s=1))
+    read(reader)  # the configuration is read once
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    reader.connection.set_progress_handler(step, STEP)
+    found = read(reader)
+    reader.connection.close()
+    return found, taken
+
+
+@pytest.mark.parametrize("read", [summarise, sum_up])
+def test_an_early_part_of_an_hour_costs_the_same_in_a_ledger_that_grew(tmp_path: Path, read: Read) -> None:
+    path, number = str(tmp_path / "ledger.db"), count()
+    store = open_store(path, synchronous="NORMAL")
+    grow(store, 2 * ROLL_AT // BATCH, number)
+    before, few = steps(path, read)
+    grow(store, 8 * ROLL_AT // BATCH, number)
+    store.close()
+    after, many = steps(path, read)
+    assert after == before
+    assert 100 < few <= many < 1.1 * few
