@@ -1,6 +1,6 @@
-"""What is read of some minutes long ago does not cost more as the ledger grows: SQLite's own steps are counted.
+"""What is read of some minutes long ago costs no more as the ledger grows: SQLite's own steps are counted.
 
-Of two upper bounds in a query SQLite may search by the one that is of no use, and walk the rest of the ledger.
+Of two upper bounds in a query SQLite may search by the one of no use, and walk the rest of the ledger.
 """
 
 from __future__ import annotations
