@@ -309,6 +309,8 @@ class Show:
         answer: dict[str, Any] = called.structured_content or {}
         self._console.print(Padding(Text(answer["message"], "bold"), (0, 8)))
         groups = {group["key"]["agent"]: group for group in answer["groups"]}
+        for group in groups.values():
+            group["cost_usd"] = group["cost_usd"] or "unknown"  # nothing here is free
         columns = ["requests", "tokens", "cost_usd", "rejected"]
         rows = [[name, *(group[column] for column in columns)] for name, group in groups.items()]
         self.table(["agent", *columns], *rows)
@@ -355,7 +357,7 @@ def compare(agents: list[Agent], show: Show) -> None:
         told = [(said.data["id"], said.data["cost_usd"] or 0) for said in agent.got("recorded")]
         refused = sum(event["count"] for event in mine if event["outcome"] == "rejected")
         same = sorted(used) == sorted(told) and refused == len(agent.got("denied"))
-        cost = sum(Decimal(str(cost)) for _, cost in used)
+        cost = sum(Decimal(str(cost)) for _, cost in used) or "unknown"
         rows.append([agent.name, len(used), cost, refused, "the same" if same else "DIFFERENT"])
     show.table(*rows)
     same = all(row[-1] == "the same" for row in rows[1:])

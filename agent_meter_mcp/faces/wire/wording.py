@@ -37,11 +37,19 @@ def quoted(name: str) -> str:
 
 def amount(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200 tokens": exact, without trailing zeros."""
+    exact = number(metric, value)
+    if metric == "cost_usd":
+        return exact
+    return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
+
+
+def number(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200": as `amount`, where it is plain of what."""
     exact = f"{decimal_of(metric, value):,f}"
     if "." in exact:
         exact = exact.rstrip("0").rstrip(".")
     if metric != "cost_usd":
-        return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
+        return exact
     whole, _, fraction = exact.partition(".")
     sign = "-" if whole.startswith("-") else ""
     return (
@@ -90,10 +98,10 @@ def period(limit: Limit) -> str:
 
 
 def standing(state: LimitState) -> str:
-    """ "$4.20 of $10 used today (42 %)"."""
+    """ "$4.20 of $10 used today (42 %)", "7 of 20 requests used in any 1m (35 %)"."""
     limit, metric = state.limit, state.limit.key.metric
     held = f" and {amount(metric, state.held)} held" if state.held else ""
-    used = f"{amount(metric, state.used)} of {amount(metric, limit.max)} used"
+    used = f"{number(metric, state.used)} of {amount(metric, limit.max)} used"
     return f"{used}{held} {period(limit)} ({state.percent:g} %)"
 
 
