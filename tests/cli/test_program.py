@@ -41,7 +41,7 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ..
 
 
 LEAVES = leaves(program)
-GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",)]
+GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",), ("keys",)]
 REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
 
 
@@ -50,6 +50,7 @@ def test_the_commands_are_these() -> None:
         "record", "check", "summary", "events", "agents", "reservations", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
+        "keys create", "keys list", "keys revoke",
     }  # fmt: skip
 
 
@@ -172,6 +173,8 @@ def test_a_file_that_is_no_ledger_is_one_line(
         "resume agent": ("a",),
         "resume service": ("a",),
         "resume everything": ("--yes",),
+        "keys create": ("--role", "viewer"),
+        "keys revoke": ("x",),
     }
     refused = run(*path, *needed.get(" ".join(path), ()))
     assert (refused.code, refused.out) == (SHAPES[error].exit_code, "")
