@@ -323,7 +323,12 @@ def test_mcp_is_served_for_the_agent_that_is_named() -> None:
 def test_a_server_listens_on_no_address_that_others_reach(run: Run) -> None:
     refused = run("serve", "--host", "0.0.0.0", "--port", "0")
     assert refused.code == SHAPES["forbidden"].exit_code
+    assert "agent-meter keys create" in refused.err
     assert run("serve", "--port", "x").code == 2
+    for given, missing in (("--tls-cert", "--tls-key"), ("--tls-key", "--tls-cert")):
+        refused = run("serve", given, "x.pem")
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.startswith(f"agent-meter serve: {missing}: is needed")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

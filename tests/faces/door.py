@@ -45,8 +45,11 @@ async def living(site: ASGIApp) -> AsyncGenerator[None]:
         assert message["type"].endswith(".complete"), message
         started.set()
 
+    async def live() -> None:
+        await site({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(site, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+        tasks.start_soon(live)
         with anyio.fail_after(SECONDS):
             await started.wait()
         yield
