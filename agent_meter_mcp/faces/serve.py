@@ -82,10 +82,7 @@ def http_app(server: MCPServer[Any], names: tuple[str, ...] = _LOOPBACK, **optio
 
 
 def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
-    """All that is served on one port, to callers who are known: MCP, and every other route.
-
-    Without keys they are the owner of this process, where only this machine can reach it.
-    """
+    """All that is served on one port, to callers who are known: MCP, and every other route."""
     server = build_server(ledger, http_caller, timezone=settings.timezone)
     mcp, api = _mcp_app(server), _api(ledger, settings)
 
@@ -98,7 +95,7 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
 
     sessions = OwnedSessions(mcp)
     routes = [Route(MCP_PATH, sessions), Route(f"{MCP_PATH}/", sessions), Mount("/", api)]
-    owner = process_caller(settings) if is_loopback(host) else None
+    owner = process_caller(settings) if _is_ours_alone(settings, host) else None
     site = Authentication(Starlette(routes=routes, lifespan=lifespan), ledger, owner)
     return KnownHosts(site, (*_LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
 
@@ -140,7 +137,8 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             url = (
                 f"{'http' if tls is None else 'https'}://{_place(host)}:{listener.getsockname()[1]}{MCP_PATH}"
             )
-            _announce(settings, host, url, has_keys=await ledger.has_keys())
+            needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
+            _announce(settings, host, url, needs_key=needs_key)
             await http.serve([listener])
             tasks.cancel_scope.cancel()
 
@@ -160,9 +158,9 @@ async def _stop_on_signal(server: _Server) -> None:
             server.should_exit = True
 
 
-def _announce(settings: Settings, host: str, url: str, *, has_keys: bool) -> None:
+def _announce(settings: Settings, host: str, url: str, *, needs_key: bool) -> None:
     owner = "the operator" if settings.agent is None else f"agent {settings.agent!r}"
-    if not has_keys:
+    if not needs_key:
         who = f"On this machine only, and without tokens: every caller is {owner}."
     elif is_loopback(host) or url.startswith("https:"):
         who = "Every caller needs a key."
@@ -185,6 +183,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_ours_alone(settings: Settings, host: str) -> bool:
+    """Whether nobody but this machine's people can send requests: there is no proxy before it, either."""
+    return is_loopback(host) and not settings.allowed_hosts
 
 
 def _without_keys(host: str) -> Forbidden:

@@ -159,6 +159,13 @@ async def test_a_ledger_that_cannot_be_asked_is_no_wrong_key(meter: Meter) -> No
             assert answer.headers["retry-after"] == "1"
 
 
+async def test_with_a_proxy_before_it_nobody_is_the_owner(meter: Meter) -> None:
+    """Who has given it another name lets others in from elsewhere."""
+    async with browser(site_of(meter.ledger, AGENT_METER_ALLOWED_HOSTS="meter.example.com")) as web:
+        for host in ("meter.example.com", "127.0.0.1"):
+            assert (await web.get("/x", headers={"host": host})).status_code == 401
+
+
 # Those who guess
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx2
 import pytest
+from mcp import MCPError
 from mcp.client.subscriptions import SubscriptionLost
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, ResourceTemplateReference
 
 from agent_meter_mcp.core.commands import Reserved
 from agent_meter_mcp.core.models import Usage, Who
@@ -113,6 +114,25 @@ async def test_the_key_of_an_agent_is_that_agent(meter: Meter, mode: Any) -> Non
         assert [event["agent"] for event in events] == ["bot"]
     (entry, _) = await meter.ledger.audit(OPERATOR)
     assert entry.actor == f"the agent ({token[:11]}) via mcp"
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_key_of_an_agent_reads_and_completes_its_own(meter: Meter, mode: Any) -> None:
+    async with meter.tools() as operator:
+        for agent in ("bot", "ann"):
+            await operator("record_usage", agent=agent, service="openai")
+    token = await token_of(meter, "agent")
+    async with (
+        listening(site_of(meter.ledger)) as url,
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as web,
+        tools_client(web, url, mode) as client,
+    ):
+        await client.read_resource("meter://agents/bot")
+        with pytest.raises(MCPError, match="you are bound to agent 'bot'"):
+            await client.read_resource("meter://agents/ann")
+        template = ResourceTemplateReference(uri="meter://agents/{agent_id}")
+        found = await client.complete(template, {"name": "agent_id", "value": ""})
+        assert found.completion.values == ["bot"]
 
 
 async def test_the_key_of_a_service_reports_for_any_agent_there_and_is_none_itself(

@@ -81,7 +81,7 @@ def key_of(connection: Connection, digest: bytes) -> Key | None:
     """One look at the index and one comparison, whatever the token is."""
     row = connection.execute(f"SELECT digest, {_COLUMNS} FROM key WHERE digest = ?", (digest,)).fetchone()
     found, *fields = row or (_NO_DIGEST,)
-    return Key(*fields) if same(found, digest) else None
+    return Key(*fields) if same(found, digest) and fields else None
 
 
 def has_keys(connection: Connection) -> bool:
