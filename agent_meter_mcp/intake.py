@@ -5,15 +5,17 @@ Everything that a face wants of the ledger passes here, so that every face has t
 
 from __future__ import annotations
 
-from .core import check
+from .core import check, keys
 from .core.booking import check_occurred
 from .core.commands import (
     Ask,
+    CreateKey,
     Extend,
     Record,
     Release,
     RemoveLimit,
     Reserve,
+    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from .core.models import Action, LimitKey, Reservation, Source, SwitchKind
+    from .core.roles import Role
 
     class Prices(Protocol):
         def price(self, usage: Usage, at_us: int, service: str) -> Usage: ...
@@ -209,6 +212,35 @@ class Intake:
         else:
             allow(caller, "control")
         return SetSwitch(kind, target, engaged, reason, caller.name)
+
+    def create_key(
+        self,
+        caller: Caller,
+        role: Role,
+        bound_to: str | None,
+        title: str | None,
+        expires_at_us: int | None,
+        token: str,
+        now_us: int,
+    ) -> CreateKey:
+        """Raises InvalidInput, Forbidden."""
+        allow(caller, "control")
+        keys.check(role, bound_to, title, expires_at_us, now_us)
+        return CreateKey(
+            self._new_id(now_us),
+            keys.prefix_of(token),
+            keys.digest_of(token),
+            role,
+            bound_to,
+            title,
+            expires_at_us,
+            caller.name,
+        )
+
+    def revoke_key(self, caller: Caller, key: str) -> RevokeKey:
+        """By its id or its prefix. Raises InvalidInput, Forbidden."""
+        allow(caller, "control")
+        return RevokeKey(name(key, "key"), caller.name)
 
     def may_read(self, caller: Caller, agent: str | None) -> None:
         """Raises Forbidden unless the caller may look at this agent's usage (None: at all it may see)."""

@@ -36,6 +36,7 @@ class Settings(Value):
     port: int = 8787
     timezone: str = "UTC"
     busy_timeout_s: float = 10.0
+    allowed_hosts: tuple[str, ...] = ()
 
 
 class Variable(Value):
@@ -65,6 +66,11 @@ VARIABLES = (
     ),
     Variable("AGENT_METER_HOST", "127.0.0.1", "the address that the HTTP server listens on"),
     Variable("AGENT_METER_PORT", "8787", "the port that the HTTP server listens on; 0 takes a free one"),
+    Variable(
+        "AGENT_METER_ALLOWED_HOSTS",
+        None,
+        "further names of the HTTP server, separated by commas; pages of these sites may call it, too",
+    ),
     Variable("AGENT_METER_TIMEZONE", "UTC", "the IANA time zone of reports that name none"),
     Variable(
         "AGENT_METER_BUSY_TIMEOUT", "10", "how many seconds a write waits while other processes are writing"
@@ -98,6 +104,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         port=read("AGENT_METER_PORT", _port),
         timezone=read("AGENT_METER_TIMEZONE", _zone),
         busy_timeout_s=read("AGENT_METER_BUSY_TIMEOUT", _seconds),
+        allowed_hosts=read("AGENT_METER_ALLOWED_HOSTS", _hosts),
     )
 
 
@@ -124,6 +131,17 @@ def _host(text: str, variable: str) -> str:
     if not text.isprintable() or " " in text or "/" in text:
         raise InvalidInput(variable, "must be an address or a host name, such as 127.0.0.1, without a port")
     return text
+
+
+def _hosts(text: str, variable: str) -> tuple[str, ...]:
+    hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for host in hosts:
+        if not host.isprintable() or " " in host or "/" in host or "*" in host or host.count(":") == 1:
+            raise InvalidInput(
+                variable,
+                "must be host names or addresses without a scheme or port: meter.example.com,10.0.0.7",
+            )
+    return hosts
 
 
 def _port(text: str, variable: str) -> int:

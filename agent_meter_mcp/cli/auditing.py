@@ -33,7 +33,7 @@ _ACTIONS = {"engage_kill_switch": "stop", "release_kill_switch": "resume"}
 @options.as_json
 @options.pass_session
 def audit(session: Session, /, as_json: bool, limit: int, cursor: str | None, timezone: str | None) -> None:
-    """Who changed what: limits, agents and kill switches, newest first."""
+    """Who changed what: limits, agents, kill switches and keys, newest first."""
     zone = timezone or session.settings.timezone
     local_zone = zone_of(zone)
     size, before = pages.page_size(limit, PAGE_MAX), pages.before_seq(cursor)
@@ -111,7 +111,13 @@ def _plain(text: str | None) -> dict[str, Any] | None:
     if "engaged_at_us" in value:
         return {**{field: value[field] for field in ("kind", "name", "reason", "engaged_by")},
                 "engaged_at": exact(value["engaged_at_us"])}  # fmt: skip
+    if "key_id" in value:
+        return {field.removesuffix("_us"): _time(field, told) for field, told in value.items()}
     return {"agent": value.pop("agent_id"), **value}
+
+
+def _time(field: str, value: Any) -> Any:
+    return exact(value) if field.endswith("_us") and value is not None else value
 
 
 _TOLD = ("max", "action", "zone", "thresholds", "name", "tier", "owner", "parent")
@@ -121,6 +127,9 @@ def _details(entry: AuditEntry) -> str:
     """The reason that was given, or what is not as it was: "max $5.00 → $10.00"."""
     if entry.reason is not None:
         return entry.reason
+    if entry.action == "create_key":
+        made: dict[str, Any] = json.loads(entry.after or "{}")
+        return " ".join(made[field] for field in ("role", "bound_to") if made.get(field))
     before, after = _fields(entry.before), _fields(entry.after)
     if "max" in before | after and not (before and after):
         return f"max {(before | after)['max']}"

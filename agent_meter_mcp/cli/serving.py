@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent_meter_mcp.core.errors import InvalidInput
+
 from . import options
 
 if TYPE_CHECKING:
@@ -32,18 +34,35 @@ def mcp(session: Session, agent: str | None) -> None:
     serve_stdio(settings)
 
 
-@options.command("serve", "agent-meter serve", "agent-meter serve --port 9000")
+@options.command(
+    "serve",
+    "agent-meter serve",
+    "agent-meter serve --port 9000",
+    "agent-meter serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem",
+)
 @click.option("--host", metavar="ADDRESS", help="Where to listen. [AGENT_METER_HOST; default 127.0.0.1]")
 @click.option("--port", metavar="PORT", help="0 takes a free one. [AGENT_METER_PORT; default 8787]")
+@click.option("--tls-cert", metavar="PATH", help="Serve HTTPS with this certificate, a PEM file.")
+@click.option("--tls-key", metavar="PATH", help="The private key of the certificate.")
 @options.pass_session
-def serve(session: Session, host: str | None, port: str | None) -> None:
-    """Serve MCP over HTTP, at /mcp, until it is interrupted."""
+def serve(
+    session: Session, host: str | None, port: str | None, tls_cert: str | None, tls_key: str | None
+) -> None:
+    """Serve MCP over HTTP, at /mcp, until it is interrupted.
+
+    Another address than this machine's own needs a key first: see agent-meter keys create.
+    """
     session.options |= {} if host is None else {"AGENT_METER_HOST": host}
     session.options |= {} if port is None else {"AGENT_METER_PORT": port}
     settings = session.settings
+    for field, given, other in (("tls_key", tls_cert, tls_key), ("tls_cert", tls_key, tls_cert)):
+        if given is not None and other is None:
+            raise InvalidInput(field, "is needed: a certificate and its key go together")
+    from agent_meter_mcp.faces.serve import Tls
     from agent_meter_mcp.faces.serve import serve as serve_http
 
-    serve_http(settings, settings.host, settings.port)
+    tls = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key)
+    serve_http(settings, settings.host, settings.port, tls=tls)
 
 
 @options.command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .decide import Decision, LimitState
 from .errors import MeterError
+from .keys import Key
 from .models import (
     Agent,
     Alert,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from .models import Action, CostSource, Outcome, Source, SwitchKind
+    from .roles import Role
 
 
 class Record(Value):
@@ -127,6 +129,32 @@ class SetSwitch(Value):
     actor: str
 
 
+class CreateKey(Value):
+    """A key, known by the digest of its token."""
+
+    key_id: str
+    prefix: str
+    digest: bytes
+    role: Role
+    bound_to: str | None
+    name: str | None
+    expires_at_us: int | None
+    actor: str
+
+
+class RevokeKey(Value):
+    """`key` is its id or its prefix."""
+
+    key: str
+    actor: str
+
+
+class TouchKeys(Value):
+    """Ids of keys, and when each was used."""
+
+    used: tuple[tuple[str, int], ...]
+
+
 class Recorded(Value):
     """Answer to Record and Settle. `retry_after_us`: only when over a limit and the states were wanted.
 
@@ -183,6 +211,18 @@ class Ask(Value):
 
 if TYPE_CHECKING:
     Command = (
-        Record | Reserve | Settle | Release | Extend | Refuse | SetAgent | SetLimit | RemoveLimit | SetSwitch
+        Record
+        | Reserve
+        | Settle
+        | Release
+        | Extend
+        | Refuse
+        | SetAgent
+        | SetLimit
+        | RemoveLimit
+        | SetSwitch
+        | CreateKey
+        | RevokeKey
+        | TouchKeys
     )
-    Result = Recorded | Reserved | Reservation | Agent | LimitSet | Limit | Switched | int | MeterError
+    Result = Recorded | Reserved | Reservation | Agent | LimitSet | Limit | Switched | Key | int | MeterError

@@ -5,6 +5,7 @@ MeterError
 ├── NotFound              not_found            an id that does not exist
 ├── Conflict              conflict             same key, other content; or a state that forbids it
 ├── Forbidden             forbidden            the caller's role may not do this
+├── Unauthorized          unauthorized         no key, or none that is in force
 ├── StoreError
 │   ├── StoreBusy         store_busy           another process holds the file; nothing was written; retry
 │   ├── StoreFull         store_full           disk full; nothing was written
@@ -55,6 +56,10 @@ class Conflict(MeterError):
 
 class Forbidden(MeterError):
     code = "forbidden"
+
+
+class Unauthorized(MeterError):
+    code = "unauthorized"
 
 
 class StoreError(MeterError):

@@ -27,6 +27,7 @@ SHAPES = {
     "not_found": Shape(404, 3),
     "conflict": Shape(409, 4),
     "forbidden": Shape(403, 77),
+    "unauthorized": Shape(401, 77, "Nothing was changed."),
     "store_error": Shape(500, 74),
     "store_busy": Shape(503, 75, RETRY),
     "store_full": Shape(507, 74, "Free some space, then try again."),

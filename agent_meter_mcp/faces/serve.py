@@ -1,78 +1,144 @@
 """The process that serves HTTP: `agent-meter serve`. MCP (streamable HTTP) is at `/mcp`.
 
-While no tokens exist, whoever can reach the port is the operator. So it listens on a loopback address only,
-and refuses requests that a web page made a browser send there (Host and Origin are checked).
+As long as no key has been made, whoever can reach the port is its owner. So it then listens on a loopback
+address only. In any case it refuses requests that a web page made a browser send there (`faces.auth`).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
+from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.runtime import open_ledger, process_caller
 
-from .mcp import build_server, local_caller
+from .auth import Authentication, KnownHosts
+from .mcp import OwnedSessions, build_server, http_caller, local_caller
+from .wire.problems import problem
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
-    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
 
     from agent_meter_mcp.ledger import Ledger
     from agent_meter_mcp.settings import Settings
 
 GRACE_S = 2
 """How long streams may stay open once it was told to stop."""
+MCP_PATH = "/mcp"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_SERVER = Caller("operator", "serve")
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
+class Tls(NamedTuple):
+    """Paths of PEM files: the certificate (with those between it and its root), and its private key."""
+
+    cert: str
+    key: str
+
+
+def serve(settings: Settings, host: str, port: int, *, tls: Tls | None = None) -> None:
     """Serves until SIGINT or SIGTERM. Port 0 takes a free one.
 
     Raises:
-        MeterError: another address than loopback, a port in use, a ledger that cannot be opened.
+        MeterError: another address than loopback while there is no key, a port in use, a ledger that cannot
+        be opened, a certificate that cannot be used.
     """
-    _check_loopback(host)
+    if not is_loopback(host) and not os.path.exists(settings.db):
+        raise _without_keys(host)
+    if tls is not None:
+        _check(tls)
     with _listening(host, port) as listener:
         # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-        anyio.run(_serve, settings, host, listener)
+        anyio.run(_serve, settings, host, listener, tls)
 
 
 def local_server(ledger: Ledger, settings: Settings) -> MCPServer[None]:
-    """The MCP server of this process. The ledger is open as long as it serves."""
+    """An MCP server for whoever owns this process. The ledger is open as long as it serves."""
     return build_server(ledger, local_caller(process_caller(settings), {}), timezone=settings.timezone)
 
 
-def http_app(server: MCPServer[Any], host: str, **options: Any) -> Starlette:
-    """`server` at `/mcp`, for requests to a loopback address. `options` are `streamable_http_app`'s."""
-    names = {*_LOOPBACK, _place(host)}
-    security = TransportSecuritySettings(
-        allowed_hosts=[place for name in names for place in (name, f"{name}:*")],
-        allowed_origins=[f"http://{place}" for name in names for place in (name, f"{name}:*")],
+def http_app(server: MCPServer[Any], names: tuple[str, ...] = _LOOPBACK, **options: Any) -> ASGIApp:
+    """`server` at `/mcp`, for requests to these names. `options` are `streamable_http_app`'s."""
+    return KnownHosts(_mcp_app(server, **options), names)
+
+
+def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
+    """All that is served on one port, to callers who are known: MCP, and every other route."""
+    server = build_server(ledger, http_caller, timezone=settings.timezone)
+    mcp, api = _mcp_app(server), _api(ledger, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            for app in (mcp, api):
+                await stack.enter_async_context(app.router.lifespan_context(app))
+            yield
+
+    sessions = OwnedSessions(mcp)
+    routes = [Route(MCP_PATH, sessions), Route(f"{MCP_PATH}/", sessions), Mount("/", api)]
+    owner = process_caller(settings) if _is_ours_alone(settings, host) else None
+    site = Authentication(Starlette(routes=routes, lifespan=lifespan), ledger, owner)
+    return KnownHosts(site, (*_LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
+
+
+def _mcp_app(server: MCPServer[Any], **options: Any) -> Starlette:
+    hosts_are_checked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    return server.streamable_http_app(
+        streamable_http_path=MCP_PATH, transport_security=hosts_are_checked, **options
     )
-    return server.streamable_http_app(host=host, transport_security=security, **options)
 
 
-async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
+def _api(ledger: Ledger, settings: Settings) -> Starlette:
+    """Every route but MCP's."""
+
+    def missing(_: Request, __: Exception) -> Response:
+        return problem(404, "Not found", f"MCP is at {MCP_PATH}.", code="not_found")
+
+    return Starlette(exception_handlers={404: missing})
+
+
+async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tls | None) -> None:
     async with open_ledger(settings) as ledger:
-        app = http_app(local_server(ledger, settings), host)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S)
+        now_us = ledger.now_us()
+        has_keys = any(key.is_valid(now_us) for key in await ledger.keys(_SERVER))
+        if not has_keys and not is_loopback(host):
+            raise _without_keys(host)
+        config = uvicorn.Config(
+            build_site(ledger, settings, host),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+            ssl_certfile=None if tls is None else tls.cert,
+            ssl_keyfile=None if tls is None else tls.key,
+        )
         http = _Server(config)
         async with anyio.create_task_group() as tasks:
             if sys.platform != "win32":
                 tasks.start_soon(_stop_on_signal, http)
-            _announce(settings, host, listener.getsockname()[1])
+            url = (
+                f"{'http' if tls is None else 'https'}://{_place(host)}:{listener.getsockname()[1]}{MCP_PATH}"
+            )
+            needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
+            _announce(settings, host, url, needs_key=needs_key)
             await http.serve([listener])
             tasks.cancel_scope.cancel()
 
@@ -92,34 +158,60 @@ async def _stop_on_signal(server: _Server) -> None:
             server.should_exit = True
 
 
-def _announce(settings: Settings, host: str, port: int) -> None:
-    who = (
-        "every caller is the operator"
-        if settings.agent is None
-        else f"every caller is agent {settings.agent!r}"
-    )
-    sys.stderr.write(
-        f"agent-meter serves MCP at http://{_place(host)}:{port}/mcp from {settings.db}\n"
-        f"On this machine only, and without tokens: {who}. Stop with Ctrl-C.\n"
-    )
+def _announce(settings: Settings, host: str, url: str, *, needs_key: bool) -> None:
+    owner = "the operator" if settings.agent is None else f"agent {settings.agent!r}"
+    if not needs_key:
+        who = f"On this machine only, and without tokens: every caller is {owner}."
+    elif is_loopback(host) or url.startswith("https:"):
+        who = "Every caller needs a key."
+    else:
+        who = (
+            "Every caller needs a key, which others on the way can read: use --tls-cert, or a proxy with TLS."
+        )
+    sys.stderr.write(f"agent-meter serves MCP at {url} from {settings.db}\n{who} Stop with Ctrl-C.\n")
     sys.stderr.flush()
 
 
 def _place(host: str) -> str:
     """A host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def _check_loopback(host: str) -> None:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
-        raise Forbidden(
-            f"{host} can be reached from other machines, and without tokens whoever does so would be the "
-            "operator. Listen on 127.0.0.1."
-        )
+        return False
+
+
+def _is_ours_alone(settings: Settings, host: str) -> bool:
+    """Whether nobody but this machine's people can send requests: there is no proxy before it, either."""
+    return is_loopback(host) and not settings.allowed_hosts
+
+
+def _without_keys(host: str) -> Forbidden:
+    return Forbidden(
+        f"{host} can be reached from other machines, and without keys whoever does so would be the operator. "
+        "Make one first with `agent-meter keys create`. Or: Listen on 127.0.0.1."
+    )
+
+
+def _check(tls: Tls) -> None:
+    """Raises InvalidInput unless the two can serve."""
+    for field, path in (("tls_cert", tls.cert), ("tls_key", tls.key)):
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise InvalidInput(field, f"{path} cannot be read ({error.strerror})") from error
+    try:
+        # With a password, so that nobody is asked for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key, password="")
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            "tls_key", f"{tls.key} is not the key of {tls.cert} in PEM, without a password ({error})"
+        ) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 ledger     what may be asked of it, by whom
 engine     from the event loop to the store and back
 worker     a thread that does work in batches
+keyring    who is let in over HTTP
 refusals   refusals folded before they are written
 feed       what has just happened, for those who watch
 sight      what an agent may see of what is not usage

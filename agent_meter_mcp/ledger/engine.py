@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -122,6 +123,11 @@ class Engine:
         """
         ((_, answer),) = await self._writer.submit((make,), note=held)
         return _expected(answer, kind)
+
+    def write_unawaited(self, make: Make) -> None:
+        """As `write`, for what nobody waits for: if it cannot be written, it is not."""
+        with suppress(Overloaded):
+            self._writer.submit((make,))
 
     async def write_all(self, makes: Sequence[Make], kind: type[T]) -> list[T | MeterError]:
         """As `write`, for commands that are applied together; what is wrong with one is its answer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from os import urandom
 from typing import TYPE_CHECKING, cast
 
 from anyio import to_thread
@@ -46,6 +47,7 @@ from agent_meter_mcp.intake import Intake, known_lineage
 from . import sight
 from .engine import Engine
 from .feed import BACKLOG_MAX, Subscription
+from .keyring import Keyring
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -75,12 +77,13 @@ ALERTS_MAX = 1000
 AUDIT_MAX = 1000
 
 
-class Ledger:
+class Ledger(Keyring):
     """`async with Ledger(store, prices, clock, new_id) as ledger`. Closes the store when it is left.
 
-    `clock` answers microseconds since 1970, `new_id` makes an id from such a moment. At most `queue_max`
-    commands wait; at most `batch_max` are applied in one transaction. While there are subscribers, the store
-    is looked at every `poll_s` seconds for what other processes have committed.
+    `clock` answers microseconds since 1970, `new_id` makes an id from such a moment, `entropy` gives so many
+    random bytes. At most `queue_max` commands wait; at most `batch_max` are applied in one transaction. While
+    there are subscribers, the store is looked at every `poll_s` seconds for what other processes have
+    committed.
     """
 
     def __init__(
@@ -93,15 +96,14 @@ class Ledger:
         queue_max: int = 10_000,
         batch_max: int = 1024,
         poll_s: float = 1.0,
+        entropy: Callable[[int], bytes] = urandom,
     ) -> None:
-        self._store = store
+        engine = Engine(store, clock, queue_max=queue_max, batch_max=batch_max, poll_s=poll_s)
+        super().__init__(store, engine, Intake(prices, new_id, _alone), clock, entropy)
         self._prices = prices
-        self._clock = clock
         self._batch_max = batch_max
-        self._intake = Intake(prices, new_id, _alone)
         self._kin_intake = Intake(prices, new_id, partial(known_lineage, store))
         self._prices_loaded = False
-        self._engine = Engine(store, clock, queue_max=queue_max, batch_max=batch_max, poll_s=poll_s)
 
     async def __aenter__(self) -> Self:
         self._engine.start()

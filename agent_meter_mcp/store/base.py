@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.commands import Applied, Ask, Command
     from agent_meter_mcp.core.decide import Decision
+    from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
     from agent_meter_mcp.core.queries import (
@@ -68,6 +69,18 @@ if TYPE_CHECKING:
 
         def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
             """Control actions, newest first."""
+            ...
+
+        def keys(self) -> list[Key]:
+            """The keys that are not revoked, then the others, each newest first; at most `LISTED_MAX`."""
+            ...
+
+        def key_of(self, digest: bytes) -> Key | None:
+            """The key whose token has this digest, whether it is in force or not."""
+            ...
+
+        def has_keys(self) -> bool:
+            """Whether any key has been made, ever."""
             ...
 
         def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:

@@ -10,19 +10,23 @@ from threading import Lock
 
 from agent_meter_mcp.core.commands import (
     Applied,
+    CreateKey,
     Extend,
     Record,
     Refuse,
     Release,
     RemoveLimit,
     Reserve,
+    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
     Settle,
+    TouchKeys,
 )
 from agent_meter_mcp.core.errors import MeterError, NotFound
 
+from . import memory_keyring as keyring
 from . import memory_reading as reading
 from . import memory_ruling as ruling
 from . import memory_using as using
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.commands import Ask, Command, Result
     from agent_meter_mcp.core.decide import Decision
+    from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
     from agent_meter_mcp.core.queries import (
@@ -60,6 +65,9 @@ _HANDLERS: dict[type, Callable[[Book, Any], Result]] = {
     SetLimit: ruling.set_limit,
     RemoveLimit: ruling.remove_limit,
     SetSwitch: ruling.set_switch,
+    CreateKey: keyring.create,
+    RevokeKey: keyring.revoke,
+    TouchKeys: keyring.touch,
 }
 
 
@@ -139,6 +147,18 @@ class MemoryStore:
         with self._lock:
             entries = [entry for entry in self._book.audit if before_seq is None or entry.seq < before_seq]
             return entries[::-1][:limit]
+
+    def keys(self) -> list[Key]:
+        with self._lock:
+            return keyring.keys(self._book)
+
+    def key_of(self, digest: bytes) -> Key | None:
+        with self._lock:
+            return keyring.key_of(self._book, digest)
+
+    def has_keys(self) -> bool:
+        with self._lock:
+            return bool(self._book.keys)
 
     def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         with self._lock:

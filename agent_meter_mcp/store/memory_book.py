@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.models import Alert, Amounts, AuditEntry, KillSwitch, Limit, Reservation
 
     Fold = tuple[int, str, str | None, str | None]
@@ -34,6 +35,8 @@ class Book:
         self.first_seen_us: dict[str, int] = {}
         self.limits: list[Limit] = []
         self.switches: list[KillSwitch] = []
+        self.keys: dict[bytes, Key] = {}
+        """By the digest of their tokens."""
 
     def copy(self) -> Book:
         copied = Book()

@@ -21,7 +21,7 @@ def set_agent(book: Book, command: SetAgent) -> Agent:
         return after
     if after.parent is not None and (before is None or before.parent != after.parent):
         book.policy().check_parent(after.agent_id, after.parent)
-    seq = _audit(book, command.actor, "set_agent", f"agent {after.agent_id}", before, after)
+    seq = audit(book, command.actor, "set_agent", f"agent {after.agent_id}", before, after)
     book.keep_agent(after, seq)
     return after
 
@@ -34,13 +34,13 @@ def set_limit(book: Book, command: SetLimit) -> LimitSet:
         blank = Limit(command.limit_id, command.key, command.max, created_at_us=book.at_us)
         created = _changed(blank, command)
         book.limits.append(created)
-        _audit(book, command.actor, "set_limit", _described(command.key), None, created)
+        audit(book, command.actor, "set_limit", _described(command.key), None, created)
         return LimitSet(created, "created")
     before, after = same[0], _changed(same[0], command)
     if after == before:
         return LimitSet(after, "unchanged")
     book.limits[book.limits.index(before)] = after
-    _audit(book, command.actor, "set_limit", _described(command.key), before, after)
+    audit(book, command.actor, "set_limit", _described(command.key), before, after)
     return LimitSet(after, "changed")
 
 
@@ -58,7 +58,7 @@ def remove_limit(book: Book, command: RemoveLimit) -> Limit:
     for limit in book.limits:
         if limit.key == command.key if command.limit_id is None else limit.limit_id == command.limit_id:
             book.limits.remove(limit)
-            _audit(book, command.actor, "remove_limit", _described(limit.key), limit, None)
+            audit(book, command.actor, "remove_limit", _described(limit.key), limit, None)
             return limit
     raise NotFound("there is no such limit. list_limits shows them with their ids.")
 
@@ -71,11 +71,11 @@ def set_switch(book: Book, command: SetSwitch) -> Switched:
     if command.engaged:
         switch = KillSwitch(command.kind, command.name, command.reason or "", command.actor, book.at_us)
         book.switches.append(switch)
-        _audit(book, command.actor, "engage_kill_switch", target, None, switch, command.reason)
+        audit(book, command.actor, "engage_kill_switch", target, None, switch, command.reason)
     else:
         switch = same[0]
         book.switches.remove(switch)
-        _audit(book, command.actor, "release_kill_switch", target, switch, None, command.reason)
+        audit(book, command.actor, "release_kill_switch", target, switch, None, command.reason)
     return Switched(switch, command.engaged, True)
 
 
@@ -84,7 +84,7 @@ def _described(key: LimitKey) -> str:
     return f"{key.metric} per {key.window} for {key.subject}{at}"
 
 
-def _audit(
+def audit(
     book: Book,
     actor: str,
     action: str,

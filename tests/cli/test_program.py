@@ -41,7 +41,7 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ..
 
 
 LEAVES = leaves(program)
-GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",)]
+GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",), ("keys",)]
 REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
 
 
@@ -50,7 +50,7 @@ def test_the_commands_are_these() -> None:
         "record", "check", "summary", "events", "agents", "reservations", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
-        "dashboard",
+        "dashboard", "keys create", "keys list", "keys revoke",
     }  # fmt: skip
 
 
@@ -173,6 +173,8 @@ def test_a_file_that_is_no_ledger_is_one_line(
         "resume agent": ("a",),
         "resume service": ("a",),
         "resume everything": ("--yes",),
+        "keys create": ("--role", "viewer"),
+        "keys revoke": ("x",),
     }
     refused = run(*path, *needed.get(" ".join(path), ()))
     assert (refused.code, refused.out) == (SHAPES[error].exit_code, "")
@@ -321,7 +323,12 @@ def test_mcp_is_served_for_the_agent_that_is_named() -> None:
 def test_a_server_listens_on_no_address_that_others_reach(run: Run) -> None:
     refused = run("serve", "--host", "0.0.0.0", "--port", "0")
     assert refused.code == SHAPES["forbidden"].exit_code
+    assert "agent-meter keys create" in refused.err
     assert run("serve", "--port", "x").code == 2
+    for given, missing in (("--tls-cert", "--tls-key"), ("--tls-key", "--tls-cert")):
+        refused = run("serve", given, "x.pem")
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err.startswith(f"agent-meter serve: {missing}: is needed")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -21,7 +21,7 @@ import uvicorn
 from mcp.server import MCPServer
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.types import JSONRPCMessage
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from agent_meter_mcp.faces.serve import http_app, local_server
 from agent_meter_mcp.ledger import Ledger
@@ -33,13 +33,13 @@ HOST = "127.0.0.1"
 RETRY_MS = 100
 
 
-def build_app(ledger: Ledger, settings: Settings, *, plain: bool, bare: bool) -> Starlette:
+def build_app(ledger: Ledger, settings: Settings, *, plain: bool, bare: bool) -> ASGIApp:
     """Our application: as it is if `plain`, else with the suite's fixtures. `bare`: the SDK's own server."""
     server: MCPServer[Any] = MCPServer("bare", version="0.1.0") if bare else local_server(ledger, settings)
     if plain:
-        return http_app(server, HOST)
+        return http_app(server)
     add_conformance_fixtures(server)
-    return http_app(server, HOST, event_store=Events(), retry_interval=RETRY_MS)
+    return http_app(server, event_store=Events(), retry_interval=RETRY_MS)
 
 
 async def serve(settings: Settings, port: int, *, plain: bool, bare: bool) -> None:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 from mcp import Client
 from mcp.types import CallToolResult
 
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, StoreUnusable
-from agent_meter_mcp.faces.serve import serve
+from agent_meter_mcp.faces.serve import Tls, serve
 from agent_meter_mcp.settings import load_settings
 
 SECONDS = 30
 PROGRAM = """
 import sys
-from agent_meter_mcp.faces.serve import serve
+from agent_meter_mcp.faces.serve import Tls, serve
 from agent_meter_mcp.settings import load_settings
-serve(load_settings(), sys.argv[1], 0)
+serve(load_settings(), sys.argv[1], 0, tls=Tls(*sys.argv[2:]) if sys.argv[2:] else None)
 """
 POST = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 HELLO: dict[str, Any] = {
@@ -49,11 +58,11 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def serving(
-    folder: Path, host: str = "127.0.0.1", **more: str
+    folder: Path, host: str = "127.0.0.1", *tls: str, **more: str
 ) -> Generator[tuple[str, subprocess.Popen[str]]]:
     """The URL of a server on a free port, and its process."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, host],
+        [sys.executable, "-c", PROGRAM, host, *tls],
         env=environment(folder, **more),
         stderr=subprocess.PIPE,
         text=True,
@@ -61,7 +70,7 @@ def serving(
     try:
         assert process.stderr is not None
         first = process.stderr.readline()
-        yield next(word for word in first.split() if word.startswith("http://")), process
+        yield next(word for word in first.split() if word.startswith(("http://", "https://"))), process
     finally:
         process.kill()
         process.communicate()
@@ -153,6 +162,117 @@ def test_another_address_is_refused_while_there_are_no_tokens(tmp_path: Path, ho
     with pytest.raises(Forbidden, match=r"Listen on 127\.0\.0\.1\.$"):
         serve(load_settings(environment(tmp_path)), host, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def key_in(folder: Path, *options: str, role: str = "viewer") -> dict[str, Any]:
+    """A key, made by another process than the server's."""
+    return agent_meter(folder, "keys", "create", "--role", role, *options)
+
+
+def agent_meter(folder: Path, *words: str) -> dict[str, Any]:
+    """What a command of another process answers."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agent_meter_mcp", *words, "--json"],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+NOT_LOOPBACK = "127.1"
+"""An address that is this machine, but does not look like it."""
+
+
+def test_another_address_needs_a_key_that_is_in_force(tmp_path: Path) -> None:
+    settings = load_settings(environment(tmp_path))
+    agent_meter(tmp_path, "keys", "revoke", key_in(tmp_path)["prefix"])
+    with pytest.raises(Forbidden, match="Make one first with `agent-meter keys create`"):
+        serve(settings, NOT_LOOPBACK, 0)
+
+
+def test_another_address_is_served_to_those_who_have_a_key(tmp_path: Path) -> None:
+    key = key_in(tmp_path)
+    with serving(tmp_path, NOT_LOOPBACK) as (url, process):
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(
+            "Every caller needs a key, which others on the way can read"
+        )
+        assert httpx2.post(url, json=HELLO, headers=POST).status_code == 401
+        bearer = {"authorization": f"Bearer {key['token']}"}
+        assert httpx2.post(url, json=HELLO, headers={**POST, **bearer}).status_code == 200
+        agent_meter(tmp_path, "keys", "revoke", key["prefix"])
+        assert httpx2.post(url, json=HELLO, headers={**POST, **bearer}).status_code == 401
+        assert httpx2.post(url, json=HELLO, headers=POST).status_code == 401
+
+
+def test_the_first_key_closes_a_server_that_runs(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, process):
+        assert httpx2.post(url, json=HELLO, headers=POST).status_code == 200
+        key = key_in(tmp_path, "--agent", "bot", role="agent")
+        assert httpx2.post(url, json=HELLO, headers=POST).status_code == 401
+        bearer = {"authorization": f"Bearer {key['token']}"}
+        assert httpx2.post(url, json=HELLO, headers={**POST, **bearer}).status_code == 200
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
+    (listed,) = agent_meter(tmp_path, "keys", "list")["keys"]
+    assert listed["last_used_at"] is not None
+    assert key["token"][11:] not in said
+
+
+def test_a_server_with_keys_says_that_they_are_needed(tmp_path: Path) -> None:
+    key_in(tmp_path)
+    with serving(tmp_path) as (_, process):
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Every caller needs a key. Stop with Ctrl-C.\n"
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """A certificate for 127.0.0.1 that nobody has signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "agent-meter test")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(here, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    tls = Tls(str(folder / "cert.pem"), str(folder / "key.pem"))
+    Path(tls.cert).write_bytes(made.public_bytes(Encoding.PEM))
+    Path(tls.key).write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return tls
+
+
+def test_it_serves_https(tmp_path: Path, pem: Tls) -> None:
+    with serving(tmp_path, "127.0.0.1", *pem) as (url, _):
+        assert url.startswith("https://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=pem.cert)
+        assert httpx2.post(url, json=HELLO, headers=POST, verify=trust).status_code == 200
+
+
+def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path, pem: Tls) -> None:
+    settings = load_settings(environment(tmp_path))
+    (tmp_path / "nonsense.pem").write_text("nonsense")
+    nonsense, missing = str(tmp_path / "nonsense.pem"), str(tmp_path / "missing.pem")
+    for tls, field in (
+        (Tls(missing, pem.key), "tls_cert"),
+        (Tls(pem.cert, missing), "tls_key"),
+        (Tls(str(tmp_path), pem.key), "tls_cert"),
+        (Tls(pem.cert, nonsense), "tls_key"),
+        (Tls(pem.key, pem.cert), "tls_key"),
+    ):
+        with pytest.raises(InvalidInput) as told:
+            serve(settings, "127.0.0.1", 0, tls=tls)
+        assert told.value.field == field
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ async def remove_limit(ledger: Ledger, caller: Caller) -> object:
     return await ledger.remove_limit(caller, key=requests_per_day())
 
 
+async def revoke_key(ledger: Ledger, caller: Caller) -> object:
+    key, _ = await ledger.create_key(OPERATOR, "viewer")
+    return await ledger.revoke_key(caller, key.key_id)
+
+
 async def record_many(ledger: Ledger, caller: Caller) -> None:
     for answer in await ledger.record_many(caller, [report()]):
         if isinstance(answer, Exception):
@@ -77,6 +82,9 @@ DEEDS: dict[str, tuple[set[str], Deed]] = {
     "switches": (READERS, lambda ledger, caller: ledger.switches(caller)),
     "alerts": (READERS, lambda ledger, caller: ledger.alerts(caller)),
     "reservations": (READERS, lambda ledger, caller: ledger.reservations(caller)),
+    "create_key": ({"operator"}, lambda ledger, caller: ledger.create_key(caller, "viewer")),
+    "revoke_key": ({"operator"}, revoke_key),
+    "keys": ({"operator"}, lambda ledger, caller: ledger.keys(caller)),
     "names": (READERS, lambda ledger, caller: ledger.names(caller, "agent", "")),
     "subscribe": (READERS, subscribe),
     "audit": ({"viewer", "operator"}, lambda ledger, caller: ledger.audit(caller)),

@@ -37,6 +37,7 @@ def test_everything_can_be_set() -> None:
             "AGENT_METER_SYNCHRONOUS": "normal",
             "AGENT_METER_HOST": "::1",
             "AGENT_METER_PORT": "0",
+            "AGENT_METER_ALLOWED_HOSTS": " Meter.example.com, 10.0.0.7,::2 ,",
             "AGENT_METER_TIMEZONE": "Europe/Berlin",
             "AGENT_METER_BUSY_TIMEOUT": "2.5",
             "ANOTHER": "variable",
@@ -51,6 +52,7 @@ def test_everything_can_be_set() -> None:
         port=0,
         timezone="Europe/Berlin",
         busy_timeout_s=2.5,
+        allowed_hosts=("meter.example.com", "10.0.0.7", "::2"),
     )
 
 
@@ -75,6 +77,10 @@ def test_the_process_is_asked_by_default(monkeypatch: pytest.MonkeyPatch) -> Non
         ("AGENT_METER_PORT", "-1", "0 to 65535"),
         ("AGENT_METER_PORT", "٨٧٨٧", "0 to 65535"),
         ("AGENT_METER_PORT", "http", "0 to 65535"),
+        ("AGENT_METER_ALLOWED_HOSTS", "https://meter.example.com", "without a scheme"),
+        ("AGENT_METER_ALLOWED_HOSTS", "meter.example.com:443", "without a scheme or port"),
+        ("AGENT_METER_ALLOWED_HOSTS", "a b", "host names"),
+        ("AGENT_METER_ALLOWED_HOSTS", "*", "host names"),
         ("AGENT_METER_TIMEZONE", "Mars/Olympus", "America/New_York"),
         ("AGENT_METER_BUSY_TIMEOUT", "soon", "number of seconds"),
         ("AGENT_METER_BUSY_TIMEOUT", "-1", "number of seconds"),
@@ -98,6 +104,7 @@ def test_the_table_for_the_readers_has_every_variable_and_its_default() -> None:
         "AGENT_METER_PRICES",
         "AGENT_METER_HOST",
         "AGENT_METER_PORT",
+        "AGENT_METER_ALLOWED_HOSTS",
         "AGENT_METER_TIMEZONE",
         "AGENT_METER_BUSY_TIMEOUT",
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_meter_mcp.core.commands import (
     Ask,
+    CreateKey,
     Extend,
     LimitSet,
     Record,
@@ -19,6 +20,7 @@ from agent_meter_mcp.core.commands import (
     RemoveLimit,
     Reserve,
     Reserved,
+    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
@@ -26,6 +28,7 @@ from agent_meter_mcp.core.commands import (
     Switched,
 )
 from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.keys import Key, digest_of, prefix_of
 from agent_meter_mcp.core.models import Agent, Limit, LimitKey, Reservation, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.core.queries import (
     AgentsQuery,
@@ -234,6 +237,30 @@ class Desk:
 
     def switch(self, engaged: bool, kind: Any = "everything", name: str | None = None) -> Switched:
         return self.do(SetSwitch(kind, name, engaged, "why", "op"), Switched)
+
+    def key(self, token: str, role: Any = "viewer", bound_to: str | None = None, **details: Any) -> Key:
+        """A key with that token."""
+        return self.do(self.keying(token, role, bound_to, **details), Key)
+
+    def keying(
+        self,
+        token: str,
+        role: Any = "viewer",
+        bound_to: str | None = None,
+        *,
+        id: str | None = None,
+        name: str | None = None,
+        expires: float | None = None,
+    ) -> CreateKey:
+        """`expires` is a moment."""
+        expires_at_us = None if expires is None else at(expires)
+        key_id = id or self.new_id("key")
+        return CreateKey(
+            key_id, prefix_of(token), digest_of(token), role, bound_to, name, expires_at_us, "op"
+        )
+
+    def revoke(self, key: str) -> Key:
+        return self.do(RevokeKey(key, "op"), Key)
 
     # Reading
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agent_meter_mcp.core.commands import (
     Ask,
+    CreateKey,
     Extend,
     Record,
     Refusal,
@@ -26,10 +27,12 @@ from agent_meter_mcp.core.commands import (
     Release,
     RemoveLimit,
     Reserve,
+    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
     Settle,
+    TouchKeys,
 )
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import METRICS, Agent, LimitKey, Usage, UsageEvent, Who
@@ -323,6 +326,22 @@ class Stores(RuleBasedStateMachine):
     def switch(self, whom: tuple[SwitchKind, str | None], engaged: bool) -> None:
         self.apply(SetSwitch(*whom, engaged, "drill" if engaged else None, "op"))
 
+    @rule(number=st.integers(0, 5), lasts=st.none() | st.integers(1, SECOND))
+    def make_key(self, number: int, lasts: int | None) -> None:
+        """Some have the prefix and the token of another one."""
+        expires_at_us = None if lasts is None else self.now_us + lasts
+        who = ("viewer", None, None, expires_at_us)
+        self.apply(CreateKey(self.new_id(), f"am_{number:08}", bytes([number] * 32), *who, "op"))
+
+    @rule(number=st.integers(0, 6))
+    def revoke_key(self, number: int) -> None:
+        self.apply(RevokeKey(f"am_{number:08}", "op"))
+
+    @rule()
+    @precondition(lambda self: self.batch is None)
+    def touch_keys(self) -> None:
+        self.apply(TouchKeys(tuple((key.key_id, self.now_us) for key in self.model.keys())))
+
     # Reading
 
     @rule(who=draws.whos, usage=draws.usages, anywhere=st.booleans())
@@ -361,6 +380,8 @@ class Stores(RuleBasedStateMachine):
         keys = {(one.event.who.service or "", one.event.id) for one in self.recorded}
         self.agree(lambda store: [store.event(*key) for key in sorted(keys)])
         self.agree(lambda store: ruling(store)[1:])
+        self.agree(lambda store: [store.keys(), store.has_keys()])
+        self.agree(lambda store: [store.key_of(bytes([number] * 32)) for number in range(7)])
 
     @rule()
     @precondition(lambda self: self.batch is None)

@@ -3,5 +3,6 @@
 Who asks has been found out before a request gets here: `scope[CALLER]` is a `core.roles.Caller`.
 """
 
-CALLER = "agent_meter.caller"
-"""The key of an ASGI scope under which the authentication has put who asks."""
+from agent_meter_mcp.faces.auth import CALLER
+
+__all__ = ["CALLER"]

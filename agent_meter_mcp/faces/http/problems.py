@@ -1,52 +1,5 @@
-"""The one shape of an error: `application/problem+json` (RFC 9457), on every route."""
+"""The one shape of an error, where the routes take it from."""
 
-from __future__ import annotations
+from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE, TYPES, problem, problem_of
 
-import json
-from typing import TYPE_CHECKING, Any
-
-from starlette.responses import Response
-
-from agent_meter_mcp.faces.errors import shape_of, text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from agent_meter_mcp.core.errors import MeterError
-
-MEDIA_TYPE = "application/problem+json"
-TYPES = "https://iana.org/assignments/http-problem-types#"
-"""Registered types are fragments of this page: `quota-exceeded` is one of them."""
-
-
-def problem(
-    status: int,
-    title: str,
-    detail: str,
-    *,
-    type_: str = "about:blank",
-    headers: Mapping[str, str] | None = None,
-    **members: Any,
-) -> Response:
-    """`members` are extensions of the problem: JSON, beside type, title, status and detail."""
-    body = {"type": type_, "title": title, "status": status, "detail": detail, **members}
-    return Response(
-        json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"),
-        status,
-        headers,
-        media_type=MEDIA_TYPE,
-    )
-
-
-def problem_of(error: MeterError) -> Response:
-    """What a failure of the ledger is here; `code` is its stable name, `field` the field that is wrong."""
-    members = {"field": field} if (field := getattr(error, "field", None)) is not None else {}
-    headers = {"Retry-After": "1"} if shape_of(error).http_status == 503 else None
-    return problem(
-        shape_of(error).http_status,
-        error.code.replace("_", " ").capitalize(),
-        text_of(error),
-        headers=headers,
-        code=error.code,
-        **members,
-    )
+__all__ = ["MEDIA_TYPE", "TYPES", "problem", "problem_of"]

@@ -9,7 +9,7 @@
 - `resources`, `prompts`, `completion`, `changes`: what there is beside the tools.
 """
 
-from .callers import CallerOf, local_caller
+from .callers import CallerOf, OwnedSessions, http_caller, local_caller
 from .server import build_server
 
-__all__ = ["CallerOf", "build_server", "local_caller"]
+__all__ = ["CallerOf", "OwnedSessions", "build_server", "http_caller", "local_caller"]

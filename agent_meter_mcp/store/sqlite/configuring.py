@@ -30,7 +30,7 @@ def set_agent(writer: Writer, command: SetAgent) -> Agent:
         return after
     if after.parent is not None and (before is None or before.parent != after.parent):
         _unlinked_policy(writer, command.agent_id).check_parent(command.agent_id, after.parent)
-    seq = _audit(writer, command.actor, "set_agent", f"agent {command.agent_id}", before, after)
+    seq = audit(writer, command.actor, "set_agent", f"agent {command.agent_id}", before, after)
     _keep_agent(writer, before, after, seq)
     return after
 
@@ -121,7 +121,7 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
         )
         if after == before:
             return LimitSet(after, "unchanged")
-    _audit(writer, command.actor, "set_limit", _described(key), before, after)
+    audit(writer, command.actor, "set_limit", _described(key), before, after)
     writer.put_down()
     columns = limit_columns(after)
     writer.connection.execute(
@@ -144,7 +144,7 @@ def remove_limit(writer: Writer, command: RemoveLimit) -> Limit:
         limit = None if command.key is None else _limit_with(writer, command.key)
     if limit is None:
         raise NotFound("there is no such limit. list_limits shows them with their ids.")
-    _audit(writer, command.actor, "remove_limit", _described(limit.key), limit, None)
+    audit(writer, command.actor, "remove_limit", _described(limit.key), limit, None)
     writer.put_down()
     _drop_family(writer, limit.key)
     writer.connection.execute("DELETE FROM quota WHERE limit_id = ?", (limit.limit_id,))
@@ -167,7 +167,7 @@ def set_switch(writer: Writer, command: SetSwitch) -> Switched:
         after = KillSwitch(command.kind, command.name, command.reason or "", command.actor, writer.at_us)
     target = command.kind if command.name is None else f"{command.kind} {command.name}"
     action = "engage_kill_switch" if command.engaged else "release_kill_switch"
-    _audit(writer, command.actor, action, target, before, after, command.reason)
+    audit(writer, command.actor, action, target, before, after, command.reason)
     execute = writer.connection.execute
     if after is not None:
         execute(
@@ -208,7 +208,7 @@ def _changed(writer: Writer) -> None:
     writer.reload()
 
 
-def _audit(
+def audit(
     writer: Writer,
     actor: str,
     action: str,

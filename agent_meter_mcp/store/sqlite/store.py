@@ -7,20 +7,23 @@ from _thread import allocate_lock  # `threading` costs 6 ms that a one-shot reco
 
 from agent_meter_mcp.core.commands import (
     Applied,
+    CreateKey,
     Extend,
     Record,
     Refuse,
     Release,
     RemoveLimit,
     Reserve,
+    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
     Settle,
+    TouchKeys,
 )
 from agent_meter_mcp.core.errors import MeterError
 
-from . import configuring, driver, holding, recording, schema
+from . import configuring, driver, holding, keyring, recording, schema
 from .standing import Standing, check_not_inherited
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.commands import Ask, Command, Result
     from agent_meter_mcp.core.decide import Decision
+    from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
     from agent_meter_mcp.core.queries import (
@@ -61,6 +65,9 @@ _HANDLERS: dict[type, Handler] = {
     SetLimit: configuring.set_limit,
     RemoveLimit: configuring.remove_limit,
     SetSwitch: configuring.set_switch,
+    CreateKey: keyring.create,
+    RevokeKey: keyring.revoke,
+    TouchKeys: keyring.touch,
 }
 
 
@@ -174,6 +181,18 @@ class SqliteStore:
     def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
         with self._reader() as reader:
             return reader.audit(before_seq, limit)
+
+    def keys(self) -> list[Key]:
+        with self._reader() as reader:
+            return keyring.keys(reader.connection)
+
+    def key_of(self, digest: bytes) -> Key | None:
+        with self._reader() as reader:
+            return keyring.key_of(reader.connection, digest)
+
+    def has_keys(self) -> bool:
+        with self._reader() as reader:
+            return keyring.has_keys(reader.connection)
 
     def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         with self._reader() as reader:

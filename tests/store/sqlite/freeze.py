@@ -14,15 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent_meter_mcp.core.commands import (
+    CreateKey,
     Record,
     Refusal,
     Refuse,
     Release,
     Reserve,
+    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
     Settle,
+    TouchKeys,
 )
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
@@ -74,6 +77,11 @@ def fill(store: SqliteStore) -> None:
             Reserve("r4", "denied", BOB, Usage(input_tokens=5_000), 60_000_000),
             Refuse((Refusal(ADA, "read", "self", Usage(), "l1", NOON_US, 3),)),
         ),
+        (
+            CreateKey("k1", "am_11111111", bytes([1] * 32), "agent", "ada", "Ada's", None, "operator"),
+            CreateKey("k2", "am_22222222", bytes([2] * 32), "viewer", None, None, 2 * NOON_US, "operator"),
+        ),
+        (TouchKeys((("k1", NOON_US),)), RevokeKey("k2", "operator")),
     )
     for number, commands in enumerate(transactions):
         store.apply(commands, NOON_US + number * 1_000_000)

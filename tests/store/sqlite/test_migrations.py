@@ -89,7 +89,11 @@ def check_content(store: SqliteStore) -> None:
     assert [switch.name for switch in store.policy().switches] == ["bad"]
     assert store.policy().lineage("bob") == ("bob", "ada")
     assert len(store.alerts()) == 4
-    assert len(store.audit()) == 5
+    assert len(store.audit()) == 8
+    ada, revoked = store.keys()
+    assert (ada.key_id, ada.bound_to, ada.name, ada.last_used_us) == ("k1", "ada", "Ada's", NOON_US)
+    assert (revoked.key_id, revoked.expires_at_us, revoked.is_valid(LATER_US)) == ("k2", 2 * NOON_US, False)
+    assert store.key_of(bytes([1] * 32)) == ada
     (decision,) = store.peek([Ask(BOB, Usage(input_tokens=417))], LATER_US)
     assert [reason.state.limit.limit_id for reason in decision.reasons if reason.state is not None] == ["l1"]
     plain = Record(UsageEvent("plain text", BOB, Usage()))

@@ -24,6 +24,9 @@ INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason
 INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268800000002, 'operator', 'set_limit', 'cost_usd per day for agent ada', NULL, '{"action": "reject", "created_at_us": 1767268800000002, "key": {"metric": "cost_usd", "service": null, "subject": {"kind": "agent", "name": "ada"}, "window": "day"}, "limit_id": "l2", "max": 9000, "thresholds": [50, 80, 100], "zone": "Asia/Tokyo"}', NULL);
 INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268800000003, 'operator', 'set_limit', 'requests per 1h for agent *', NULL, '{"action": "reject", "created_at_us": 1767268800000003, "key": {"metric": "requests", "service": null, "subject": {"kind": "agent", "name": "*"}, "window": "1h"}, "limit_id": "l3", "max": 4, "thresholds": [50, 80, 100], "zone": "UTC"}', NULL);
 INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268802000000, 'operator', 'engage_kill_switch', 'service bad', NULL, '{"engaged_at_us": 1767268802000000, "engaged_by": "operator", "kind": "service", "name": "bad", "reason": "it leaks"}', 'it leaks');
+INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268806000000, 'operator', 'create_key', 'key am_11111111', NULL, '{"bound_to": "ada", "created_at_us": 1767268806000000, "expires_at_us": null, "key_id": "k1", "last_used_us": null, "name": "Ada''s", "prefix": "am_11111111", "revoked_at_us": null, "role": "agent"}', NULL);
+INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268806000001, 'operator', 'create_key', 'key am_22222222', NULL, '{"bound_to": null, "created_at_us": 1767268806000001, "expires_at_us": 3534537600000000, "key_id": "k2", "last_used_us": null, "name": null, "prefix": "am_22222222", "revoked_at_us": null, "role": "viewer"}', NULL);
+INSERT INTO audit ("id", "actor", "action", "target", "before", "after", "reason") VALUES (1767268807000000, 'operator', 'revoke_key', 'key am_22222222', '{"bound_to": null, "created_at_us": 1767268806000001, "expires_at_us": 3534537600000000, "key_id": "k2", "last_used_us": null, "name": null, "prefix": "am_22222222", "revoked_at_us": null, "role": "viewer"}', '{"bound_to": null, "created_at_us": 1767268806000001, "expires_at_us": 3534537600000000, "key_id": "k2", "last_used_us": null, "name": null, "prefix": "am_22222222", "revoked_at_us": 1767268807000000, "role": "viewer"}', NULL);
 CREATE TABLE cell (counter INTEGER NOT NULL, slot INTEGER NOT NULL, bucket INTEGER NOT NULL,
     used INTEGER NOT NULL, held INTEGER NOT NULL, PRIMARY KEY (counter, slot)) STRICT, WITHOUT ROWID;
 INSERT INTO cell ("counter", "slot", "bucket", "used", "held") VALUES (3, 15, 29454479, 2, 0);
@@ -64,6 +67,11 @@ CREATE TABLE head (counter INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, used IN
 INSERT INTO head ("counter", "bucket", "used", "held", "version") VALUES (1, 0, 534, 50, 0);
 INSERT INTO head ("counter", "bucket", "used", "held", "version") VALUES (2, 1767193200000000, 7000, 0, 0);
 INSERT INTO head ("counter", "bucket", "used", "held", "version") VALUES (4, 29454480, 2, 1, 0);
+CREATE TABLE key (key_id TEXT PRIMARY KEY, prefix TEXT NOT NULL UNIQUE, digest BLOB NOT NULL UNIQUE,
+    role TEXT NOT NULL, bound_to TEXT, name TEXT, created INTEGER NOT NULL, expires INTEGER, revoked INTEGER,
+    last_used INTEGER) STRICT, WITHOUT ROWID;
+INSERT INTO key ("key_id", "prefix", "digest", "role", "bound_to", "name", "created", "expires", "revoked", "last_used") VALUES ('k1', 'am_11111111', X'0101010101010101010101010101010101010101010101010101010101010101', 'agent', 'ada', 'Ada''s', 1767268806000000, NULL, NULL, 1767268800000000);
+INSERT INTO key ("key_id", "prefix", "digest", "role", "bound_to", "name", "created", "expires", "revoked", "last_used") VALUES ('k2', 'am_22222222', X'0202020202020202020202020202020202020202020202020202020202020202', 'viewer', NULL, NULL, 1767268806000001, 3534537600000000, 1767268807000000, NULL);
 CREATE TABLE meta (k TEXT PRIMARY KEY, v INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta ("k", "v") VALUES ('epoch', 5);
 INSERT INTO meta ("k", "v") VALUES ('rolled', 0);
