@@ -260,7 +260,7 @@ class Ledger(Keyring):
     async def agents(self, caller: Caller, query: AgentsQuery) -> AgentsPage:
         def read() -> AgentsPage:
             self._may_read(caller, query.agent)
-            within = _within(caller) or query.within
+            within = sight.within(caller) or query.within
             return self._store.agents(query.replace(within=within), self._clock())
 
         await self._engine.write_refusals()
@@ -382,7 +382,7 @@ class Ledger(Keyring):
     def _narrowed(self, caller: Caller, wanted: UsageFilter) -> UsageFilter:
         """What the caller may see of it. Blocks."""
         self._may_read(caller, wanted.agent)
-        return wanted.replace(within=_within(caller) or wanted.within)
+        return wanted.replace(within=sight.within(caller) or wanted.within)
 
     async def _policy(self, caller: Caller) -> Policy:
         allow(caller, "read")
@@ -396,7 +396,3 @@ class Ledger(Keyring):
 
 def _alone(agent: str) -> tuple[str, ...]:
     return (agent,)
-
-
-def _within(caller: Caller) -> str | None:
-    return caller.bound_to if caller.role == "agent" else None

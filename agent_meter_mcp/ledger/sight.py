@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from .feed import FeedItem
 
 
+def within(caller: Caller) -> str | None:
+    """The agent to whose tree the caller's sight is bounded; None: it sees everybody's usage."""
+    return caller.bound_to if caller.role == "agent" else None
+
+
 def sees_agent(caller: Caller, policy: Policy, agent: str) -> bool:
     """Whether it is the caller's own agent or one that it spawned. Any other role sees everybody."""
     return caller.role != "agent" or agent == caller.bound_to or caller.bound_to in policy.lineage(agent)

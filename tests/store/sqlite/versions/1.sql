@@ -75,7 +75,7 @@ INSERT INTO key ("key_id", "prefix", "digest", "role", "bound_to", "name", "crea
 CREATE TABLE meta (k TEXT PRIMARY KEY, v INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta ("k", "v") VALUES ('epoch', 5);
 INSERT INTO meta ("k", "v") VALUES ('rolled', 0);
-INSERT INTO meta ("k", "v") VALUES ('swept', 0);
+INSERT INTO meta ("k", "v") VALUES ('swept', 1767268801999999);
 CREATE TABLE price (id INTEGER PRIMARY KEY, version TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE quota (limit_id TEXT PRIMARY KEY, subject TEXT NOT NULL, name TEXT NOT NULL,
     service TEXT NOT NULL,
