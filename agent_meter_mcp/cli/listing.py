@@ -85,7 +85,7 @@ def _events_table(found: tuple[StoredEvent, ...], zone: str, now_us: int) -> str
         Column("Tokens", right=True),
         Column("Cost", right=True),
         Column("Outcome"),
-        Column("Id", drop=3),
+        Column("Id", spare=True),
     ]
     return table(columns, [_event_row(event, when) for event in found])
 

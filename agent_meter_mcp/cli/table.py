@@ -30,13 +30,15 @@ _STYLES: dict[str, dict[str, Any]] = {
 class Column(NamedTuple):
     """`shrinks` is the width (in cells) to which it may be shortened, 0: not at all.
 
-    Columns with a `drop` above 0 are left out when all cannot fit, the highest first.
+    Columns with a `drop` above 0 are left out when all cannot fit, the highest first; a `spare` one before
+    any other is shortened.
     """
 
     title: str
     right: bool = False
     shrinks: int = 0
     drop: int = 0
+    spare: bool = False
 
 
 class Cell(NamedTuple):
@@ -105,6 +107,8 @@ def table(
 def _fitted(columns: Sequence[Column], natural: Sequence[int], screen: int | None) -> dict[int, int]:
     """Column number to width, of the columns that are shown."""
     kept = list(range(len(columns)))
+    if screen is not None and sum(natural) + len(GAP) * (len(kept) - 1) > screen:
+        kept = [index for index in kept if not columns[index].spare]
     while True:
         widths = {index: natural[index] for index in kept}
         least = {index: min(natural[index], columns[index].shrinks or natural[index]) for index in kept}

@@ -371,7 +371,7 @@ class Ledger(Keyring):
         allow(caller, "use")
         held = self._store.reservation(self._intake.release(reservation_id).reservation_id, now_us)
         if held is None:
-            raise NotFound(f"no reservation has the id {reservation_id!r}")
+            raise NotFound(f"no reservation is {reservation_id!r}; its id is in the answer of reserve_budget")
         intake = self._intake_for(caller, held.who.agent)
         intake.may_hold(caller, held.who)
         return held, intake

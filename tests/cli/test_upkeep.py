@@ -88,6 +88,21 @@ def test_a_sound_installation_has_no_problem(ok: Run, home: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("version", "is_sound"),
+    [("3.37.2", False), ("3.44.5", False), ("3.44.6", True), ("3.45.1", False), ("3.50.6", False),
+     ("3.50.7", True), ("3.51.2", False), ("3.51.3", True), ("3.60.0", True), ("4.0.0", True)],
+)  # fmt: skip
+def test_a_sqlite_that_can_lose_commits_is_a_warning(
+    ok: Run, monkeypatch: pytest.MonkeyPatch, version: str, is_sound: bool
+) -> None:
+    sound = driver.wal_reset_is_sound
+    monkeypatch.setattr(driver, "wal_reset_is_sound", lambda: sound(version))
+    (told,) = [line for line in ok("doctor").lines if line.split()[1] == "sqlite"]
+    assert told.startswith("ok" if is_sound else "warning")
+    assert is_sound or "lose" in " ".join(ok("doctor").lines)
+
+
 def test_doctor_makes_no_file(ok: Run, home: Path) -> None:
     found = findings(ok("doctor", "--json"))
     assert (found["file"]["state"], found["file"]["facts"]["exists"]) == ("warning", False)

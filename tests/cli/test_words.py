@@ -202,6 +202,15 @@ def test_columns_shrink_and_then_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table(columns, [row]) == "Name         N\na-long-name  7"
 
 
+def test_a_spare_column_goes_before_another_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = [Column("Name", shrinks=4), Column("Id", spare=True), Column("N", right=True)]
+    row = ["a-long-name", "0123456789", "7"]
+    monkeypatch.setenv("COLUMNS", "26")
+    assert table(columns, [row]) == "Name         Id          N\na-long-name  0123456789  7"
+    monkeypatch.setenv("COLUMNS", "25")
+    assert table(columns, [row]) == "Name         N\na-long-name  7"
+
+
 texts = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=60)
 
 

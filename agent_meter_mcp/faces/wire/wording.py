@@ -244,7 +244,9 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
             for dimension, value in zip(query.group_by, largest.key, strict=True)
         )
         spent = amount("cost_usd", largest.totals.cost_nano_usd)
-        text += f". First of {count(len(answer.groups), 'group')}: {named} with {spent}"
+        groups = len(answer.groups) + answer.groups_left_out
+        which = "All" if groups == 1 else f"First of {groups} groups"
+        text += f". {which}: {named} with {spent}"
     if answer.groups_left_out:
         text += (
             f". {count(answer.groups_left_out, 'more group')} left out: raise limit, or narrow the filters"
