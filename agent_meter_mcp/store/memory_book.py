@@ -143,6 +143,13 @@ class Book:
             if sum(one.event.usage.amounts[index] for one in self.events) + added[index] > LEDGER_MAX:
                 raise InvalidInput(metric, "the sum over the whole ledger would pass its largest number")
 
+    def check_holds(self, added: Amounts, at_us: int) -> None:
+        """Raises InvalidInput when the sum over all open holds would."""
+        for index, metric in enumerate(METRICS):
+            held = sum(one.usage.amounts[index] for one in self.open_holds(at_us))
+            if held + added[index] > LEDGER_MAX:
+                raise InvalidInput(metric, "the sum of all open holds would pass the largest number")
+
 
 def as_of(reservation: Reservation, at_us: int) -> Reservation:
     """Rule 14: an open one whose time is over is expired."""

@@ -193,6 +193,7 @@ def reserve(book: Book, command: Reserve) -> Reserved:
     if book.event(who.service, command.event_id) is not None:
         raise Conflict(f"id {command.event_id!r} is usage that was recorded already: use a new id")
     book.check_sums(usage.amounts)
+    book.check_holds(usage.amounts, at_us)
     book.link_parent(command.who, at_us)
     verdict = decide(book, who, usage, at_us)
     if not verdict.allowed:

@@ -7,7 +7,7 @@ import pytest
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound
 from agent_meter_mcp.core.models import LEDGER_MAX, Agent, KillSwitch, StoredEvent, UsageEvent, Who
-from agent_meter_mcp.store.sqlite import rollups
+from agent_meter_mcp.store.sqlite import holding, rollups
 
 from .building import T0, Desk, at, us, used
 
@@ -423,6 +423,25 @@ def test_no_sum_over_the_ledger_passes_the_largest_integer(
     with pytest.raises(InvalidInput, match="requests"):
         desk.record(used(half), id="most")
     assert desk.summary().total.requests == LEDGER_MAX
+
+
+def test_no_sum_of_holds_passes_the_largest_integer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "HOLDS_ALWAYS", 0)
+    half = 2**62
+    held = desk.hold(used(0, tokens=half, cost=half, units_micro=half))
+    for field, usage in (
+        ("tokens", used(0, tokens=half)),
+        ("cost_usd", used(0, cost=half)),
+        ("units", used(0, units_micro=half)),
+    ):
+        (error,) = desk.apply(desk.reserving(usage))
+        assert isinstance(error, InvalidInput)
+        assert error.field == field
+    desk.release(held.reservation_id)
+    desk.hold(used(0, tokens=half))
+    limit = desk.limit(1, metric="tokens", action="warn")
+    desk.hold(used(0, tokens=half - 1))
+    assert desk.state(limit).held == LEDGER_MAX
 
 
 def test_what_is_not_there_is_none(desk: Desk) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.commands import Extend, Refusal, Refuse, Release, Reserve, Reserved
 from agent_meter_mcp.core.decide import Decision, Reason, decision
-from agent_meter_mcp.core.errors import Conflict
-from agent_meter_mcp.core.models import SECOND_US, Reservation, UsageEvent
+from agent_meter_mcp.core.errors import Conflict, InvalidInput
+from agent_meter_mcp.core.models import LEDGER_MAX, SECOND_US, Reservation, UsageEvent
 
 from .configuring import link_parent
 from .recording import dim_of, find_event, find_reservation
@@ -18,10 +18,17 @@ from .rows import (
     reservation_columns,
     reservation_of,
 )
+from .sums import EVENT_METRIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Amounts
+
     from .writer import Writer
+
+HOLDS_ALWAYS = 4096
+"""So many open holds of the most that a face lets in are below the largest integer by far."""
+_SUMS = ", ".join(f"coalesce(sum({metric}), 0)" for metric in EVENT_METRIC.values())
 
 
 def reserve(writer: Writer, command: Reserve) -> Reserved:
@@ -39,6 +46,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
             f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
         )
     writer.check_totals(usage.amounts)
+    _check_holds(writer, usage.amounts)
     if command.who.parent is not None:
         link_parent(writer, command.who)
     at_us = writer.at_us
@@ -69,6 +77,16 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
     writer.know_agent(who.agent, at_us)
     writer.hold(held, 1, at_us)
     return Reserved("reserved", _after(writer, held, at_us, verdict.reasons), held)
+
+
+def _check_holds(writer: Writer, amounts: Amounts) -> None:
+    """Raises InvalidInput when all open holds together would pass the largest integer (rule 9)."""
+    if len(writer.open_keys) < HOLDS_ALWAYS:
+        return
+    held = writer.connection.execute(f"SELECT {_SUMS} FROM reservation x WHERE x.state = 0").fetchone()
+    for field, total, amount in zip(EVENT_METRIC, held, amounts, strict=True):
+        if total + amount > LEDGER_MAX:
+            raise InvalidInput(field, "the sum of all open holds would pass the ledger's largest number")
 
 
 def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason, ...] = ()) -> Decision:

@@ -30,7 +30,7 @@ Where the id is bounded a second time, that bound has a plus before it (`+x.id <
 SQLite may take the other one to search by, and walk through the rest of the ledger.
 """
 
-_EVENT_METRIC = {
+EVENT_METRIC = {
     "requests": "x.requests",
     "units": "coalesce(x.units, 0)",
     "tokens": "coalesce(x.input, 0) + coalesce(x.output, 0) + coalesce(x.cache_read, 0)"
@@ -70,7 +70,7 @@ class Sums:
         self._connection = connection
         self._where, self._values = condition(coverage, "d")
         self._held_where, self._held_values = condition(coverage, "x")
-        self._event_metric = _EVENT_METRIC[metric]
+        self._event_metric = EVENT_METRIC[metric]
         self._rollup_metric = _ROLLUP_METRIC[metric]
 
     def used(self, start_us: int, end_us: int) -> int:
