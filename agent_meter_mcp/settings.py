@@ -83,16 +83,27 @@ def settings_table() -> list[tuple[str, str, str]]:
     return [(variable.name, variable.default or "", variable.meaning) for variable in VARIABLES]
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    environment: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> Settings:
     """From the variables of `environment`, by default the process's own. An empty one counts as not set.
+
+    `options` are those that the command line has set: they come first, and none of them is empty, so that
+    `--agent "$BOT"` does not mean nobody where BOT is not set.
 
     Raises:
         InvalidInput: a variable has a value that it cannot have; names it, and what it can be.
     """
     given = os.environ if environment is None else environment
+    said = options or {}
     defaults = {variable.name: variable.default for variable in VARIABLES}
 
     def read(variable: str, parse: Callable[[str, str], T]) -> T:
+        if variable in said:
+            option = "--" + variable.removeprefix("AGENT_METER_").lower().replace("_", "-")
+            if not said[variable]:
+                raise InvalidInput(option, "must not be empty")
+            return parse(said[variable], option)
         return parse(given.get(variable) or defaults[variable] or "", variable)
 
     return Settings(

@@ -34,7 +34,7 @@ class Session:
     def settings(self) -> Settings:
         """Raises InvalidInput when a variable cannot be what it is."""
         if self._settings is None:
-            self._settings = load_settings({**os.environ, **self.options})
+            self._settings = load_settings(options=self.options)
         return self._settings
 
     @property
@@ -62,7 +62,7 @@ class Session:
 
     def announce_new_file(self) -> None:
         """A mistyped path must not look like a ledger without usage."""
-        if not os.path.exists(self.settings.db):
+        if not os.path.exists(self.settings.db) and os.path.isdir(os.path.dirname(self.settings.db) or "."):
             click.echo(f"agent-meter: making a new ledger, {shown(self.settings.db)}", err=True)
 
 

@@ -30,16 +30,16 @@ PROGRAM = "agent-meter-mcp"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until stdin closes or a signal comes. Returns the exit code of a start that failed."""
     try:
-        serve_stdio(load_settings(_environment(sys.argv[1:] if arguments is None else arguments)))
+        serve_stdio(load_settings(options=_options(sys.argv[1:] if arguments is None else arguments)))
     except MeterError as error:
         sys.stderr.write(f"{PROGRAM}: {text_of(error)}\n")
         return shape_of(error).exit_code
     return 0
 
 
-def _environment(arguments: Sequence[str]) -> dict[str, str]:
-    """The process's environment with what the arguments say in its place."""
-    environment = dict(os.environ)
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """The variables that the arguments set."""
+    options: dict[str, str] = {}
     if arguments:
         import argparse
 
@@ -51,9 +51,9 @@ def _environment(arguments: Sequence[str]) -> dict[str, str]:
         parser.add_argument("--agent", metavar="NAME", help="act for this one agent only (AGENT_METER_AGENT)")
         parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
         given = parser.parse_args(arguments)
-        environment |= {} if given.db is None else {"AGENT_METER_DB": given.db}
-        environment |= {} if given.agent is None else {"AGENT_METER_AGENT": given.agent}
-    return environment
+        options |= {} if given.db is None else {"AGENT_METER_DB": given.db}
+        options |= {} if given.agent is None else {"AGENT_METER_AGENT": given.agent}
+    return options
 
 
 def serve_stdio(settings: Settings) -> None:

@@ -185,7 +185,8 @@ def test_a_file_that_is_no_ledger_is_one_line(
 def test_a_folder_that_is_missing_is_one_line(run: Run, home: Path) -> None:
     refused = run("--db", str(home / "nowhere" / "x.db"), "summary")
     assert refused.code == SHAPES["store_unusable"].exit_code
-    assert refused.err.splitlines()[-1].startswith("agent-meter summary: the folder of ")
+    (told,) = refused.err.splitlines()
+    assert told.startswith("agent-meter summary: the folder of ")
 
 
 def test_a_file_that_another_process_holds_is_worth_another_try(
@@ -213,7 +214,7 @@ def test_a_setting_that_cannot_be_is_named(run: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_a_failure_of_ours_is_one_line_that_says_where(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
+    def fail(**_: object) -> None:
         raise RuntimeError("first\nsecond \x1b[31m")
 
     monkeypatch.setattr("agent_meter_mcp.cli.session.load_settings", fail)
@@ -316,7 +317,7 @@ def test_an_interruption_of_a_server_ends_it() -> None:
 def test_mcp_is_served_for_the_agent_that_is_named() -> None:
     refused = process("mcp", "--agent", " a")
     assert refused.code == 2
-    assert refused.err.startswith("agent-meter mcp: AGENT_METER_AGENT: must not begin")
+    assert refused.err.startswith("agent-meter mcp: --agent: must not begin")
     assert process("mcp", "--agent", "a").code == 0, "stdin is at its end, so it has nothing to do"
 
 
@@ -324,11 +325,33 @@ def test_a_server_listens_on_no_address_that_others_reach(run: Run) -> None:
     refused = run("serve", "--host", "0.0.0.0", "--port", "0")
     assert refused.code == SHAPES["forbidden"].exit_code
     assert "agent-meter keys create" in refused.err
-    assert run("serve", "--port", "x").code == 2
     for given, missing in (("--tls-cert", "--tls-key"), ("--tls-key", "--tls-cert")):
         refused = run("serve", given, "x.pem")
         assert (refused.code, refused.out) == (2, "")
         assert refused.err.startswith(f"agent-meter serve: {missing}: is needed")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("serve --port x", "serve: --port: must be a whole number"),
+        ("serve --port -1", "serve: --port: must be a whole number"),
+        ("serve --port 65536", "serve: --port: must be a whole number"),
+        ("serve --port=", "serve: --port: must not be empty"),
+        ("serve --host=", "serve: --host: must not be empty"),
+        ("serve --host http://localhost", "serve: --host: must be an address"),
+        ("mcp --agent=", "mcp: --agent: must not be empty"),
+        ("mcp --agent *", "mcp: --agent: "),
+        ("mcp --db=", "mcp: Invalid value for '--db': must not be empty"),
+        ("summary --db :memory:", "summary: --db: must be the path of a file"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_as_it_was_given(run: Run, words: str, told: str) -> None:
+    """An empty one is a variable of a script that is not set: it must not make an agent the operator."""
+    refused = run(*words.split())
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith(f"agent-meter {told}")
+    assert refused.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -226,6 +226,13 @@ def test_a_setting_that_cannot_be_is_one_line(
     assert spoken.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--agent", "--db"])
+def test_an_option_that_is_empty_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--agent "$BOT"` where BOT is not set must not make the operator of an agent."""
+    assert main([option, ""]) == 2
+    assert capsys.readouterr().err == f"agent-meter-mcp: {option}: must not be empty. Nothing was changed.\n"
+
+
 def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "usage.db").write_text("not a database " * 100)
     done = run(tmp_path)
