@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent_meter_mcp.cli.program import program
 
+from ..kept import kept
 from .conftest import Run
 from .test_program import LEAVES
 
@@ -133,14 +135,17 @@ def typed(draw: st.DrawFn) -> list[str]:
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(typed())
-def test_no_words_bring_a_traceback(words: list[str]) -> None:
+@given(words=typed())
+def test_no_words_bring_a_traceback(home: Path, words: list[str]) -> None:
+    before = kept(home / "meter.db")
     result: Any = CliRunner().invoke(program, words)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert result.exit_code in (0, 2, 3, 4, 5, 7), result.stderr
     assert "Traceback" not in result.stderr
     assert "internal error" not in result.stderr
     assert "\x1b" not in result.output
+    if result.exit_code:
+        assert kept(home / "meter.db") == before or before is None
     if result.exit_code in (2, 3, 4) and not result.stderr.startswith("Usage"):
         told = [line for line in result.stderr.splitlines() if "making a new ledger" not in line]
         assert len([line for line in told if "note: no usage" not in line]) == 1

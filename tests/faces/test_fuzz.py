@@ -1,4 +1,6 @@
-"""Whatever a tool is called with, it answers: with data that fits its schema, or with an error in words."""
+"""Whatever a tool is called with, it answers: with data that fits its schema, or with an error in words that
+changed nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id
 from agent_meter_mcp.store.sqlite import open_store
 
+from ..kept import kept
 from .conftest import BOT, OPERATOR, ManualClock, Meter, Tools, text_of
 
 JSON = st.recursive(
@@ -87,30 +90,33 @@ def portal() -> Iterator[BlockingPortal]:
 @pytest.fixture(scope="module", params=[OPERATOR, BOT], ids=["operator", "agent"])
 def tools(
     portal: BlockingPortal, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Tools]:
+) -> Iterator[tuple[Tools, Path]]:
     folder: Path = tmp_path_factory.mktemp("fuzz")
     caller: Caller = request.param
     clock = ManualClock()
-    ledger = Ledger(open_store(str(folder / "usage.db")), PriceBook(folder / "none.toml"), clock, new_id)
+    path = folder / "usage.db"
+    ledger = Ledger(open_store(str(path)), PriceBook(folder / "none.toml"), clock, new_id)
     with (
         portal.wrap_async_context_manager(ledger),
         portal.wrap_async_context_manager(Meter(ledger, clock).tools(caller)) as connected,
     ):
-        yield connected
+        yield connected, path
 
 
 @pytest.mark.parametrize("definition", TOOLS, ids=[definition.name for definition in TOOLS])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_tool_answers_whatever_it_is_called_with(
-    portal: BlockingPortal, tools: Tools, definition: Definition, data: st.DataObject
+    portal: BlockingPortal, tools: tuple[Tools, Path], definition: Definition, data: st.DataObject
 ) -> None:
-    arguments = data.draw(arguments_of(definition))
-    result: CallToolResult = portal.call(tools.call, definition.name, arguments)
+    (client, path), arguments = tools, data.draw(arguments_of(definition))
+    before = kept(path)
+    result: CallToolResult = portal.call(client.call, definition.name, arguments)
     text = text_of(result)
     assert "unexpected" not in text
     if result.is_error:
         assert text.startswith(f"{definition.name}: ")
         assert text.isprintable()
+        assert kept(path) == before
     else:
         assert result.structured_content is not None
