@@ -226,7 +226,7 @@ def listening_at(host: str, port: int) -> Generator[socket.socket]:
             f"{port} on {host} cannot be listened on ({error.strerror}): choose another, or 0 for a free one",
         ) from error
     with listener:
-        # Connections inherit it. asyncio sets it for sockets of its own making only; without it an answer in two
-        # writes waits 40 ms for the client's acknowledgement of the first.
+        # Connections inherit it. asyncio sets it for sockets of its own making only; without it an answer in
+        # two writes waits 40 ms for the client's acknowledgement of the first.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
