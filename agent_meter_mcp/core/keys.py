@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .check import who as check_who
 from .errors import InvalidInput
-from .models import EACH, Who
+from .models import EACH, LEDGER_MAX, Who
 from .roles import Caller
 from .text import name, optional_name
 from .value import Value
@@ -101,5 +101,5 @@ def check(role: str, bound_to: str | None, title: str | None, expires_at_us: int
     elif role == "service" and name(bound_to or "", "service") == EACH:
         raise InvalidInput("service", "must name one service")
     optional_name(title, "name")
-    if expires_at_us is not None and expires_at_us <= now_us:
+    if expires_at_us is not None and not now_us < expires_at_us <= LEDGER_MAX:
         raise InvalidInput("expires", "must be in the future")

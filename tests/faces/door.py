@@ -79,6 +79,7 @@ async def listening(site: ASGIApp) -> AsyncGenerator[str]:
     config = uvicorn.Config(site, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve, [listener])
             try:

@@ -28,7 +28,7 @@ from mcp import Client
 from mcp.types import CallToolResult
 
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, StoreUnusable
-from agent_meter_mcp.faces.serve import Tls, serve
+from agent_meter_mcp.faces.serve import Tls, listening_at, serve
 from agent_meter_mcp.settings import load_settings
 
 SECONDS = 30
@@ -273,6 +273,13 @@ def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path, pem: Tls) 
         with pytest.raises(InvalidInput) as told:
             serve(settings, "127.0.0.1", 0, tls=tls)
         assert told.value.field == field
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    with listening_at("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:

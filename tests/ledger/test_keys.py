@@ -88,6 +88,7 @@ async def test_no_key_no_caller(ledger: Ledger, clock: ManualClock) -> None:
         ("service", "\x1b[2J", None, None, "service: must be printable"),
         ("viewer", None, "x" * 129, None, "name: is 129 characters long"),
         ("viewer", None, None, NOON_US, "expires: must be in the future"),
+        ("viewer", None, None, 2**63, "expires: must be in the future"),
     ],
 )  # fmt: skip
 async def test_a_key_that_cannot_be_is_refused(
