@@ -44,6 +44,10 @@ class AlertsParameters(Arguments, defer_build=False):
     after: Annotated[int, Field(description="the number of the newest alert that you know")] = 0
     limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": ALERTS_MAX})] = 100
 
+    def number(self) -> int:
+        """How many at most. Raises InvalidInput."""
+        return _between(self.limit, ALERTS_MAX)
+
 
 class AuditParameters(Arguments, defer_build=False):
     cursor: str | None = None
@@ -51,13 +55,12 @@ class AuditParameters(Arguments, defer_build=False):
 
     def page(self) -> tuple[int | None, int]:
         """Before which entry, and how many. Raises InvalidInput."""
-        if not 1 <= self.limit < AUDIT_MAX:
-            raise InvalidInput("limit", f"must be between 1 and {AUDIT_MAX - 1}")
+        limit = _between(self.limit, AUDIT_MAX - 1)
         if self.cursor is None:
-            return None, self.limit
+            return None, limit
         if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
             raise InvalidInput("cursor", "is not one that this route returned: leave it out to start again")
-        return int(self.cursor), self.limit
+        return int(self.cursor), limit
 
 
 class NoParameters(Arguments, defer_build=False):
@@ -110,6 +113,12 @@ class Settlement(AmountsArguments, DetailArguments, defer_build=False):
 
     def of(self, reservation_id: str) -> SettleReservation:
         return SettleReservation.model_validate({"reservation_id": reservation_id, **_given(self)})
+
+
+def _between(limit: int, maximum: int) -> int:
+    if not 1 <= limit <= maximum:
+        raise InvalidInput("limit", f"must be between 1 and {maximum}")
+    return limit
 
 
 def _given(model: BaseModel) -> dict[str, object]:

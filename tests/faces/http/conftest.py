@@ -11,6 +11,7 @@ import pytest
 
 from agent_meter_mcp.faces.http import CALLER
 from agent_meter_mcp.faces.http.app import build_api
+from agent_meter_mcp.faces.wire.arguments import RecordUsage
 from tests.faces.conftest import OPERATOR, Meter
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Site:
             yield client
 
 
+async def use(meter: Meter, **usage: Any) -> None:
+    """Usage of `bot` at `openai`, unless it says otherwise."""
+    report = RecordUsage.model_validate({"agent": "bot", "service": "openai", **usage}).report(OPERATOR)
+    await meter.ledger.record(OPERATOR, report)
+
+
 def problem_in(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """The problem that an answer is."""
     assert answer.status_code == status, answer.text
@@ -63,7 +70,8 @@ async def site(meter: Meter) -> AsyncGenerator[Site]:
 
 
 @pytest.fixture
-async def client(site: Site) -> AsyncGenerator[httpx2.AsyncClient]:
-    """The operator's."""
+async def client(site: Site, request: pytest.FixtureRequest) -> AsyncGenerator[httpx2.AsyncClient]:
+    """The operator's. Whoever blocks the event loop fails."""
     async with site.client() as client:
+        request.getfixturevalue("nothing_blocks")  # now that all is imported and built
         yield client

@@ -9,18 +9,13 @@ import pytest
 
 from tests.faces.conftest import BOT, VIEWER
 
-from .conftest import Site, problem_in
+from .conftest import Site, problem_in, use
 
 
 async def ok(answer: httpx2.Response, status: int = 200) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     return answer.json()
-
-
-async def used(site: Site, **usage: Any) -> None:
-    async with site.meter.tools() as tools:
-        await tools("record_usage", **{"agent": "bot", "service": "openai", **usage})
 
 
 async def test_a_limit_is_set_listed_and_removed(client: httpx2.AsyncClient) -> None:
@@ -101,7 +96,7 @@ async def test_a_kill_switch_is_403_and_a_check_is_a_question(client: httpx2.Asy
 
 async def test_usage_is_read_page_by_page(site: Site, client: httpx2.AsyncClient) -> None:
     for number in range(5):
-        await used(site, id=str(number), metadata={"n": number})
+        await use(site.meter, id=str(number), metadata={"n": number})
     seen: list[str] = []
     at = "/v1/usage?limit=2&service=openai"
     while at:
@@ -116,8 +111,8 @@ async def test_usage_is_read_page_by_page(site: Site, client: httpx2.AsyncClient
 
 
 async def test_a_summary_groups_by_what_is_asked(site: Site, client: httpx2.AsyncClient) -> None:
-    await used(site, cost_usd=1)
-    await used(site, service="exa", cost_usd=2)
+    await use(site.meter, cost_usd=1)
+    await use(site.meter, service="exa", cost_usd=2)
     query = "group_by=agent&group_by=service&window=24h&order_by=cost_usd&include_children=true&agent=bot"
     told = await ok(await client.get(f"/v1/summary?{query}"))
     assert told["total"]["cost_usd"] == 3
@@ -127,7 +122,7 @@ async def test_a_summary_groups_by_what_is_asked(site: Site, client: httpx2.Asyn
 async def test_alerts_and_control_actions_are_listed(site: Site, client: httpx2.AsyncClient) -> None:
     await client.put("/v1/limits", json={"agent": "bot", "metric": "cost_usd", "window": "day", "max": 1})
     await client.put("/v1/agents/bot", json={"tier": "gold"})
-    await used(site, cost_usd=0.9)
+    await use(site.meter, cost_usd=0.9)
     alerts = (await ok(await client.get("/v1/alerts")))["alerts"]
     assert [alert["threshold"] for alert in alerts] == [80, 50]
     assert (await ok(await client.get("/v1/alerts", params={"after": alerts[0]["number"]})))["alerts"] == []
@@ -139,8 +134,8 @@ async def test_alerts_and_control_actions_are_listed(site: Site, client: httpx2.
 
 
 async def test_an_agent_reads_its_own_and_no_audit_log(site: Site, client: httpx2.AsyncClient) -> None:
-    await used(site)
-    await used(site, agent="ann")
+    await use(site.meter)
+    await use(site.meter, agent="ann")
     async with site.client(BOT) as bot:
         assert {e["agent"] for e in (await ok(await bot.get("/v1/usage")))["events"]} == {"bot"}
         problem_in(await bot.get("/v1/usage", params={"agent": "ann"}), 403, "forbidden")
@@ -210,7 +205,7 @@ async def test_health_needs_nobody_and_readiness_reads_the_ledger(site: Site) ->
 
 
 async def test_metrics_name_nobody(site: Site, client: httpx2.AsyncClient) -> None:
-    await used(site, agent="secret-agent", service="secret-service", input_tokens=7, cost_usd=0.5)
+    await use(site.meter, agent="secret-agent", service="secret-service", input_tokens=7, cost_usd=0.5)
     await client.put(
         "/v1/limits", json={"agent": "secret-agent", "metric": "cost_usd", "window": "day", "max": 1}
     )
