@@ -26,6 +26,7 @@ ROUTERS = (
     stream.router,
     health.router,
 )
+"""Where a further module of routes takes its place."""
 
 
 def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = stream.HEARTBEAT_S) -> FastAPI:
@@ -48,6 +49,7 @@ def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = str
     api.state.ledger = ledger
     api.state.timezone = timezone
     api.state.heartbeat_s = heartbeat_s
+    api.state.streams = set()
     api.state.metrics = Metrics()
     for router in ROUTERS:
         api.include_router(router)

@@ -19,7 +19,7 @@ DESCRIPTION = """\
 Exact budgets, usage metering and a kill switch for AI agents.
 
 Every request but `/healthz` and `/readyz` needs a key, `Authorization: Bearer <key>`, unless the meter serves
-its own machine only and has no keys. Times are ISO 8601 with an offset (in a query, write its "+" as `%2B`);
+its own machine only and has no keys. Times are ISO 8601 with an offset;
 costs are US dollars. Bodies are JSON, at most 4 MiB, by choice packed by gzip. A field or parameter that is
 not known is an error that names it. Every error is a problem (RFC 9457), with a stable `code`."""
 _KEY = {"type": "http", "scheme": "bearer", "description": "`agent-meter keys create` makes one"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request
     from pydantic_core import ErrorDetails
     from starlette.responses import Response
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _log = logging.getLogger(__name__)
 NOTHING = "Nothing was changed."
+METHODS = ("GET", "PUT", "POST", "DELETE")
 PATH_WIDTH = 100
 
 
@@ -109,6 +112,16 @@ def _known(request: Request) -> list[str]:
     ]
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods that there are at the request's path. Starlette names those of one route only."""
+    routes: list[BaseRoute] = request.app.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+
+
 async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = shown(request.url.path, width=PATH_WIDTH)
@@ -117,8 +130,11 @@ async def _of_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail, code = f"there is nothing at {path}: /openapi.json says what there is", "not_found"
     elif error.status_code == 405:
-        allowed = headers.get("Allow") or headers.get("allow") or "another method"
-        detail, code = f"{request.method} is not possible at {path}: use {allowed}", "method_not_allowed"
+        headers = {"Allow": ", ".join(_allowed(request))}
+        detail, code = (
+            f"{request.method} is not possible at {path}: use {headers['Allow']}",
+            "method_not_allowed",
+        )
     elif error.status_code == 400:
         detail = f"the body cannot be read: it must be JSON in UTF-8, and not nested deeply. {NOTHING}"
         code = "malformed"

@@ -6,7 +6,7 @@ once here (`defer_build=False`), because FastAPI's own use of those that are bui
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, GROUPS_MAX
@@ -19,19 +19,30 @@ from agent_meter_mcp.faces.wire.arguments import (
     SetAgent,
     SettleReservation,
 )
-from agent_meter_mcp.faces.wire.fields import Arguments
+from agent_meter_mcp.faces.wire.fields import Arguments, Moment
 from agent_meter_mcp.faces.wire.queries import GetUsageSummary, ListAgents, ListUsageEvents
 from agent_meter_mcp.ledger.ledger import ALERTS_MAX, AUDIT_MAX
 
+
+def _with_plus(text: str) -> str:
+    """A time whose "+" was not escaped in a query, where it means a space."""
+    return f"{text[:-6]}+{text[-5:]}" if text[-6:-5] == " " and "T" in text else text
+
+
+Time = Annotated[Moment, AfterValidator(_with_plus)]
 CHILDREN = Field(description="with agent: also those that it spawned")
 
 
 class SummaryParameters(GetUsageSummary, defer_build=False):
+    since: Time | None = None
+    until: Time | None = None
     include_children: Annotated[bool | None, CHILDREN] = None
     limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": GROUPS_MAX})] = 100
 
 
 class UsageParameters(ListUsageEvents, defer_build=False):
+    since: Time | None = None
+    until: Time | None = None
     include_children: Annotated[bool | None, CHILDREN] = None
     limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": EVENTS_PAGE_MAX})] = 50
 

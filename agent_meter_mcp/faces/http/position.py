@@ -1,8 +1,9 @@
 """How far a watcher has come, and what it has missed since.
 
 A position is the id of each message of the stream, and what a watcher sends back as `Last-Event-ID`. Events,
-alerts and control actions are numbered each by themselves, so it is made of three numbers, and a fourth for
-refusals: those share a row per second, so they are told apart by the second only.
+alerts and control actions are numbered each by themselves, so it is made of three numbers. Refusals have none
+while they happen: they share a row per second, so two more numbers are the last second and how many of it
+were sent.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ _DIGITS_MAX = 19
 
 
 class Position(NamedTuple):
-    """The last of each kind that was sent: sequence numbers, and the second of a refusal."""
+    """The last of each kind that was sent, and the second and the count of refusals."""
 
     event: int = 0
     alert: int = 0
     action: int = 0
     refused_s: int = 0
+    refused: int = 0
 
     def __str__(self) -> str:
         return "-".join(str(part) for part in self)
@@ -46,13 +48,17 @@ class Position(NamedTuple):
             return self._replace(alert=max(self.alert, item.number))
         if isinstance(item, AuditEntry):
             return self._replace(action=max(self.action, item.seq))
-        return self._replace(refused_s=max(self.refused_s, item.first_at_us // SECOND_US))
+        second = item.first_at_us // SECOND_US
+        if second < self.refused_s:
+            return self
+        before = self.refused if second == self.refused_s else 0
+        return self._replace(refused_s=second, refused=before + item.count)
 
     @classmethod
     def parse(cls, text: str) -> Position:
         """Raises InvalidInput."""
         parts = text.split("-")
-        if len(parts) != 4 or not all(
+        if len(parts) != len(cls._fields) or not all(
             part.isascii() and part.isdigit() and len(part) <= _DIGITS_MAX for part in parts
         ):
             raise InvalidInput(
@@ -123,18 +129,28 @@ async def _events_since(ledger: Ledger, caller: Caller, position: Position) -> t
     while lost < COUNTED_MAX:
         page = await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, before))
         newer = [event for event in page.events if event.seq > position.event]
-        unseen = [event for event in newer if not _sent_already(event, position)]
         room = REPLAYED_MAX - len(found)
-        found += unseen[:room]
-        lost += len(unseen[room:])
+        found += newer[:room]
+        lost += len(newer[room:])
         before = page.next_seq
         if before is None or len(newer) < len(page.events):
             break
-    return found, lost
+    return _unsent(found, position), lost
 
 
-def _sent_already(event: StoredEvent, position: Position) -> bool:
-    return event.outcome == "rejected" and event.seq // SECOND_US < position.refused_s
+def _unsent(events: list[StoredEvent], position: Position) -> list[StoredEvent]:
+    """Without the refusals that were sent as they happened; of a row that grew since, the rest is left."""
+    left: list[StoredEvent] = []
+    sent = position.refused
+    for event in reversed(events):
+        second = event.seq // SECOND_US
+        if event.outcome != "rejected" or second > position.refused_s:
+            left.append(event)
+        elif second == position.refused_s:
+            if event.count > sent:
+                left.append(event.replace(count=event.count - sent))
+            sent = max(sent - event.count, 0)
+    return left
 
 
 def _at_us(item: FeedItem) -> int:

@@ -12,7 +12,7 @@ import anyio
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from agent_meter_mcp.core.commands import Refusal
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import MeterError, Overloaded
 from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent, UsageEvent
 from agent_meter_mcp.faces.wire import controls, records, reports
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from agent_meter_mcp.ledger import FeedItem, Subscription
 
 HEARTBEAT_S = 15.0
+STREAMS_MAX = 1000
+"""How many may be open at once in a process."""
 RETRY_MS = 2000
 """How long a browser waits before it connects again."""
 MEDIA_TYPE = "text/event-stream"
@@ -51,20 +53,33 @@ async def watch(
     recorded comes only where the stream is resumed; alerts and control actions always."""
     items = call.ledger.subscribe(call.caller)
     told = Position.parse(last_event_id) if last_event_id else await current(call.ledger, call.caller)
-    return EventStream(_messages(call, items, told, request.app.state.heartbeat_s))
+    state = request.app.state
+    if len(state.streams) >= STREAMS_MAX:
+        raise Overloaded(f"{STREAMS_MAX} streams are open, and there may not be more. Try again later.")
+    return EventStream(_messages(call, items, told, state.heartbeat_s), state.streams)
 
 
 class EventStream(Response):
-    """Sends what `messages` gives until it ends or the client leaves; either way `messages` is closed."""
+    """Sends what `messages` gives until it ends or the client leaves; either way `messages` is closed.
 
-    def __init__(self, messages: AsyncGenerator[bytes]) -> None:
+    It is one of `streams` while it is open."""
+
+    def __init__(self, messages: AsyncGenerator[bytes], streams: set[EventStream]) -> None:
         super().__init__(
             media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
         del self.headers["content-length"]
         self._messages = messages
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams.add(self)
+        try:
+            await self._serve(receive, send)
+        finally:
+            self._streams.discard(self)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with anyio.create_task_group() as tasks:
 
@@ -95,6 +110,7 @@ async def _messages(
             for item in missed.items:
                 position = position.after(item)
                 yield await _message(call, item, position)
+            missed.items.clear()  # a stream lasts
             async with aclosing(_news(call, items, missed, position, heartbeat_s)) as news:
                 async for message in news:
                     yield message

@@ -110,6 +110,13 @@ async def test_usage_is_read_page_by_page(site: Site, client: httpx2.AsyncClient
     assert [agent["agent"] for agent in (await ok(agents))["agents"]] == ["bot"]
 
 
+async def test_a_plus_in_a_query_may_be_written_as_one(site: Site, client: httpx2.AsyncClient) -> None:
+    await use(site.meter)
+    for since, found in (("2026-11-24T12:30:00+01:00", 1), ("2026-11-24T14:30:00%2B01:00", 0)):
+        page = await ok(await client.get(f"/v1/usage?since={since}"))
+        assert len(page["events"]) == found
+
+
 async def test_a_summary_groups_by_what_is_asked(site: Site, client: httpx2.AsyncClient) -> None:
     await use(site.meter, cost_usd=1)
     await use(site.meter, service="exa", cost_usd=2)
@@ -174,8 +181,8 @@ async def test_a_mistake_is_named(
 async def test_what_is_not_there_is_said_in_the_same_shape(client: httpx2.AsyncClient) -> None:
     assert "/openapi.json" in problem_in(await client.get("/v1/nothing"), 404, "not_found")["detail"]
     answer = await client.patch("/v1/limits")
-    problem_in(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert "use GET, PUT, DELETE" in problem_in(answer, 405, "method_not_allowed")["detail"]
+    assert answer.headers["allow"] == "GET, PUT, DELETE"
     problem_in(await client.get("/docs"), 404, "not_found")
 
 

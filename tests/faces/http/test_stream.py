@@ -97,7 +97,7 @@ async def watching(site: Site, caller: Caller = OPERATOR, last: str | None = Non
 async def until_nobody_watches(site: Site) -> None:
     feed = site.meter.ledger._engine.feed  # pyright: ignore[reportPrivateUsage]  there is no other way to see it
     with anyio.fail_after(SECONDS):
-        while feed.watched:
+        while feed.watched or site.api.state.streams:
             await anyio.lowlevel.checkpoint()
 
 
@@ -166,6 +166,32 @@ async def test_alerts_and_control_actions_are_resumed_too(site: Site) -> None:
         assert (await watcher.next()).data["id"] == "two"
 
 
+async def test_refusals_are_resumed_by_their_count(site: Site) -> None:
+    step = {"agent": "bot", "service": "openai", "requests": 5}
+    limit = {"agent": "bot", "metric": "requests", "window": "day", "max": 2, "thresholds": [100]}
+    async with site.client() as client:
+        await client.put("/v1/limits", json=limit)
+
+        async def refused(times: int) -> None:
+            for _ in range(times):
+                assert (await client.post("/v1/reservations", json=step)).status_code == 429
+
+        async with watching(site) as watcher:
+            await refused(1)
+            seen = await watcher.next()
+            assert (seen.kind, seen.data["count"]) == ("refusal", 1)
+        async with watching(site, last=seen.id) as watcher:
+            await use(site.meter, id="a", requests=1)
+            assert (await watcher.next()).data["id"] == "a"  # nothing is told again
+        await refused(3)
+        site.meter.clock.advance(2)
+        await refused(1)
+        async with watching(site, last=seen.id) as watcher:
+            told = await watcher.several(3)
+            assert [message.data["count"] for message in told] == [3, 1, 1]
+            assert [message.kind for message in told] == ["refusal", "usage", "refusal"]
+
+
 async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent_meter_mcp.faces.http.position.REPLAYED_MAX", 3)
     async with watching(site) as watcher:
@@ -231,6 +257,44 @@ async def test_whoever_leaves_leaves_nothing_behind(site: Site) -> None:
     await until_nobody_watches(site)
 
 
+async def test_many_watchers_that_come_and_go_hear_everything_once(site: Site) -> None:
+    wanted = [f"{writer}-{number}" for writer in range(4) for number in range(25)]
+    begun = [anyio.Event() for _ in range(12)]
+
+    async def follow(number: int) -> None:
+        patience, last, heard = 1 + number, None, list[str]()
+        while len(heard) < len(wanted):
+            async with watching(site, last=last) as watcher:
+                begun[number].set()
+                for _ in range(min(patience, len(wanted) - len(heard))):
+                    told = await watcher.next()
+                    last = told.id
+                    heard.append(told.data["id"])
+        assert sorted(heard) == sorted(wanted)
+
+    async def write(writer: int) -> None:
+        for number in range(25):
+            await use(site.meter, id=f"{writer}-{number}")
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(len(begun)):
+            tasks.start_soon(follow, number)
+        for event in begun:
+            await event.wait()
+        for writer in range(4):
+            tasks.start_soon(write, writer)
+    await until_nobody_watches(site)
+
+
+async def test_streams_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_meter_mcp.faces.http.stream.STREAMS_MAX", 1)
+    async with watching(site), site.client() as client:
+        problem_in(await client.get("/v1/stream"), 503, "overloaded")
+    await until_nobody_watches(site)
+    async with watching(site):
+        pass
+
+
 async def test_a_stream_ends_with_its_ledger(site: Site) -> None:
     async with watching(site) as watcher:
         await site.meter.ledger.__aexit__(None, None, None)
@@ -239,7 +303,7 @@ async def test_a_stream_ends_with_its_ledger(site: Site) -> None:
     await until_nobody_watches(site)
 
 
-@pytest.mark.parametrize("last", ["x", "1-2-3", "1-2-3-x", "-1-2-3-4", "1-2-3-" + "4" * 30])
+@pytest.mark.parametrize("last", ["x", "1-2-3-4", "1-2-3-4-x", "-1-2-3-4-5", "1-2-3-4-" + "5" * 30])
 async def test_a_place_that_is_none_is_refused(client: httpx2.AsyncClient, last: str) -> None:
     told = problem_in(await client.get("/v1/stream", headers={"last-event-id": last}), 422, "invalid_input")
     assert told["field"] == "Last-Event-ID"
