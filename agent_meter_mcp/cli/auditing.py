@@ -13,7 +13,7 @@ from agent_meter_mcp.core.text import shown
 from . import options, pages
 from .figures import NAME_WIDTH, REASON_WIDTH
 from .table import Column, table
-from .times import exact, moments, zone_name, zone_of
+from .times import moments, zone_name, zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import AuditEntry
@@ -76,48 +76,9 @@ def audit(session: Session, /, as_json: bool, limit: int, cursor: str | None, ti
 
 
 def _entry(entry: AuditEntry) -> dict[str, Any]:
-    return {
-        "at": exact(entry.seq),
-        "actor": entry.actor,
-        "action": entry.action,
-        "target": entry.target,
-        "reason": entry.reason,
-        "before": _plain(entry.before),
-        "after": _plain(entry.after),
-    }
+    from agent_meter_mcp.faces.wire.records import AuditEntry as Told
 
-
-def _plain(text: str | None) -> dict[str, Any] | None:
-    """What was there before or after, with the names and numbers that other reports have."""
-    if text is None:
-        return None
-    value: dict[str, Any] = json.loads(text)
-    if "key" in value:
-        from agent_meter_mcp.faces.wire.fields import number_of
-
-        key = value["key"]
-        kind, name = key["subject"]["kind"], key["subject"]["name"]
-        return {
-            "limit_id": value["limit_id"],
-            "subject": "everyone" if kind == "pool" else f"{kind} {name}",
-            "service": key["service"],
-            "metric": key["metric"],
-            "window": key["window"],
-            "max": number_of(key["metric"], value["max"]),
-            "action": value["action"],
-            "timezone": value["zone"],
-            "thresholds": value["thresholds"],
-        }
-    if "engaged_at_us" in value:
-        return {**{field: value[field] for field in ("kind", "name", "reason", "engaged_by")},
-                "engaged_at": exact(value["engaged_at_us"])}  # fmt: skip
-    if "key_id" in value:
-        return {field.removesuffix("_us"): _time(field, told) for field, told in value.items()}
-    return {"agent": value.pop("agent_id"), **value}
-
-
-def _time(field: str, value: Any) -> Any:
-    return exact(value) if field.endswith("_us") and value is not None else value
+    return Told.of(entry).model_dump()
 
 
 _TOLD = ("max", "action", "zone", "thresholds", "name", "tier", "owner", "parent")

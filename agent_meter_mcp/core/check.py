@@ -5,7 +5,7 @@ from __future__ import annotations
 from .errors import InvalidInput
 from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, LimitKey, Subject, Usage, Who
 from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
-from .text import ID_MAX, METADATA_BYTES_MAX, name, optional_name
+from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, name, optional_name
 from .windows import parse_window
 
 TTL_DEFAULT_US = 60_000_000
@@ -64,8 +64,29 @@ def details(status_code: int | None, duration_ms: int | None, metadata: str | No
         integer(duration_ms, "duration_ms", DURATION_MS_MAX)
     if metadata is not None and len(metadata.encode("utf-8", "surrogatepass")) > METADATA_BYTES_MAX:
         raise InvalidInput("metadata", f"is larger than {METADATA_BYTES_MAX} bytes of JSON")
+    if metadata is not None and _depth(metadata) > METADATA_DEPTH_MAX:
+        raise InvalidInput("metadata", f"is nested more than {METADATA_DEPTH_MAX} deep")
     if source not in SOURCES:
         raise InvalidInput("source", f"must be one of {', '.join(SOURCES)}")
+
+
+def _depth(text: str) -> int:
+    """How deeply JSON text is nested. What nobody can write out again must not get into the ledger."""
+    if text.count("{") + text.count("[") <= METADATA_DEPTH_MAX:
+        return 0
+    depth = deepest = 0
+    quoted = escaped = False
+    for char in text:
+        if escaped or (quoted and char == "\\"):
+            escaped = not escaped
+        elif char == '"':
+            quoted = not quoted
+        elif not quoted and char in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif not quoted and char in "}]":
+            depth -= 1
+    return deepest
 
 
 def ttl(ttl_us: int) -> int:

@@ -8,6 +8,7 @@ NAME_MAX = 128
 ID_MAX = 256
 REASON_MAX = 500
 METADATA_BYTES_MAX = 8 * 1024
+METADATA_DEPTH_MAX = 32
 
 
 def name(value: str, field: str, *, maximum: int = NAME_MAX) -> str:

@@ -28,13 +28,11 @@ from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.runtime import open_ledger, process_caller
 
 from .auth import Authentication, KnownHosts
+from .http.app import build_api
 from .mcp import OwnedSessions, build_server, http_caller, local_caller
-from .wire.problems import problem
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
-    from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp
 
     from agent_meter_mcp.ledger import Ledger
@@ -84,7 +82,7 @@ def http_app(server: MCPServer[Any], names: tuple[str, ...] = _LOOPBACK, **optio
 def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
     """All that is served on one port, to callers who are known: MCP, and every other route."""
     server = build_server(ledger, http_caller, timezone=settings.timezone)
-    mcp, api = _mcp_app(server), _api(ledger, settings)
+    mcp, api = _mcp_app(server), build_api(ledger, timezone=settings.timezone)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -105,15 +103,6 @@ def _mcp_app(server: MCPServer[Any], **options: Any) -> Starlette:
     return server.streamable_http_app(
         streamable_http_path=MCP_PATH, transport_security=hosts_are_checked, **options
     )
-
-
-def _api(ledger: Ledger, settings: Settings) -> Starlette:
-    """Every route but MCP's."""
-
-    def missing(_: Request, __: Exception) -> Response:
-        return problem(404, "Not found", f"MCP is at {MCP_PATH}.", code="not_found")
-
-    return Starlette(exception_handlers={404: missing})
 
 
 async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tls | None) -> None:

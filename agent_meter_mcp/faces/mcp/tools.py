@@ -8,7 +8,6 @@ models as they are.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,14 +21,12 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr, ValidationError
 
 from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
 from agent_meter_mcp.faces.wire.fields import Arguments, Result
+from agent_meter_mcp.faces.wire.mistakes import mistakes
 from agent_meter_mcp.faces.wire.schema import arguments_schema, result_schema
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
@@ -37,16 +34,6 @@ if TYPE_CHECKING:
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 ResultT = TypeVar("ResultT", bound=Result)
-PROBLEMS_MAX = 3
-NAME_WIDTH = 64
-_SAID = {
-    "missing": "is required",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "dict_type": "must be an object",
-    "list_type": "must be a list",
-}
-"""What is wrong, by pydantic's name of it."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +123,8 @@ class MeterTool(Tool):
             )
         except ValidationError as error:
             known = list(self._definition.arguments.model_fields)
-            raise ToolError(f"{self.name}: {problems(error, known)} Nothing was changed.") from error
+            wrong = mistakes(error.errors(include_url=False, include_input=False), known, "this tool")
+            raise ToolError(f"{self.name}: {wrong} Nothing was changed.") from error
         except MeterError as error:
             raise ToolError(f"{self.name}: {text_of(error)}") from error
         except Exception as error:
@@ -157,22 +145,3 @@ def _unpacked(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, An
             except (ValueError, RecursionError):
                 continue
     return unpacked
-
-
-def problems(error: ValidationError, known: list[str]) -> str:
-    """What is wrong with the arguments, by field. Says nothing of their values."""
-    found = [_problem(details, known) for details in error.errors(include_url=False, include_input=False)]
-    more = f"; and {len(found) - PROBLEMS_MAX} more" if len(found) > PROBLEMS_MAX else ""
-    return "; ".join(found[:PROBLEMS_MAX]) + more + "."
-
-
-def _problem(details: ErrorDetails, known: list[str]) -> str:
-    field = ".".join(shown(str(part), width=NAME_WIDTH) for part in details["loc"])
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        alike = difflib.get_close_matches(field, known, n=1)
-        hint = f"use {alike[0]}" if alike else f"it takes {', '.join(known)}"
-        return f"{field}: is not an argument of this tool ({hint})"
-    if kind == "literal_error":
-        return f"{field}: must be {details.get('ctx', {}).get('expected', 'another value')}"
-    return f"{field}: {_SAID.get(kind, details['msg'])}"

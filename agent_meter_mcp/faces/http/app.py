@@ -1,0 +1,62 @@
+"""The application: the routes under /v1 and beside them, over one ledger. It knows who asks, not how that was
+found out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+import agent_meter_mcp
+
+from . import budgets, control, health, reading, stream
+from .answers import EVERYWHERE, problems
+from .bodies import BoundedBodies
+from .document import DESCRIPTION, serve_document
+from .failures import UnexpectedFailures, tell_failures
+from .metrics import Counted, Metrics
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.ledger import Ledger
+
+ROUTERS = (
+    reading.router,
+    control.router,
+    budgets.router,
+    stream.router,
+    health.router,
+)
+"""Where a further module of routes takes its place."""
+
+
+def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = stream.HEARTBEAT_S) -> FastAPI:
+    """An application on an open ledger. `timezone` is where a report's day begins if it does not say;
+    a stream on which nothing happens says so every `heartbeat_s` seconds.
+
+    Who makes a request is expected in `scope[CALLER]`.
+    """
+    api = FastAPI(
+        title="agent-meter",
+        version=agent_meter_mcp.__version__,
+        description=DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        responses=problems(*EVERYWHERE),
+        redirect_slashes=False,
+    )
+    api.state.ledger = ledger
+    api.state.timezone = timezone
+    api.state.heartbeat_s = heartbeat_s
+    api.state.streams = set()
+    api.state.metrics = Metrics()
+    for router in ROUTERS:
+        api.include_router(router)
+    tell_failures(api)
+    # The last one added is the outermost.
+    api.add_middleware(BoundedBodies)
+    api.add_middleware(UnexpectedFailures)
+    api.add_middleware(Counted, metrics=api.state.metrics)
+    serve_document(api)
+    return api

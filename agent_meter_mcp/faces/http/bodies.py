@@ -1,0 +1,178 @@
+"""Bounds what a request may bring: its size, packed and unpacked, its encoding, and how long it may take.
+
+A body is read here, as a whole, before anything else looks at it, and never more of it than is allowed. What
+comes after gets it unpacked, in one piece. Answers pass untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from .problems import problem
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_MAX = 4 * 1024 * 1024
+"""Bytes, as sent and unpacked."""
+DEADLINE_S = 30.0
+"""How long a whole body may take to arrive."""
+_GZIP = 31
+"""What zlib calls a gzip header and checksum, with the largest window."""
+_CLOSE = {"Connection": "close"}
+"""Where the rest of a body is not read, the connection is of no further use."""
+
+
+class BoundedBodies:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, *, maximum: int = BODY_MAX, deadline_s: float = DEADLINE_S) -> None:
+        self._app = app
+        self._maximum = maximum
+        self._deadline_s = deadline_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refused = _refused_unread(headers, self._maximum)
+        body: bytes | None = None
+        if refused is None:
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    body = await _read(receive, self._maximum)
+            except TimeoutError:
+                refused = _too_slow(self._deadline_s)
+            except _TooLarge:
+                refused = _too_large(self._maximum)
+            except _Gone:
+                return
+        if refused is None and body is not None:
+            unpacked = _unpacked(headers, body, self._maximum)
+            if isinstance(unpacked, bytes):
+                await self._app(_as_unpacked(scope, headers, len(unpacked)), _replay(unpacked, receive), send)
+                return
+            refused = unpacked
+        if refused is not None:
+            await refused(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Gone(Exception):
+    """The client has left before its body was complete: nobody is there to be answered."""
+
+
+def _refused_unread(headers: Headers, maximum: int) -> Response | None:
+    """What can be said without reading the body; None: read it."""
+    length = headers.get("content-length")
+    if length is not None:
+        if not (length.isascii() and length.isdigit()):
+            return _malformed("Content-Length is not a number")
+        if len(length) > 18 or int(length) > maximum:
+            return _too_large(maximum)
+    if headers.get("content-encoding", "identity").strip().lower() not in ("gzip", "x-gzip", "identity", ""):
+        return problem(
+            415,
+            "Unsupported media type",
+            "Content-Encoding: send the body as it is, or packed by gzip once",
+            headers={"Accept-Encoding": "gzip", **_CLOSE},
+            code="unsupported_encoding",
+        )
+    charset = _charset(headers.get("content-type", ""))
+    if charset not in ("utf-8", "utf8", "us-ascii", ""):
+        return _malformed("Content-Type names a character set other than UTF-8: JSON is sent as UTF-8")
+    return None
+
+
+def _charset(content_type: str) -> str:
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower()
+    return ""
+
+
+async def _read(receive: Receive, maximum: int) -> bytes:
+    """Raises _TooLarge, _Gone."""
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > maximum:
+            raise _TooLarge
+        if chunk:
+            chunks.append(chunk)
+        more = message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def _unpacked(headers: Headers, body: bytes, maximum: int) -> bytes | Response:
+    """The body as it was meant, or why it cannot be had."""
+    stated = headers.get("content-length")
+    if stated is not None and int(stated) != len(body):
+        return _malformed(f"Content-Length says {int(stated)} bytes; {len(body)} came")
+    if not body or "gzip" not in headers.get("content-encoding", "").lower():
+        return body
+    unpacking = zlib.decompressobj(_GZIP)
+    try:
+        unpacked = unpacking.decompress(body, maximum + 1)
+    except zlib.error:
+        return _malformed("Content-Encoding says gzip, but the body is none")
+    if len(unpacked) > maximum:
+        return _too_large(maximum)
+    if not unpacking.eof or unpacking.unused_data:
+        return _malformed(
+            "the gzip body is cut off" if not unpacking.eof else "something follows the gzip body"
+        )
+    return unpacked
+
+
+def _as_unpacked(scope: Scope, headers: Headers, size: int) -> Scope:
+    """The scope of a request with this body. Requests without one stay as they are."""
+    if "content-encoding" not in headers:
+        return scope
+    changed = MutableHeaders(raw=list(headers.raw))
+    del changed["content-encoding"]
+    changed["content-length"] = str(size)
+    return {**scope, "headers": changed.raw}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Gives the body at first, and what happens to the connection afterwards."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _malformed(detail: str) -> Response:
+    return problem(400, "Bad request", f"{detail}. Nothing was changed.", headers=_CLOSE, code="malformed")
+
+
+def _too_large(maximum: int) -> Response:
+    detail = f"a body may have {maximum:,} bytes, as sent and unpacked: send fewer records at a time"
+    return problem(413, "Content too large", detail, headers=_CLOSE, code="body_too_large", maximum=maximum)
+
+
+def _too_slow(deadline_s: float) -> Response:
+    detail = f"the body did not arrive within {deadline_s:g} seconds. Nothing was changed."
+    return problem(408, "Request timeout", detail, headers=_CLOSE, code="body_too_slow")

@@ -1,0 +1,136 @@
+"""What the routes take in their path and query, where the tools take it in their arguments.
+
+In a query everything is text, so what is a number or a flag there is read from its text. Models are built at
+once here (`defer_build=False`), because FastAPI's own use of those that are built later warns.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, GROUPS_MAX
+from agent_meter_mcp.faces.wire import arguments, queries
+from agent_meter_mcp.faces.wire.arguments import (
+    TTL,
+    AmountsArguments,
+    Clearable,
+    DetailArguments,
+    SetAgent,
+    SettleReservation,
+)
+from agent_meter_mcp.faces.wire.fields import Arguments, Moment
+from agent_meter_mcp.faces.wire.queries import GetUsageSummary, ListAgents, ListUsageEvents
+from agent_meter_mcp.ledger.ledger import ALERTS_MAX, AUDIT_MAX
+
+
+def _with_plus(text: str) -> str:
+    """A time whose "+" was not escaped in a query, where it means a space."""
+    return f"{text[:-6]}+{text[-5:]}" if text[-6:-5] == " " and "T" in text else text
+
+
+Time = Annotated[Moment, AfterValidator(_with_plus)]
+CHILDREN = Field(description="with agent: also those that it spawned")
+
+
+class SummaryParameters(GetUsageSummary, defer_build=False):
+    since: Time | None = None
+    until: Time | None = None
+    include_children: Annotated[bool | None, CHILDREN] = None
+    limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": GROUPS_MAX})] = 100
+
+
+class UsageParameters(ListUsageEvents, defer_build=False):
+    since: Time | None = None
+    until: Time | None = None
+    include_children: Annotated[bool | None, CHILDREN] = None
+    limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": EVENTS_PAGE_MAX})] = 50
+
+
+class AgentsParameters(ListAgents, defer_build=False):
+    limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": AGENTS_PAGE_MAX})] = 50
+
+
+class AlertsParameters(Arguments, defer_build=False):
+    after: Annotated[int, Field(description="the number of the newest alert that you know")] = 0
+    limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": ALERTS_MAX})] = 100
+
+    def number(self) -> int:
+        """How many at most. Raises InvalidInput."""
+        return _between(self.limit, ALERTS_MAX)
+
+
+class AuditParameters(Arguments, defer_build=False):
+    cursor: str | None = None
+    limit: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": AUDIT_MAX - 1})] = 100
+
+    def page(self) -> tuple[int | None, int]:
+        """Before which entry, and how many. Raises InvalidInput."""
+        limit = _between(self.limit, AUDIT_MAX - 1)
+        if self.cursor is None:
+            return None, limit
+        if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
+            raise InvalidInput("cursor", "is not one that this route returned: leave it out to start again")
+        return int(self.cursor), limit
+
+
+class NoParameters(Arguments, defer_build=False):
+    """A route that takes none: an unknown one is refused here, too."""
+
+
+class LimitsParameters(queries.ListLimits, defer_build=False):
+    """With agent: those that match it."""
+
+
+class RemovedLimit(arguments.RemoveLimit, defer_build=False):
+    """A limit by its id, or by what it was set with."""
+
+
+class SetLimit(arguments.SetLimit, defer_build=False):
+    """A limit: at most `max` of a metric in a window."""
+
+
+class SetKillSwitch(arguments.SetKillSwitch, defer_build=False):
+    """Exactly one of agent, service and everything; with a reason to engage it."""
+
+
+class CheckBudget(arguments.CheckBudget, defer_build=False):
+    """A step that somebody thinks of taking. What is left out is unknown."""
+
+
+class ReserveBudget(arguments.ReserveBudget, defer_build=False):
+    """A step that somebody is about to take, and for how long budget is held for it."""
+
+
+class AgentChanges(Arguments, defer_build=False):
+    """What is to change of the agent in the path; null clears."""
+
+    clearable = ("name", "tier", "owner", "parent")
+
+    name: Clearable = None
+    tier: Clearable = None
+    owner: Clearable = None
+    parent: Clearable = None
+
+    def of(self, agent: str) -> SetAgent:
+        return SetAgent.model_validate({"agent": agent, **_given(self)})
+
+
+class Settlement(AmountsArguments, DetailArguments, defer_build=False):
+    """What becomes of the reservation in the path."""
+
+    action: Literal["settle", "release", "extend"] = "settle"
+    ttl: str = TTL
+
+    def of(self, reservation_id: str) -> SettleReservation:
+        return SettleReservation.model_validate({"reservation_id": reservation_id, **_given(self)})
+
+
+def _between(limit: int, maximum: int) -> int:
+    if not 1 <= limit <= maximum:
+        raise InvalidInput("limit", f"must be between 1 and {maximum}")
+    return limit
+
+
+def _given(model: BaseModel) -> dict[str, object]:
+    return {field: getattr(model, field) for field in model.model_fields_set}

@@ -1,0 +1,168 @@
+"""What happens, as it happens: server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from agent_meter_mcp.core.commands import Refusal
+from agent_meter_mcp.core.errors import MeterError, Overloaded
+from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent, UsageEvent
+from agent_meter_mcp.faces.wire import controls, records, reports
+
+from .asking import Asked, Call
+from .parameters import NoParameters
+from .position import Missed, Position, current, missed_since
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from agent_meter_mcp.ledger import FeedItem, Subscription
+
+HEARTBEAT_S = 15.0
+STREAMS_MAX = 1000
+"""How many may be open at once in a process."""
+RETRY_MS = 2000
+"""How long a browser waits before it connects again."""
+MEDIA_TYPE = "text/event-stream"
+_SAYS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A stream of server-sent events that does not end",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+    }
+}
+_log = logging.getLogger(__name__)
+router = APIRouter(prefix="/v1", tags=["reading"])
+
+
+@router.get("/stream", response_class=Response, responses=_SAYS)
+async def watch(
+    call: Asked,
+    request: Request,
+    query: Annotated[NoParameters, Query()],
+    last_event_id: Annotated[str | None, Header(description="the last id that you got: go on there")] = None,
+) -> Response:
+    """What happens from now on, or since `Last-Event-ID`: `usage` and `refusal` (data as in GET /v1/usage),
+    `alert`, `audit`, and `lost` with the `count` of messages that were too many. Usage that another process
+    recorded comes only where the stream is resumed; alerts and control actions always."""
+    items = call.ledger.subscribe(call.caller)
+    told = Position.parse(last_event_id) if last_event_id else await current(call.ledger, call.caller)
+    state = request.app.state
+    if len(state.streams) >= STREAMS_MAX:
+        raise Overloaded(f"{STREAMS_MAX} streams are open, and there may not be more. Try again later.")
+    return EventStream(_messages(call, items, told, state.heartbeat_s), state.streams)
+
+
+class EventStream(Response):
+    """Sends what `messages` gives until it ends or the client leaves; either way `messages` is closed.
+
+    It is one of `streams` while it is open."""
+
+    def __init__(self, messages: AsyncGenerator[bytes], streams: set[EventStream]) -> None:
+        super().__init__(
+            media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+        del self.headers["content-length"]
+        self._messages = messages
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._streams.add(self)
+        try:
+            await self._serve(receive, send)
+        finally:
+            self._streams.discard(self)
+
+    async def _serve(self, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with anyio.create_task_group() as tasks:
+
+            async def pass_on() -> None:
+                with suppress(OSError):  # the client has left
+                    async with aclosing(self._messages) as messages:
+                        async for message in messages:
+                            await send({"type": "http.response.body", "body": message, "more_body": True})
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(pass_on)
+            while (await receive())["type"] != "http.disconnect":
+                continue
+            tasks.cancel_scope.cancel()
+
+
+async def _messages(
+    call: Call, items: Subscription, position: Position, heartbeat_s: float
+) -> AsyncGenerator[bytes]:
+    """First what was missed, then what happens. Watching begins before the reading, so there is no gap."""
+    try:
+        async with items:
+            yield f"retry: {RETRY_MS}\nid: {position}\n\n".encode()
+            missed = await missed_since(call.ledger, call.caller, position)
+            if missed.lost:
+                yield _lost(missed.lost, position)
+            for item in missed.items:
+                position = position.after(item)
+                yield await _message(call, item, position)
+            missed.items.clear()  # a stream lasts
+            async with aclosing(_news(call, items, missed, position, heartbeat_s)) as news:
+                async for message in news:
+                    yield message
+    except MeterError as error:  # it ends, and the client comes back
+        _log.warning("a stream ends: %s", error)
+
+
+async def _news(
+    call: Call, items: Subscription, missed: Missed, position: Position, heartbeat_s: float
+) -> AsyncGenerator[bytes]:
+    caught_up, dropped = position, 0
+    while True:
+        # Awaited as a task of its own: an item that is on its way must not be lost to a heartbeat.
+        coming = asyncio.ensure_future(anext(items))
+        try:
+            while not (await asyncio.wait((coming,), timeout=heartbeat_s))[0]:
+                yield b": still here\n\n"
+            item = coming.result()
+        except StopAsyncIteration:
+            return
+        finally:
+            coming.cancel()
+        if items.dropped > dropped:
+            yield _lost(items.dropped - dropped, position)
+            dropped = items.dropped
+        if not missed.has(item, caught_up):
+            position = position.after(item)
+            yield await _message(call, item, position)
+
+
+async def _message(call: Call, item: FeedItem, position: Position) -> bytes:
+    if isinstance(item, Alert):
+        views = await call.ledger.limits(call.caller)
+        limit = next((view.limit for view in views if view.limit.limit_id == item.limit_id), None)
+        return _encoded("alert", controls.Alert.of(item, limit).model_dump_json(), position)
+    if isinstance(item, AuditEntry):
+        return _encoded("audit", records.AuditEntry.of(item).model_dump_json(), position)
+    stored = _stored(item) if isinstance(item, Refusal) else item
+    kind = "refusal" if stored.outcome == "rejected" else "usage"
+    return _encoded(kind, reports.Event.of(stored).model_dump_json(), position)
+
+
+def _stored(refused: Refusal) -> StoredEvent:
+    """A refusal in the shape of an event. Its row in the ledger is not known here, so neither is an id."""
+    at_us = refused.first_at_us
+    event = UsageEvent("", refused.who, refused.asked, refused.operation, refused.source)
+    return StoredEvent(at_us, event, "rejected", at_us, refused.count, refused.limit_id)
+
+
+def _lost(count: int, position: Position) -> bytes:
+    return _encoded("lost", f'{{"count":{count}}}', position)
+
+
+def _encoded(kind: str, data: str, position: Position) -> bytes:
+    return f"event: {kind}\nid: {position}\ndata: {data}\n\n".encode()

@@ -1,0 +1,148 @@
+"""What is kept beside usage: alerts, control actions, open holds."""
+
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+from . import wording
+from .controls import Alert
+from .fields import Part, Result, number_of, optional_number, optional_time, time_text
+from .results import Number
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core import models
+
+
+class Alerts(Result):
+    """Newest first. `after` continues from the newest of them."""
+
+    alerts: list[Alert]
+
+    @classmethod
+    def of(cls, alerts: "list[models.Alert]", limits: "dict[str, models.Limit]") -> Self:
+        return cls(
+            message=f"{wording.count(len(alerts), 'alert')}, newest first.",
+            alerts=[Alert.of(alert, limits.get(alert.limit_id)) for alert in alerts],
+        )
+
+
+class AuditEntry(Part):
+    """A control action: what was there before and after, with the names that other reports have."""
+
+    at: str
+    actor: str
+    action: str
+    target: str
+    reason: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, entry: "models.AuditEntry") -> Self:
+        return cls(
+            at=time_text(entry.seq),
+            actor=entry.actor,
+            action=entry.action,
+            target=entry.target,
+            reason=entry.reason,
+            before=_plain(entry.before),
+            after=_plain(entry.after),
+        )
+
+
+def _plain(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    value: dict[str, Any] = json.loads(text)
+    if "key" in value:
+        key = value["key"]
+        kind, name = key["subject"]["kind"], key["subject"]["name"]
+        return {
+            "limit_id": value["limit_id"],
+            "subject": "everyone" if kind == "pool" else f"{kind} {name}",
+            "service": key["service"],
+            "metric": key["metric"],
+            "window": key["window"],
+            "max": number_of(key["metric"], value["max"]),
+            "action": value["action"],
+            "timezone": value["zone"],
+            "thresholds": value["thresholds"],
+        }
+    if "engaged_at_us" in value:
+        return {**{field: value[field] for field in ("kind", "name", "reason", "engaged_by")},
+                "engaged_at": time_text(value["engaged_at_us"])}  # fmt: skip
+    if "key_id" in value:
+        return {
+            field.removesuffix("_us"): optional_time(told) if field.endswith("_us") else told
+            for field, told in value.items()
+        }
+    return {"agent": value.pop("agent_id"), **value}
+
+
+class Audit(Result):
+    """Control actions, newest first."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, entries: "list[models.AuditEntry]", limit: int) -> Self:
+        """A page of at most `limit`; one more of `entries` says that there is another page."""
+        page = entries[:limit]
+        more = len(entries) > limit
+        return cls(
+            message=f"{wording.count(len(page), 'control action')}, newest first.",
+            entries=[AuditEntry.of(entry) for entry in page],
+            next_cursor=str(page[-1].seq) if more else None,
+        )
+
+
+class Hold(Part):
+    """A reservation that is open: what was reserved, and until when."""
+
+    reservation_id: str
+    id: str
+    agent: str
+    service: str | None
+    project: str | None
+    session: str | None
+    operation: str | None
+    requests: int
+    units: Number | None
+    tokens: int | None
+    cost_usd: Number | None
+    reserved_at: str
+    expires_at: str
+
+    @classmethod
+    def of(cls, held: "models.Reservation") -> Self:
+        who, usage = held.who, held.usage
+        return cls(
+            reservation_id=held.reservation_id,
+            id=held.event_id,
+            agent=who.agent,
+            service=who.service,
+            project=who.project,
+            session=who.session,
+            operation=held.operation,
+            requests=usage.requests,
+            units=optional_number("units", usage.units_micro),
+            tokens=usage.tokens,
+            cost_usd=optional_number("cost_usd", usage.cost_nano_usd),
+            reserved_at=time_text(held.reserved_at_us),
+            expires_at=time_text(held.expires_at_us),
+        )
+
+
+class Holds(Result):
+    """The holds that are open now, oldest first."""
+
+    reservations: list[Hold]
+    left_out: int
+
+    @classmethod
+    def of(cls, holds: "list[models.Reservation]", limit: int) -> Self:
+        return cls(
+            message=f"{wording.count(len(holds), 'open reservation')}, oldest first.",
+            reservations=[Hold.of(held) for held in holds[:limit]],
+            left_out=max(len(holds) - limit, 0),
+        )

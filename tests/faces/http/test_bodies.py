@@ -1,0 +1,189 @@
+"""Bodies that are too large, packed, broken, nested, slow: refused with the right status, by a server that
+stays up."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx2
+import pytest
+import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent_meter_mcp.faces.http.bodies import BODY_MAX, BoundedBodies
+
+from .conftest import problem_in
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+JSON = {"content-type": "application/json"}
+GZIP = {**JSON, "content-encoding": "gzip"}
+STEP = {"agent": "bot", "service": "openai"}
+WHOLE = json.dumps(STEP).encode()
+NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
+PLAIN = {"content-type": "text/plain"}
+LATIN = {"content-type": "application/json; charset=latin-1"}
+BAD: dict[str, tuple[bytes, dict[str, str], int, str]] = {
+    "cut off": (WHOLE[:-5], JSON, 400, "malformed"),
+    "hardly begun": (b"{", JSON, 400, "malformed"),
+    "utf-16": (b"\xff\xfe", JSON, 400, "malformed"),
+    "latin-1": (b'{"agent": "b\xe4r"}', JSON, 400, "malformed"),
+    "nested": (NESTED, JSON, 400, "malformed"),
+    "nested and cut off": (b'{"agent":' * 50_000, JSON, 400, "malformed"),
+    "a list": (b"[]", JSON, 422, "invalid_input"),
+    "null": (b"null", JSON, 422, "invalid_input"),
+    "nothing": (b"", JSON, 422, "invalid_input"),
+    "a number": (b"7", JSON, 422, "invalid_input"),
+    "NaN": (b'{"agent": "bot", "cost_usd": NaN}', JSON, 422, "invalid_input"),
+    "infinite": (b'{"agent": "bot", "cost_usd": 1e999}', JSON, 422, "invalid_input"),
+    "5000 digits": (b'{"agent": "bot", "requests": ' + b"9" * 5000 + b"}", JSON, 400, "malformed"),
+    "300 digits": (b'{"agent": "bot", "requests": ' + b"9" * 300 + b"}", JSON, 422, "invalid_input"),
+    "half a character": (b'{"agent": "\\ud800"}', JSON, 422, "invalid_input"),
+    "no JSON by its type": (WHOLE, PLAIN, 415, "unsupported_media_type"),
+    "another charset": (WHOLE, LATIN, 400, "malformed"),
+    "brotli": (WHOLE, {**JSON, "content-encoding": "br"}, 415, "unsupported_encoding"),
+    "packed twice": (WHOLE, {**JSON, "content-encoding": "gzip, gzip"}, 415, "unsupported_encoding"),
+    "no gzip": (WHOLE, GZIP, 400, "malformed"),
+    "gzip cut off": (gzip.compress(WHOLE)[:-6], GZIP, 400, "malformed"),
+    "gzip and more": (gzip.compress(WHOLE) + b"more", GZIP, 400, "malformed"),
+    "too large unpacked": (gzip.compress(bytes(BODY_MAX + 1)), GZIP, 413, "body_too_large"),
+    "a bomb": (gzip.compress(bytes(200 * 1024 * 1024), 1), GZIP, 413, "body_too_large"),
+    "too large": (bytes(BODY_MAX + 1), JSON, 413, "body_too_large"),
+    "a length in words": (WHOLE, {**JSON, "content-length": "many"}, 400, "malformed"),
+    "a length below 0": (WHOLE, {**JSON, "content-length": "-1"}, 400, "malformed"),
+    "an endless length": (WHOLE, {**JSON, "content-length": "9" * 30}, 413, "body_too_large"),
+    "another length": (WHOLE, {**JSON, "content-length": "3"}, 400, "malformed"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_bad_body_is_refused(client: httpx2.AsyncClient, bad: str) -> None:
+    body, headers, status, code = BAD[bad]
+    problem_in(await client.post("/v1/check", content=body, headers=headers), status, code)
+    assert (await client.post("/v1/check", json=STEP)).status_code == 200
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", '; charset="UTF-8"'])
+async def test_a_packed_body_is_unpacked(client: httpx2.AsyncClient, charset: str) -> None:
+    headers = {"content-type": f"application/json{charset}", "content-encoding": "gzip"}
+    answer = await client.post("/v1/check", content=gzip.compress(WHOLE), headers=headers)
+    assert answer.json()["allowed"] is True
+
+
+async def test_a_body_in_pieces_is_bounded_too(client: httpx2.AsyncClient) -> None:
+    taken = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield bytes(64 * 1024)
+
+    problem_in(await client.post("/v1/check", content=pieces(), headers=JSON), 413, "body_too_large")
+    assert taken <= BODY_MAX // (64 * 1024) + 1
+
+
+@pytest.mark.parametrize(("depth", "status"), [(30, 200), (200, 422), (900, 422)])
+async def test_metadata_that_is_nested_deeply_spoils_no_report(
+    client: httpx2.AsyncClient, depth: int, status: int
+) -> None:
+    held = (await client.post("/v1/reservations", json=STEP)).json()["reservation_id"]
+    body = b'{"metadata":' + b'{"\\"[[[[":' * depth + b"1" + b"}" * (depth + 1)
+    settled = await client.post(f"/v1/reservations/{held}/settle", content=body, headers=JSON)
+    assert settled.status_code == status, settled.text
+    assert (await client.get("/v1/usage")).status_code == 200
+
+
+JSON_TEXT = st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
+
+
+@given(st.binary(max_size=200) | JSON_TEXT, st.sampled_from(["gzip", "identity", "deflate", "\xff"]))
+@settings(max_examples=50)
+def test_no_body_makes_it_fail(body: bytes, encoding: str) -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=BoundedBodies(app, maximum=150))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://meter") as client:
+            headers = [(b"content-encoding", encoding.encode("latin-1"))]
+            return await client.post("/", content=body, headers=headers)
+
+    answer = anyio.run(ask)
+    assert answer.status_code in (204, 400, 413, 415)
+    assert (answer.status_code == 204) == bool(seen)
+
+
+class Served:
+    """The application of a server in a thread, on a free loopback port. It answers 204."""
+
+    def __init__(self, deadline_s: float) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        bounded = BoundedBodies(app, deadline_s=deadline_s)
+        self.server = uvicorn.Server(uvicorn.Config(bounded, log_config=None, lifespan="off"))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+
+    def talk(self, *said: bytes, finish: bool = False) -> bytes:
+        """Says this on a new connection, and what comes back until the server closes it."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            for part in said:
+                connection.sendall(part)
+            if finish:
+                connection.shutdown(socket.SHUT_WR)
+            heard = b""
+            with suppress(ConnectionResetError):  # it had more to say than was read
+                while chunk := connection.recv(65536):
+                    heard += chunk
+            return heard
+
+
+@contextmanager
+def served(deadline_s: float) -> Generator[Served]:
+    site = Served(deadline_s)
+    site.thread.start()
+    try:
+        yield site
+    finally:
+        site.server.should_exit = True
+        site.thread.join(20)
+        site.listener.close()
+
+
+HEAD = b"POST /v1/check HTTP/1.1\r\nHost: meter\r\nContent-Type: application/json\r\n"
+BYE = b"Connection: close\r\n"
+
+
+def test_on_the_wire_slow_and_lying_clients_are_let_go() -> None:
+    with served(deadline_s=0.3) as site:
+        slow = site.talk(HEAD + b"Content-Length: 10\r\n\r\n", b"{")
+        assert slow.startswith(b"HTTP/1.1 408") and b"body_too_slow" in slow
+        chunked = site.talk(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n{\r\n")
+        assert chunked.startswith(b"HTTP/1.1 408")
+        large = site.talk(HEAD + b"Content-Length: 99999999\r\n\r\n")
+        assert large.startswith(b"HTTP/1.1 413") and b"connection: close" in large.lower()
+        assert site.talk(HEAD + b"Content-Length: 10\r\n\r\n", b"{", finish=True) == b""
+        assert b"204" not in site.talk(HEAD + b"X: " + b"a" * 200_000 + b"\r\n\r\n")
+        assert site.talk(b"\x00\xff\r\n\r\n").startswith(b"HTTP/1.1 400")
+        right = site.talk(HEAD + BYE + b"Content-Length: 2\r\n\r\n", b"{}")
+        assert right.startswith(b"HTTP/1.1 204")

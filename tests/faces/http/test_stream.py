@@ -1,0 +1,328 @@
+"""The stream: what happens as it happens, resumed without a gap and without a repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import httpx2
+import pytest
+
+from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.http import CALLER
+from tests.faces.conftest import BOT, OPERATOR, VIEWER
+
+from .conftest import Site, problem_in, use
+from .serving import served_site
+
+SECONDS = 10
+
+
+class Told(NamedTuple):
+    """A message of the stream. `kind` is "" for one that only says where it begins, ":" for a heartbeat."""
+
+    kind: str
+    id: str
+    data: dict[str, Any]
+
+
+def read(text: str) -> Told:
+    if text.startswith(":"):
+        return Told(":", "", {})
+    fields = dict(line.split(": ", 1) for line in text.strip().splitlines())
+    return Told(fields.get("event", ""), fields["id"], json.loads(fields.get("data", "{}")))
+
+
+class Watcher:
+    """A client of the stream that reads when it is asked to, and leaves when it wants to."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._told = asyncio.Queue[str](1)
+        self._left = anyio.Event()
+        self.ended = anyio.Event()
+        self._asked = False
+
+    async def receive(self) -> dict[str, Any]:
+        if self._asked:
+            await self._left.wait()
+            return {"type": "http.disconnect"}
+        self._asked = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        elif message["body"]:
+            await self._told.put(message["body"].decode())
+        elif not message["more_body"]:
+            self.ended.set()
+
+    async def next(self) -> Told:
+        with anyio.fail_after(SECONDS):
+            return read(await self._told.get())
+
+    async def several(self, count: int) -> list[Told]:
+        return [await self.next() for _ in range(count)]
+
+    def leave(self) -> None:
+        self._left.set()
+
+
+@asynccontextmanager
+async def watching(site: Site, caller: Caller = OPERATOR, last: str | None = None) -> AsyncGenerator[Watcher]:
+    """A watcher, after the message that says where it begins."""
+    watcher = Watcher()
+    headers = [] if last is None else [(b"last-event-id", last.encode())]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": "/v1/stream", "raw_path": b"/v1/stream", "query_string": b"", "root_path": "",
+        "headers": headers, "server": ("meter", 80), "client": ("127.0.0.1", 1), CALLER: caller,
+    }  # fmt: skip
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.api, scope, watcher.receive, watcher.send)
+        begin = await watcher.next()
+        assert (begin.kind, watcher.status) == ("", 200)
+        yield watcher
+        watcher.leave()
+
+
+async def until_nobody_watches(site: Site) -> None:
+    feed = site.meter.ledger._engine.feed  # pyright: ignore[reportPrivateUsage]  there is no other way to see it
+    with anyio.fail_after(SECONDS):
+        while feed.watched or site.api.state.streams:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_what_happens_is_told_in_the_shapes_of_the_reports(site: Site) -> None:
+    async with watching(site, VIEWER) as watcher, site.client() as client:
+        assert watcher.headers["content-type"].startswith("text/event-stream")
+        assert "content-length" not in watcher.headers
+        limit = {"agent": "bot", "metric": "requests", "window": "day", "max": 2}
+        await client.put("/v1/limits", json=limit)
+        audit = await watcher.next()
+        assert (audit.kind, audit.data["action"], audit.data["after"]["max"]) == ("audit", "set_limit", 2)
+        await use(site.meter, id="one")
+        told = {message.kind: message for message in await watcher.several(2)}
+        (listed,) = (await client.get("/v1/usage")).json()["events"]
+        assert told["usage"].data == listed
+        (alert,) = (await client.get("/v1/alerts")).json()["alerts"]
+        assert told["alert"].data == alert
+        await client.post("/v1/reservations", json={"agent": "bot", "service": "openai", "requests": 5})
+        refused = await watcher.next()
+        assert (refused.kind, refused.data["agent"], refused.data["requests"]) == ("refusal", "bot", 5)
+
+
+async def test_a_stream_is_resumed_without_a_gap_or_a_repeat(site: Site) -> None:
+    async with watching(site) as watcher:
+        for number in range(3):
+            await use(site.meter, id=f"a{number}")
+        first = await watcher.several(2)
+    for number in range(3):
+        await use(site.meter, id=f"b{number}")
+    async with watching(site, last=first[-1].id) as watcher:
+        await use(site.meter, id="c0")
+        rest = await watcher.several(5)
+        seen = [told.data["id"] for told in (*first, *rest)]
+        assert seen == ["a0", "a1", "a2", "b0", "b1", "b2", "c0"]
+    async with watching(site, last=rest[-1].id) as watcher:
+        await use(site.meter, id="c1")
+        assert (await watcher.next()).data["id"] == "c1"
+
+
+async def test_usage_during_the_resumption_comes_once(site: Site) -> None:
+    """While the watcher has not read what it missed, new usage comes: both, each once, in order."""
+    async with watching(site) as watcher:
+        await use(site.meter, id="a")
+        last = (await watcher.next()).id
+    for number in range(20):
+        await use(site.meter, id=f"b{number}")
+    async with watching(site, last=last) as watcher:
+        seen: list[str] = []
+        for number in range(20):
+            await use(site.meter, id=f"c{number}")
+            seen += [told.data["id"] for told in await watcher.several(2)]
+        assert seen == [f"b{number}" for number in range(20)] + [f"c{number}" for number in range(20)]
+
+
+async def test_alerts_and_control_actions_are_resumed_too(site: Site) -> None:
+    async with watching(site) as watcher, site.client() as client:
+        await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 1})
+        last = (await watcher.next()).id
+    async with site.client() as client:
+        await use(site.meter, id="one")
+        await client.put("/v1/agents/bot", json={"tier": "gold"})
+    async with watching(site, last=last) as watcher:
+        kinds = [told.kind for told in await watcher.several(5)]
+        assert sorted(kinds) == ["alert", "alert", "alert", "audit", "usage"]
+        await use(site.meter, id="two")
+        assert (await watcher.next()).data["id"] == "two"
+
+
+async def test_refusals_are_resumed_by_their_count(site: Site) -> None:
+    step = {"agent": "bot", "service": "openai", "requests": 5}
+    limit = {"agent": "bot", "metric": "requests", "window": "day", "max": 2, "thresholds": [100]}
+    async with site.client() as client:
+        await client.put("/v1/limits", json=limit)
+
+        async def refused(times: int) -> None:
+            for _ in range(times):
+                assert (await client.post("/v1/reservations", json=step)).status_code == 429
+
+        async with watching(site) as watcher:
+            await refused(1)
+            seen = await watcher.next()
+            assert (seen.kind, seen.data["count"]) == ("refusal", 1)
+        async with watching(site, last=seen.id) as watcher:
+            await use(site.meter, id="a", requests=1)
+            assert (await watcher.next()).data["id"] == "a"  # nothing is told again
+        await refused(3)
+        site.meter.clock.advance(2)
+        await refused(1)
+        async with watching(site, last=seen.id) as watcher:
+            told = await watcher.several(3)
+            assert [message.data["count"] for message in told] == [3, 1, 1]
+            assert [message.kind for message in told] == ["refusal", "usage", "refusal"]
+
+
+async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_meter_mcp.faces.http.position.REPLAYED_MAX", 3)
+    async with watching(site) as watcher:
+        await use(site.meter, id="a")
+        last = (await watcher.next()).id
+    for number in range(5):
+        await use(site.meter, id=f"b{number}")
+    async with watching(site, last=last) as watcher:
+        lost, *rest = await watcher.several(4)
+        assert (lost.kind, lost.data) == ("lost", {"count": 2})
+        assert [told.data["id"] for told in rest] == ["b2", "b3", "b4"]
+
+
+async def test_a_watcher_that_does_not_read_loses_the_oldest_and_learns_how_many(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe = site.meter.ledger.subscribe
+    monkeypatch.setattr(site.meter.ledger, "subscribe", lambda caller: subscribe(caller, maximum=2))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    async with watching(site) as watcher:
+        await use(site.meter, id="a0")
+        assert (await watcher.next()).data["id"] == "a0"
+        for number in range(1, 9):
+            await use(site.meter, id=f"a{number}")
+        told = [await watcher.next()]
+        while told[-1].data.get("id") != "a8":
+            told.append(await watcher.next())
+        lost = [message.data["count"] for message in told if message.kind == "lost"]
+        assert lost
+        assert sum(lost) + len(told) - len(lost) == 8
+
+
+async def test_an_agent_hears_of_itself_only(site: Site) -> None:
+    async with watching(site, BOT) as watcher, site.client() as client:
+        await client.put("/v1/agents/ann", json={"name": "Ann"})
+        await use(site.meter, id="a", agent="ann")
+        await use(site.meter, id="b", agent="bot")
+        told = await watcher.next()
+        assert told.data["id"] == "b"
+    await use(site.meter, id="c", agent="ann")
+    await use(site.meter, id="d", agent="bot")
+    async with watching(site, BOT, told.id) as watcher:
+        assert (await watcher.next()).data["id"] == "d"
+
+
+async def test_silence_is_broken_by_heartbeats_that_lose_nothing(site: Site) -> None:
+    site.api.state.heartbeat_s = 0.01
+    async with watching(site, BOT) as watcher:
+        assert (await watcher.next()).kind == ":"
+        await use(site.meter, id="a")
+        told = [await watcher.next()]
+        while told[-1].kind == ":":
+            told.append(await watcher.next())
+        assert told[-1].data["id"] == "a"
+
+
+async def test_whoever_leaves_leaves_nothing_behind(site: Site) -> None:
+    async with watching(site) as first:
+        async with watching(site) as second:
+            await use(site.meter, id="a")
+            assert (await first.next()).data == (await second.next()).data
+        await use(site.meter, id="b")
+        assert (await first.next()).data["id"] == "b"
+    await until_nobody_watches(site)
+
+
+async def test_many_watchers_that_come_and_go_hear_everything_once(site: Site) -> None:
+    wanted = [f"{writer}-{number}" for writer in range(4) for number in range(25)]
+    begun = [anyio.Event() for _ in range(12)]
+
+    async def follow(number: int) -> None:
+        patience, last, heard = 1 + number, None, list[str]()
+        while len(heard) < len(wanted):
+            async with watching(site, last=last) as watcher:
+                begun[number].set()
+                for _ in range(min(patience, len(wanted) - len(heard))):
+                    told = await watcher.next()
+                    last = told.id
+                    heard.append(told.data["id"])
+        assert sorted(heard) == sorted(wanted)
+
+    async def write(writer: int) -> None:
+        for number in range(25):
+            await use(site.meter, id=f"{writer}-{number}")
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(len(begun)):
+            tasks.start_soon(follow, number)
+        for event in begun:
+            await event.wait()
+        for writer in range(4):
+            tasks.start_soon(write, writer)
+    await until_nobody_watches(site)
+
+
+async def test_streams_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_meter_mcp.faces.http.stream.STREAMS_MAX", 1)
+    async with watching(site), site.client() as client:
+        problem_in(await client.get("/v1/stream"), 503, "overloaded")
+    await until_nobody_watches(site)
+    async with watching(site):
+        pass
+
+
+async def test_a_stream_ends_with_its_ledger(site: Site) -> None:
+    async with watching(site) as watcher:
+        await site.meter.ledger.__aexit__(None, None, None)
+        with anyio.fail_after(SECONDS):
+            await watcher.ended.wait()
+    await until_nobody_watches(site)
+
+
+@pytest.mark.parametrize("last", ["x", "1-2-3-4", "1-2-3-4-x", "-1-2-3-4-5", "1-2-3-4-" + "5" * 30])
+async def test_a_place_that_is_none_is_refused(client: httpx2.AsyncClient, last: str) -> None:
+    told = problem_in(await client.get("/v1/stream", headers={"last-event-id": last}), 422, "invalid_input")
+    assert told["field"] == "Last-Event-ID"
+
+
+async def test_over_a_real_connection(tmp_path: Path) -> None:
+    with served_site(tmp_path) as url:
+        async with httpx2.AsyncClient(base_url=url, timeout=SECONDS) as client:
+            async with client.stream("GET", "/v1/stream") as answer:
+                lines = answer.aiter_lines()
+                assert (await anext(lines)).startswith("retry: ")
+                await client.put("/v1/agents/bot", json={"tier": "gold"})
+                while (line := await anext(lines)) != "event: audit":
+                    continue
+                last = (await anext(lines)).removeprefix("id: ")
+                assert json.loads((await anext(lines)).removeprefix("data: "))["target"] == "agent bot"
+            await client.put("/v1/agents/bot", json={"tier": "lead"})
+            async with client.stream("GET", "/v1/stream", headers={"last-event-id": last}) as answer:
+                lines = answer.aiter_lines()
+                while not (line := await anext(lines)).startswith("data: "):
+                    continue
+                assert json.loads(line.removeprefix("data: "))["after"]["tier"] == "lead"
