@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
-    Json: TypeAlias = "str | int | float | None | list[Json] | dict[str, Json]"
+    Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
 
 SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -126,7 +126,7 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
     if str(parts.get("recordCount")) != str(len(records)):
         problems.append(f"recordCount is not {len(records)}, the number of records")
     if len({source_text(record) for record in records}) < len(records):
-        # An odd level's last node stands twice, so the root alone does not tell how often the last record was.
+        # An odd level's last node stands twice, so the root does not tell how often the last record was.
         problems.append("records has one of them twice")
     if not any(is_same(_root(secret, records, spelled), root) for spelled in (js_text, source_text)):
         problems.append("merkleRoot is not that of the records: one was changed, or the secret is another")

@@ -6,7 +6,6 @@ key, so that the record can be given back. Its objects are kept with their keys 
 have no order sends the same record twice in two orders, and that is one record.
 """
 
-import json
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
@@ -71,8 +70,10 @@ class UpstreamRecord(TypedDict):
 ADAPTER = TypeAdapter(UpstreamRecord)
 _validate = ADAPTER.validate_python
 _AGENT = ("name", "shepherdId", "tier")
+_HOW = ("method", "path", "pricingModel")
 _KNOWN = frozenset(UpstreamRecord.__annotations__)
 _KNOWN_AGENT = frozenset(UpstreamAgent.__annotations__)
+_REQUIRED = len(_KNOWN) - 2
 FIELDS = {
     "agent": "agent.agentId",
     "duration_ms": "durationMs",
@@ -96,27 +97,8 @@ def report_of(sent: object, source: "Source") -> Report:
         record = cast("dict[str, Any]", _validate(sent))
     except ValidationError as error:
         raise told(error) from None
-    agent = record["agent"]
-    kept: dict[str, Any] = {field: record[field] for field in ("pricingModel", "method", "path")}
-    for field in ("requestSignature", "metadata"):
-        if (value := record.get(field)) is not None:
-            kept[field] = value
-    for field in _AGENT:
-        if (value := agent.get(field)) is not None:
-            kept[field] = value
-    if len(record) > 12 and (extra := {name: record[name] for name in record.keys() - _KNOWN}):
-        kept["extra"] = extra
-    if len(agent) > 1 and (extra := {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}):
-        kept["agentExtra"] = extra
-    timestamp, units, duration = record["timestamp"], record["units"], record["durationMs"]
-    if not _is_usual(timestamp):
-        kept["timestamp"] = timestamp
-    units_micro = _units_micro(units)
-    if units_micro / MICRO_PER_UNIT != units:
-        kept["units"] = units
-    duration_ms = round(duration)
-    if duration_ms != duration:
-        kept["durationMs"] = duration
+    agent, timestamp = record["agent"], record["timestamp"]
+    units_micro, duration_ms = _units_micro(record["units"]), _milliseconds(record["durationMs"])
     return Report(
         Who(agent["agentId"], record["serviceId"]),
         Usage(1, units_micro, record["unitType"]),
@@ -126,8 +108,34 @@ def report_of(sent: object, source: "Source") -> Report:
         parse_time(timestamp, "timestamp"),
         record["statusCode"],
         duration_ms,
-        metadata_text(kept),
+        kept_text(_kept(record, agent, units_micro, duration_ms)),
     )
+
+
+def _kept(
+    record: dict[str, Any], agent: dict[str, Any], units_micro: int, duration_ms: int
+) -> dict[str, Any]:
+    """What the ledger has no field for, or none that is exact."""
+    kept: dict[str, Any] = {field: record[field] for field in _HOW}
+    optional = 0
+    for field in ("requestSignature", "metadata"):
+        if field in record:
+            optional += 1
+            if record[field] is not None:
+                kept[field] = record[field]
+    if len(record) > _REQUIRED + optional:
+        kept["extra"] = {name: record[name] for name in record.keys() - _KNOWN}
+    if len(agent) > 1:
+        kept |= {field: agent[field] for field in _AGENT if agent.get(field) is not None}
+        if added := {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}:
+            kept["agentExtra"] = added
+    if not _is_usual(record["timestamp"]):
+        kept["timestamp"] = record["timestamp"]
+    if units_micro / MICRO_PER_UNIT != record["units"]:
+        kept["units"] = record["units"]
+    if duration_ms != record["durationMs"]:
+        kept["durationMs"] = record["durationMs"]
+    return kept
 
 
 def _is_usual(timestamp: str) -> bool:
@@ -151,10 +159,19 @@ def _units_micro(units: float) -> int:
     return micro_units(units)
 
 
-def metadata_text(kept: dict[str, Any]) -> str:
+def _milliseconds(duration: float) -> int:
+    if isinstance(duration, int):
+        return duration
+    if not isfinite(duration):
+        raise InvalidInput("durationMs", "must be a finite number")
+    return round(duration)
+
+
+def kept_text(kept: dict[str, Any]) -> str:
     """An event's metadata that keeps these. Raises InvalidInput."""
     try:
-        return to_json({KEPT: _sorted(kept)}).decode()
+        return to_json({KEPT: {name: value if type(value) is str else _sorted(value)
+                               for name, value in kept.items()}}).decode()  # fmt: skip
     except (ValueError, RecursionError):
         raise InvalidInput(
             "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
@@ -181,6 +198,8 @@ def told(error: ValidationError) -> InvalidInput:
     """The first thing that is wrong, with the name of its field."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = [str(part) for part in first["loc"] if part not in ("int", "float")]
+    if place in (["units"], ["durationMs"]) and first["type"] != "missing":
+        return InvalidInput(place[0], "must be a number")
     text = first["msg"]
     return InvalidInput(".".join(place) or "record", text[:1].lower() + text[1:])
 
@@ -206,7 +225,7 @@ def record_text(stored: "StoredEvent") -> str:
     units, unit_type = _units_of(usage)
     record: dict[str, Json] = {
         "id": event.id,
-        "timestamp": kept.get("timestamp", _time_text(event.occurred_at_us or stored.booked_at_us)),
+        "timestamp": kept.get("timestamp", time_text_ms(event.occurred_at_us or stored.booked_at_us)),
         "serviceId": event.who.service or "",
         "agent": agent | _extra(kept.get("agentExtra"), _KNOWN_AGENT),
         "operation": event.operation or "",
@@ -224,9 +243,10 @@ def record_text(stored: "StoredEvent") -> str:
 
 def signature_in(report: Report) -> str | None:
     """The signature of the request that the record is about, if it names one."""
-    metadata = None if report.metadata is None else json.loads(report.metadata)
+    metadata = None if report.metadata is None else parse(report.metadata, "metadata")
     kept = metadata.get(KEPT) if isinstance(metadata, dict) else None
-    return kept.get("requestSignature") if isinstance(kept, dict) else None
+    found = kept.get("requestSignature") if isinstance(kept, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _extra(value: "Json", known: frozenset[str]) -> "dict[str, Json]":
@@ -245,7 +265,7 @@ def _units_of(usage: Usage) -> tuple[int | float, str]:
     return usage.requests, "request"
 
 
-def _time_text(at_us: int) -> str:
+def time_text_ms(at_us: int) -> str:
     """As `Date.toISOString`: to the millisecond."""
     time = _EPOCH + timedelta(microseconds=at_us - at_us % _MILLISECOND_US)
     return f"{time:%Y-%m-%dT%H:%M:%S}.{at_us % SECOND_US // _MILLISECOND_US:03}Z"

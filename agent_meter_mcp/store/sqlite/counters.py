@@ -50,9 +50,9 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "current", "dirty", "edge", "first_us",
-        "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric", "oldest",
-        "period_end", "scope", "since", "sums", "until", "used", "version", "window",
+        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "current", "dirty", "edge",
+        "first_us", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric",
+        "oldest", "period_end", "scope", "since", "sums", "until", "used", "version", "window",
     )  # fmt: skip
 
     def __init__(
