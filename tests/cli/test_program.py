@@ -41,13 +41,13 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ..
 
 
 LEAVES = leaves(program)
-GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",)]
+GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",), ("attest",)]
 REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
 
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        "record", "check", "summary", "events", "agents", "reservations", "audit", "export",
+        "record", "check", "import", "reconcile", "attest create", "attest verify", "summary", "events", "agents", "reservations", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
     }  # fmt: skip

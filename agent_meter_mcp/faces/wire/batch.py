@@ -132,7 +132,15 @@ def body_schema(field: str, entry: "Mapping[str, Any]", maximum: int, *beside: s
         field: {"type": "array", "items": entry, "minItems": 1, "maxItems": maximum},
         **{name: {"type": "string"} for name in beside},
     }
-    schema = {"type": "object", "required": [field, *beside], "properties": properties}
+    return _body({"type": "object", "required": [field, *beside], "properties": properties})
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI of a body that is read without FastAPI."""
+    return _body(_inlined(model.model_json_schema()))
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
