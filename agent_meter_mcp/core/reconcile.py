@@ -1,8 +1,8 @@
 """Two accounts of the same requests, an agent's and a service's: what only one of them has, and what differs.
 
 Records belong together when they have the same request signature, which both sides know of; where there is
-none, the same id. Upstream's own clients let several records with one signature collapse into one; here all of
-them count, and are compared by their sums.
+none, the same id. Upstream's own clients let several records with one signature collapse into one; here all
+of them count, and are compared by their sums.
 """
 
 from __future__ import annotations

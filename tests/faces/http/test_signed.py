@@ -13,7 +13,7 @@ import pytest
 from agent_meter_mcp.core import attest
 from agent_meter_mcp.core.roles import Caller
 
-from .upstream_app import NOON_US, OPERATOR, Service, record, serving
+from .upstream_app import Service, record, serving
 
 SECRETS = (
     'receipt = "receipts-secret"\n[agents]\nbot-123 = "bots-secret"\n[services]\nmy-api = "apis-secret"\n'
@@ -151,7 +151,8 @@ async def test_without_usable_secrets_nothing_is_let_through(
         await service.post("/v1/attestations", {"service": "my-api", "day": "2026-11-24"})
     ).status_code == 503
     assert "secrets.toml" in caplog.text
-    assert "secret" not in caplog.text.replace("secrets", "")
+    assert "very-secret" not in caplog.text + answer.text
+    assert "bots-secret" not in caplog.text + answer.text
     assert await service.events() == []
 
 
@@ -211,8 +212,9 @@ async def test_a_batch_is_attested_by_its_ids(service: Service) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        {}, [], {"service": "my-api"}, {"service": "my-api", "day": "today"}, {"service": "my-api", "day": "2026-02-30"},
-        {"service": "my-api", "day": "9999-12-31"}, {"service": "my-api", "day": "2026-11-24", "timezone": "Mars"},
+        {}, [], {"service": "my-api"}, {"service": "my-api", "day": "today"},
+        {"service": "my-api", "day": "2026-02-30"}, {"service": "my-api", "day": "9999-12-31"},
+        {"service": "my-api", "day": "2026-11-24", "timezone": "Mars"},
         {"service": "my-api", "day": "2026-11-24", "ids": ["a"]}, {"service": "my-api", "ids": []},
         {"service": "my-api", "ids": [""]}, {"service": "my-api", "until": "2026-11-24T00:00:00Z"},
         {"service": "my-api", "since": "2026-11-24T00:00:00Z", "until": "2026-11-23T00:00:00Z"},
@@ -275,12 +277,13 @@ async def test_sessions_that_cannot_be_are_named_and_the_others_are_stored(servi
     answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [*bad, SESSION]})
     assert answer.json()["accepted"] == 1
     assert [one["index"] for one in answer.json()["rejected"]] == [0, 1, 2, 3, 4]
-    for body in (
+    bodies: list[dict[str, Any]] = [
         {},
         {"sessions": [SESSION]},
         {"agentName": "lap", "sessions": []},
         {"agentName": 5, "sessions": [1]},
-    ):
+    ]
+    for body in bodies:
         assert (await service.post("/v1/sessions/batch", body)).status_code == 422
     assert (await service.post("/v1/sessions/batch", b"{")).status_code == 400
 
@@ -291,5 +294,3 @@ async def test_an_agents_key_may_sync_its_own_sessions(service: Service) -> None
     assert answer.json()["accepted"] == 1
     other = await service.post("/v1/sessions/batch", {"agentName": "other", "sessions": [SESSION]}, lap)
     assert other.json()["accepted"] == 0
-    assert NOON_US > 0
-    assert OPERATOR.role == "operator"
