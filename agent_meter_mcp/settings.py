@@ -26,7 +26,10 @@ BUSY_TIMEOUT_S_MAX = 600
 
 
 class Settings(Value):
-    """Paths have their `~` expanded. `busy_timeout_s` is how long a write waits for other processes."""
+    """Paths have their `~` expanded. `busy_timeout_s` is how long a write waits for other processes.
+
+    `secrets` "" is no file.
+    """
 
     db: str
     prices: str
@@ -37,6 +40,7 @@ class Settings(Value):
     timezone: str = "UTC"
     busy_timeout_s: float = 10.0
     allowed_hosts: tuple[str, ...] = ()
+    secrets: str = ""
 
 
 class Variable(Value):
@@ -63,6 +67,11 @@ VARIABLES = (
         "AGENT_METER_PRICES",
         f"{FOLDER}/prices.toml",
         "your own prices, which come before the built-in list; the file need not exist",
+    ),
+    Variable(
+        "AGENT_METER_SECRETS",
+        f"{FOLDER}/secrets.toml",
+        "secrets of signed usage, receipts and attestations, in a file that only you can read",
     ),
     Variable("AGENT_METER_HOST", "127.0.0.1", "the address that the HTTP server listens on"),
     Variable("AGENT_METER_PORT", "8787", "the port that the HTTP server listens on; 0 takes a free one"),
@@ -116,6 +125,7 @@ def load_settings(
         timezone=read("AGENT_METER_TIMEZONE", _zone),
         busy_timeout_s=read("AGENT_METER_BUSY_TIMEOUT", _seconds),
         allowed_hosts=read("AGENT_METER_ALLOWED_HOSTS", _hosts),
+        secrets=read("AGENT_METER_SECRETS", _path),
     )
 
 

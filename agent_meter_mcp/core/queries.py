@@ -112,11 +112,15 @@ class Summary(Value):
 
 
 class EventsQuery(Value):
-    """Newest first, recorded before `before_seq` (a cursor from the page before)."""
+    """Newest first, recorded before `before_seq` (a cursor from the page before).
+
+    `ids`: of all these only the usage that has one of these ids.
+    """
 
     filter: UsageFilter
     limit: int = 50
     before_seq: int | None = None
+    ids: tuple[str, ...] | None = None
 
 
 class EventsPage(Value):

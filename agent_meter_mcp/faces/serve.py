@@ -29,6 +29,7 @@ from agent_meter_mcp.runtime import open_ledger, process_caller
 
 from .auth import Authentication, KnownHosts
 from .http.app import build_api
+from .http.secrets import SecretsFile
 from .mcp import OwnedSessions, build_server, http_caller, local_caller
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ def http_app(server: MCPServer[Any], names: tuple[str, ...] = _LOOPBACK, **optio
 def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
     """All that is served on one port, to callers who are known: MCP, and every other route."""
     server = build_server(ledger, http_caller, timezone=settings.timezone)
-    mcp, api = _mcp_app(server), build_api(ledger, timezone=settings.timezone)
+    mcp, api = (
+        _mcp_app(server),
+        build_api(ledger, timezone=settings.timezone, secrets=SecretsFile(settings.secrets)),
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:

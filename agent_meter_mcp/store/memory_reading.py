@@ -127,6 +127,10 @@ def events(book: Book, query: EventsQuery) -> EventsPage:
     newest_first = chosen(book, query.filter)[::-1]
     if query.before_seq is not None:
         newest_first = [stored for stored in newest_first if stored.seq < query.before_seq]
+    if query.ids is not None:
+        newest_first = [
+            stored for stored in newest_first if stored.outcome != "rejected" and stored.event.id in query.ids
+        ]
     page = tuple(newest_first[: query.limit])
     return EventsPage(page, page[-1].seq if len(newest_first) > query.limit else None)
 

@@ -15,6 +15,7 @@ def test_nothing_need_be_set() -> None:
     assert load_settings({}) == Settings(
         db=os.path.join(home, ".agent-meter", "meter.db"),
         prices=os.path.join(home, ".agent-meter", "prices.toml"),
+        secrets=os.path.join(home, ".agent-meter", "secrets.toml"),
         agent=None,
         synchronous="FULL",
         host="127.0.0.1",
@@ -33,6 +34,7 @@ def test_everything_can_be_set() -> None:
         {
             "AGENT_METER_DB": "data/m.db",
             "AGENT_METER_PRICES": "~/own.toml",
+            "AGENT_METER_SECRETS": "~/own-secrets.toml",
             "AGENT_METER_AGENT": "research-bot",
             "AGENT_METER_SYNCHRONOUS": "normal",
             "AGENT_METER_HOST": "::1",
@@ -46,6 +48,7 @@ def test_everything_can_be_set() -> None:
     assert settings == Settings(
         db="data/m.db",
         prices=os.path.expanduser("~/own.toml"),
+        secrets=os.path.expanduser("~/own-secrets.toml"),
         agent="research-bot",
         synchronous="NORMAL",
         host="::1",
@@ -102,6 +105,7 @@ def test_the_table_for_the_readers_has_every_variable_and_its_default() -> None:
         "AGENT_METER_AGENT",
         "AGENT_METER_SYNCHRONOUS",
         "AGENT_METER_PRICES",
+        "AGENT_METER_SECRETS",
         "AGENT_METER_HOST",
         "AGENT_METER_PORT",
         "AGENT_METER_ALLOWED_HOSTS",

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import Response
 from pydantic import BaseModel, WithJsonSchema, create_model
 
-from .problems import MEDIA_TYPE
+from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

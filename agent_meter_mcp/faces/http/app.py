@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import agent_meter_mcp
+from agent_meter_mcp.settings import load_settings
 
-from . import budgets, control, health, reading, stream
+from . import budgets, control, health, reading, stream, upstream
 from .answers import EVERYWHERE, problems
 from .bodies import BoundedBodies
 from .document import DESCRIPTION, serve_document
 from .failures import UnexpectedFailures, tell_failures
 from .metrics import Counted, Metrics
+from .secrets import SecretsFile
 
 if TYPE_CHECKING:
     from agent_meter_mcp.ledger import Ledger
@@ -24,14 +26,21 @@ ROUTERS = (
     control.router,
     budgets.router,
     stream.router,
+    upstream.router,
     health.router,
 )
-"""Where a further module of routes takes its place."""
 
 
-def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = stream.HEARTBEAT_S) -> FastAPI:
-    """An application on an open ledger. `timezone` is where a report's day begins if it does not say;
-    a stream on which nothing happens says so every `heartbeat_s` seconds.
+def build_api(
+    ledger: Ledger,
+    *,
+    timezone: str = "UTC",
+    secrets: SecretsFile | None = None,
+    heartbeat_s: float = stream.HEARTBEAT_S,
+) -> FastAPI:
+    """An application on an open ledger. `timezone` is where a report's day begins if it does not say; `secrets`
+    are the operator's (None: the file that the environment names). A stream on which nothing happens says so
+    every `heartbeat_s` seconds.
 
     Who makes a request is expected in `scope[CALLER]`.
     """
@@ -51,6 +60,7 @@ def build_api(ledger: Ledger, *, timezone: str = "UTC", heartbeat_s: float = str
     api.state.heartbeat_s = heartbeat_s
     api.state.streams = set()
     api.state.metrics = Metrics()
+    api.state.secrets = secrets or SecretsFile(load_settings().secrets)
     for router in ROUTERS:
         api.include_router(router)
     tell_failures(api)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from .problems import problem
+from agent_meter_mcp.faces.wire.problems import problem
 
 if TYPE_CHECKING:
     from starlette.responses import Response

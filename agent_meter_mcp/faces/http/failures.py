@@ -14,8 +14,7 @@ from starlette.routing import Match
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.wire.mistakes import mistakes, place
-
-from .problems import problem, problem_of
+from agent_meter_mcp.faces.wire.problems import problem, problem_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request

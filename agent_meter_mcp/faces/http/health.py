@@ -9,12 +9,12 @@ from pydantic import BaseModel
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.wire.problems import problem
 
 from .answers import answer, problems
 from .asking import Asked
 from .metrics import exposition
 from .parameters import NoParameters
-from .problems import problem
 
 router = APIRouter(tags=["health"])
 EXPOSITIONS = ("text/plain", "application/openmetrics-text")

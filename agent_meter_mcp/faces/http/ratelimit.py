@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
 from agent_meter_mcp.core.windows import parse_window
 from agent_meter_mcp.faces.wire.fields import seconds
-
-from .problems import TYPES, problem
+from agent_meter_mcp.faces.wire.problems import TYPES, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

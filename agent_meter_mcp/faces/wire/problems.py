@@ -21,6 +21,14 @@ _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """What goes with a failure of that status."""
 
 
+class Refused(Exception):
+    """A request is answered with this, and with nothing else."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
 def problem(
     status: int,
     title: str,

@@ -50,9 +50,9 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "_stored", "alert_at", "buckets", "cell", "current", "dirty", "edge", "first_us",
-        "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric", "oldest",
-        "period_end", "scope", "since", "sums", "until", "used", "version", "window",
+        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "current", "dirty", "edge",
+        "first_us", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric",
+        "oldest", "period_end", "scope", "since", "sums", "until", "used", "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,8 @@ class Counter:
     def _empty(self) -> None:
         self.buckets: dict[int, list[int]] = {}
         self.used = self.held = 0
+        self.before = 0
+        """Used and held in what is kept of the time before the window."""
         self.current = self.oldest = self.kept = 0
         self.cell = [0, 0]
         self.since = self.until = 0
@@ -140,6 +142,8 @@ class Counter:
         if self.head >= self.oldest:
             self.used += row[1] - cell[0]
             self.held += row[2] - cell[1]
+        else:
+            self.before += row[1] - cell[0] + row[2] - cell[1]
         cell[0], cell[1] = row[1], row[2]
         self.alert_at = 0
         self.edge = (-1, 0, 0)
@@ -200,11 +204,13 @@ class Counter:
             start_us, self.period_end = period(window, self.limit.zone, at_us)
             self.current = self.oldest = self.kept = self.since = start_us
             self.until = NEVER if self.period_end is None else self.period_end
-        self.used = self.held = 0
+        self.used = self.held = self.before = 0
         for number, (used, held) in self.buckets.items():
             if number >= self.oldest:
                 self.used += used
                 self.held += held
+            else:
+                self.before += used + held
         self.cell = self.buckets.setdefault(self.current, [0, 0])
         self.alert_at = 0
 
@@ -222,6 +228,8 @@ class Counter:
             self.held += held
             if number == self.oldest:
                 self.edge = (-1, 0, 0)
+        else:
+            self.before += used + held
         if used and (self.first_us is None or booked_us < self.first_us):
             self.first_us = booked_us
         return True

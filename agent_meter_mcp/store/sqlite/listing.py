@@ -18,7 +18,7 @@ from agent_meter_mcp.core.queries import (
 from . import summarising
 from .counters import window_start
 from .filters import filter_condition
-from .rows import EVENT_SELECT, REFUSAL_SELECT, event_of, refusal_of
+from .rows import EVENT_SELECT, REFUSAL_SELECT, event_of, key_of, refusal_of
 from .schema import ALL
 from .sums import FAR_US
 
@@ -38,6 +38,9 @@ _CHUNK = 200
 def events(reader: Reader, query: EventsQuery) -> EventsPage:
     """Events and refusals together, newest first."""
     where, values = filter_condition(query.filter, reader.book.policy)
+    if query.ids is not None:
+        where += f" AND e.id IN (SELECT id FROM event WHERE key IN ({', '.join('?' * len(query.ids))}))"
+        values = [*values, *map(key_of, query.ids)]
     before = FAR_US if query.before_seq is None else query.before_seq
     since, until = query.filter.since_us or 0, query.filter.until_us
     until = FAR_US if until is None else until
@@ -54,7 +57,8 @@ def events(reader: Reader, query: EventsQuery) -> EventsPage:
         return [read(row) for row in rows]
 
     found = newest(EVENT_SELECT, "e", "coalesce(e.booked, e.id)", event_of)
-    found += newest(REFUSAL_SELECT, "r", "r.id", refusal_of)
+    if query.ids is None:
+        found += newest(REFUSAL_SELECT, "r", "r.id", refusal_of)
     found.sort(key=lambda event: -event.seq)
     page = tuple(found[: query.limit])
     return EventsPage(page, page[-1].seq if len(found) > query.limit else None)

@@ -153,7 +153,12 @@ class Writer:
                 return False
             self._put_down_before(at_us - counter.window.length_us + 1)
             return sum(counter.exact(at_us)) <= room
-        return self._fits_around(counter, booked_us, at_us, counter.maximum - amount + taken)
+        room = counter.maximum - amount + taken
+        if counter.rolling and at_us - counter.window.length_us < booked_us <= at_us:
+            # What lies around it is within what is in memory; mostly all of that together fits.
+            if counter.before + counter.used + counter.held <= room:
+                return True
+        return self._fits_around(counter, booked_us, at_us, room)
 
     def _fits_around(self, counter: Counter, booked_us: int, at_us: int, room: int) -> bool:
         """Whether S(booked) <= room, for usage booked at another moment than now.

@@ -1,0 +1,190 @@
+"""A batch of usage in either shape: upstream's records, or the arguments of `record_usage`, also mixed.
+
+What is wrong with one record is its own answer; all others are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from agent_meter_mcp.core.commands import Recorded
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
+from agent_meter_mcp.core.models import Usage
+from agent_meter_mcp.core.text import ID_MAX
+from agent_meter_mcp.faces.wire.arguments import RecordUsage
+from agent_meter_mcp.faces.wire.fields import optional_number, seconds
+from agent_meter_mcp.faces.wire.problems import Refused, problem
+from agent_meter_mcp.faces.wire.upstream import is_upstream, renamed, report_of, told
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent_meter_mcp.core.decide import Reason
+    from agent_meter_mcp.core.models import Source
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.intake import Report
+    from agent_meter_mcp.ledger import Ledger
+
+    from .signing import Signing
+
+M = TypeVar("M", bound=BaseModel)
+
+RECORDS_MAX = 1000
+RETRY_MAX_S = 60
+
+
+def read_json(body: bytes) -> object:
+    """Raises Refused."""
+    try:
+        return from_json(body, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        # JavaScript writes half a surrogate pair where its text has one, which costs one record, not all.
+        try:
+            return json.loads(body.decode())
+        except (ValueError, RecursionError):
+            raise Refused(
+                problem(
+                    400,
+                    "Malformed JSON",
+                    "The body is no JSON, or not all of it: it is cut off, nested deeply, or not UTF-8."
+                    " Nothing was written.",
+                    code="malformed_json",
+                )
+            ) from None
+
+
+def read_as(kind: type[M], body: bytes) -> M:
+    """Raises Refused, InvalidInput."""
+    try:
+        return kind.model_validate(read_json(body))
+    except ValidationError as error:
+        raise told(error) from None
+
+
+def list_in(sent: object, field: str, maximum: int) -> list[Any]:
+    """The list of 1 to `maximum` entries that a body consists of. Raises InvalidInput."""
+    found = cast("dict[str, Any]", sent).get(field) if isinstance(sent, dict) else None
+    if not isinstance(found, list):
+        raise InvalidInput(field, f'is required: send {{"{field}": [...]}}')
+    entries = cast("list[Any]", found)
+    if not 1 <= len(entries) <= maximum:
+        raise InvalidInput(field, f"has {len(entries)} entries; 1 to {maximum} are allowed")
+    return entries
+
+
+class Batch:
+    """Records, each a report or what is wrong with it."""
+
+    def __init__(self, records: Sequence[Any], caller: Caller, signing: Signing) -> None:
+        self._records = records
+        self._caller = caller
+        self._source: Source = "self" if caller.role == "agent" else "sdk"
+        self.reports: list[Report] = []
+        self._answers: list[MeterError | None] = []
+        for record in records:
+            try:
+                report = self._report(record)
+                if signing.agent is not None or signing.secrets.agents:
+                    signing.check(caller, report)
+            except MeterError as error:
+                self._answers.append(error)
+            else:
+                self._answers.append(None)
+                self.reports.append(report)
+
+    def _report(self, record: Any) -> Report:
+        if not isinstance(record, dict):
+            raise InvalidInput("record", "must be an object")
+        sent = cast("dict[str, Any]", record)
+        if is_upstream(sent):
+            return report_of(sent, self._source)
+        if sent.get("source") is None:
+            sent["source"] = self._source
+        try:
+            return RecordUsage.model_validate(sent).report(self._caller)
+        except ValidationError as error:
+            raise told(error) from None
+
+    def answer(self, recorded: Sequence[Recorded | MeterError]) -> dict[str, Any]:
+        """What became of each record: what the ledger has answered, or why it never got there."""
+        stored = iter(recorded)
+        accepted = duplicates = 0
+        results: list[dict[str, Any]] = []
+        rejected: list[dict[str, Any]] = []
+        for index, record in enumerate(self._records):
+            answer = self._answers[index] or next(stored)
+            if isinstance(answer, Recorded):
+                if answer.status == "duplicate":
+                    duplicates += 1
+                else:
+                    accepted += 1
+                results.append(
+                    {
+                        "index": index,
+                        "id": answer.event_id,
+                        "status": answer.status,
+                        "outcome": answer.outcome,
+                        "cost_usd": optional_number("cost_usd", answer.cost_nano_usd),
+                        "cost_source": answer.cost_source,
+                    }
+                )
+                continue
+            refused = self._refused(index, record, answer)
+            rejected.append({name: refused[name] for name in ("index", "id", "error")})
+            results.append(refused)
+        return {
+            "accepted": accepted,
+            "duplicatesIgnored": duplicates,
+            "rejected": rejected,
+            "results": results,
+        }
+
+    def _refused(self, index: int, record: Any, error: MeterError) -> dict[str, Any]:
+        if isinstance(error, InvalidInput) and isinstance(record, dict) and is_upstream(record):  # pyright: ignore[reportUnknownArgumentType] - what is in it does not matter
+            error = renamed(error)
+        refused = {
+            "index": index,
+            "id": shown_id(record),
+            "status": "rejected",
+            "code": error.code,
+            "error": str(error),
+        }
+        return refused | ({"field": error.field} if isinstance(error, InvalidInput) else {})
+
+    async def over(self, ledger: Ledger, recorded: Sequence[Recorded | MeterError]) -> list[Reason]:
+        """The hard limits over which agents in the batch are now, after it has been stored."""
+        whose = {
+            report.who
+            for report, answer in zip(self.reports, recorded, strict=True)
+            if isinstance(answer, Recorded) and answer.outcome == "over_limit"
+        }
+        if not whose:
+            return []
+        asked = [ledger.check(self._caller, who.replace(parent=None), Usage()) for who in whose]
+        decisions = await asyncio.gather(*asked, return_exceptions=True)
+        return [
+            reason
+            for decision in decisions
+            if not isinstance(
+                decision, BaseException
+            )  # all is stored: that it cannot be asked changes nothing
+            for reason in decision.reasons
+            if reason.code == "limit"
+        ]
+
+
+def retry_s(reasons: Sequence[Reason], now_us: int) -> int:
+    """After how many seconds to send more: who is over for long need not wait so long to say what it used."""
+    waits = [RETRY_MAX_S if one.retry_at_us is None else seconds(one.retry_at_us - now_us) for one in reasons]
+    return min(max(1, *(wait or 1 for wait in waits)), RETRY_MAX_S)
+
+
+def shown_id(record: Any) -> str | None:
+    """The id that a record gives itself, if it can be one."""
+    found = cast("dict[str, Any]", record).get("id") if isinstance(record, dict) else None
+    return found if isinstance(found, str) and len(found) <= ID_MAX and found.isprintable() else None

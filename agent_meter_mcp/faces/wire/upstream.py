@@ -1,0 +1,271 @@
+"""Upstream's `UsageRecord`, turned into what the ledger takes, and back.
+
+What the ledger has no field for (how and where a request was made, its signature, what the agent calls
+itself, the caller's own metadata, and whatever a newer client adds) is kept in the event's metadata under one
+key, so that the record can be given back. Its objects are kept with their keys sorted: a client whose maps
+have no order sends the same record twice in two orders, and that is one record.
+"""
+
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from typing_extensions import TypedDict
+
+from agent_meter_mcp.core.attest import js_text, parse
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import SECOND_US, Usage, Who
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units
+from agent_meter_mcp.intake import Report
+
+from .fields import number_of, parse_time
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.attest import Json
+    from agent_meter_mcp.core.models import Source, StoredEvent
+
+KEPT = "upstream"
+"""The key of an event's metadata under which a record is kept."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND_US = 1000
+DOUBLE_BITS = 1023
+"""Integers that have more become Infinity in JavaScript."""
+
+# TypedDicts and not models: a batch has a thousand of these, and nothing but their values is of use.
+_TOLERANT = ConfigDict(strict=True, extra="allow")
+
+
+class UpstreamAgent(TypedDict):
+    """Who used it. `shepherdId` is the human or team that it acts for, our `owner`."""
+
+    __pydantic_config__ = _TOLERANT  # pyright: ignore[reportGeneralTypeIssues] - pydantic's way to configure one
+    agentId: str
+    name: NotRequired[str | None]
+    shepherdId: NotRequired[str | None]
+    tier: NotRequired[str | None]
+
+
+class UpstreamRecord(TypedDict):
+    """Usage as upstream's SDKs report it."""
+
+    __pydantic_config__ = _TOLERANT  # pyright: ignore[reportGeneralTypeIssues] - pydantic's way to configure one
+    id: str
+    timestamp: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    serviceId: str
+    agent: UpstreamAgent
+    operation: str
+    units: int | float
+    unitType: str
+    pricingModel: Literal["per-call", "per-unit", "per-minute", "tiered", "custom"]
+    method: str
+    path: str
+    statusCode: int
+    durationMs: int | float
+    requestSignature: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any] | None]
+
+
+ADAPTER = TypeAdapter(UpstreamRecord)
+_validate = ADAPTER.validate_python
+_AGENT = ("name", "shepherdId", "tier")
+_HOW = ("method", "path", "pricingModel")
+_KNOWN = frozenset(UpstreamRecord.__annotations__)
+_KNOWN_AGENT = frozenset(UpstreamAgent.__annotations__)
+_REQUIRED = len(_KNOWN) - 2
+FIELDS = {
+    "agent": "agent.agentId",
+    "duration_ms": "durationMs",
+    "metadata": "metadata",
+    "occurred_at": "timestamp",
+    "service": "serviceId",
+    "status_code": "statusCode",
+    "unit_type": "unitType",
+}
+"""What the ledger's fields are called in a record."""
+
+
+def is_upstream(record: dict[str, Any]) -> bool:
+    """Whether it is meant to be such a record; ours have other names."""
+    return "serviceId" in record or "timestamp" in record or isinstance(record.get("agent"), dict)
+
+
+def report_of(sent: object, source: "Source") -> Report:
+    """Raises InvalidInput, names the field as the record does."""
+    try:
+        record = cast("dict[str, Any]", _validate(sent))
+    except ValidationError as error:
+        raise told(error) from None
+    agent, timestamp = record["agent"], record["timestamp"]
+    units_micro, duration_ms = _units_micro(record["units"]), _milliseconds(record["durationMs"])
+    return Report(
+        Who(agent["agentId"], record["serviceId"]),
+        Usage(1, units_micro, record["unitType"]),
+        record["id"],
+        record["operation"],
+        source,
+        parse_time(timestamp, "timestamp"),
+        record["statusCode"],
+        duration_ms,
+        kept_text(_kept(record, agent, units_micro, duration_ms)),
+    )
+
+
+def _kept(
+    record: dict[str, Any], agent: dict[str, Any], units_micro: int, duration_ms: int
+) -> dict[str, Any]:
+    """What the ledger has no field for, or none that is exact."""
+    kept: dict[str, Any] = {field: record[field] for field in _HOW}
+    optional = 0
+    for field in ("requestSignature", "metadata"):
+        if field in record:
+            optional += 1
+            if record[field] is not None:
+                kept[field] = record[field]
+    if len(record) > _REQUIRED + optional:
+        kept["extra"] = {name: record[name] for name in record.keys() - _KNOWN}
+    if len(agent) > 1:
+        kept |= {field: agent[field] for field in _AGENT if agent.get(field) is not None}
+        if added := {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}:
+            kept["agentExtra"] = added
+    if not _is_usual(record["timestamp"]):
+        kept["timestamp"] = record["timestamp"]
+    if units_micro / MICRO_PER_UNIT != record["units"]:
+        kept["units"] = record["units"]
+    if duration_ms != record["durationMs"]:
+        kept["durationMs"] = record["durationMs"]
+    return kept
+
+
+def _is_usual(timestamp: str) -> bool:
+    """Whether it is written as `Date.toISOString` does, if it is a time at all."""
+    return (
+        len(timestamp) == 24
+        and timestamp[10] == "T"
+        and timestamp[19] == "."
+        and timestamp[23] == "Z"
+        and timestamp[5] != "W"
+    )
+
+
+def _units_micro(units: float) -> int:
+    if 0 <= units <= UNITS_MAX:
+        if isinstance(units, int):
+            return units * MICRO_PER_UNIT
+        micro = round(units * MICRO_PER_UNIT)
+        if micro / MICRO_PER_UNIT == units:
+            return micro
+    return micro_units(units)
+
+
+def _milliseconds(duration: float) -> int:
+    if isinstance(duration, int):
+        return duration
+    if not isfinite(duration):
+        raise InvalidInput("durationMs", "must be a finite number")
+    return round(duration)
+
+
+def kept_text(kept: dict[str, Any]) -> str:
+    """An event's metadata that keeps these. Raises InvalidInput."""
+    try:
+        return to_json({KEPT: {name: value if type(value) is str else _sorted(value)
+                               for name, value in kept.items()}}).decode()  # fmt: skip
+    except (ValueError, RecursionError):
+        raise InvalidInput(
+            "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
+        ) from None
+
+
+def _sorted(value: Any) -> Any:
+    """With its objects' keys in order. Raises ValueError for a number that no double can be."""
+    if isinstance(value, dict):
+        parts = cast("dict[str, Any]", value)
+        return {
+            name: parts[name] if type(parts[name]) is str else _sorted(parts[name]) for name in sorted(parts)
+        }
+    if isinstance(value, list):
+        return [_sorted(one) for one in cast("list[Any]", value)]
+    if (isinstance(value, float) and not isfinite(value)) or (
+        isinstance(value, int) and value.bit_length() > DOUBLE_BITS
+    ):
+        raise ValueError(value)
+    return value
+
+
+def told(error: ValidationError) -> InvalidInput:
+    """The first thing that is wrong, with the name of its field."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = [str(part) for part in first["loc"] if part not in ("int", "float")]
+    if place in (["units"], ["durationMs"]) and first["type"] != "missing":
+        return InvalidInput(place[0], "must be a number")
+    text = first["msg"]
+    return InvalidInput(".".join(place) or "record", text[:1].lower() + text[1:])
+
+
+def renamed(error: InvalidInput) -> InvalidInput:
+    """As the record calls the field."""
+    name = FIELDS.get(error.field, error.field)
+    return error if name == error.field else InvalidInput(name, error.problem)
+
+
+# -- and back ------------------------------------------------------------------------------------------------
+
+
+def record_text(stored: "StoredEvent") -> str:
+    """The record's JSON text, as `JSON.stringify` writes it. Usage of other origin becomes one as well."""
+    event, usage = stored.event, stored.event.usage
+    metadata = None if event.metadata is None else parse(event.metadata, "metadata")
+    kept: Json = metadata.get(KEPT) if isinstance(metadata, dict) else None
+    if not isinstance(kept, dict):
+        kept = {} if metadata is None else {"metadata": metadata}
+    agent: dict[str, Json] = {"agentId": event.who.agent}
+    agent |= {field: kept[field] for field in _AGENT if field in kept}
+    units, unit_type = _units_of(usage)
+    record: dict[str, Json] = {
+        "id": event.id,
+        "timestamp": kept.get("timestamp", time_text_ms(event.occurred_at_us or stored.booked_at_us)),
+        "serviceId": event.who.service or "",
+        "agent": agent | _extra(kept.get("agentExtra"), _KNOWN_AGENT),
+        "operation": event.operation or "",
+        "units": kept.get("units", units),
+        "unitType": unit_type,
+        "pricingModel": kept.get("pricingModel", "per-call"),
+        "method": kept.get("method", ""),
+        "path": kept.get("path", ""),
+        "statusCode": event.status_code or 0,
+        "durationMs": kept.get("durationMs", event.duration_ms or 0),
+    }
+    record |= {field: kept[field] for field in ("requestSignature", "metadata") if field in kept}
+    return js_text(record | _extra(kept.get("extra"), _KNOWN))
+
+
+def signature_in(report: Report) -> str | None:
+    """The signature of the request that the record is about, if it names one."""
+    metadata = None if report.metadata is None else parse(report.metadata, "metadata")
+    kept = metadata.get(KEPT) if isinstance(metadata, dict) else None
+    found = kept.get("requestSignature") if isinstance(kept, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _extra(value: "Json", known: frozenset[str]) -> "dict[str, Json]":
+    """What a newer client added. It replaces nothing."""
+    if not isinstance(value, dict):
+        return {}
+    return {name: added for name, added in value.items() if name not in known}
+
+
+def _units_of(usage: Usage) -> tuple[int | float, str]:
+    """Units, else tokens, else requests; and which."""
+    if usage.units_micro is not None:
+        return number_of("units", usage.units_micro), usage.unit_type or "unit"
+    if usage.tokens is not None:
+        return usage.tokens, "token"
+    return usage.requests, "request"
+
+
+def time_text_ms(at_us: int) -> str:
+    """As `Date.toISOString`: to the millisecond."""
+    time = _EPOCH + timedelta(microseconds=at_us - at_us % _MILLISECOND_US)
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{at_us % SECOND_US // _MILLISECOND_US:03}Z"
