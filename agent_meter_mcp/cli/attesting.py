@@ -8,13 +8,13 @@ import click
 
 from agent_meter_mcp.core import attest as attesting
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
+from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import check_zone
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .exits import DIFFERENCES, DONE
-from .figures import counted
 from .times import parse_span
 
 if TYPE_CHECKING:

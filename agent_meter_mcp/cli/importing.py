@@ -9,11 +9,11 @@ import click
 
 from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 
 from . import options
 from .exits import DONE
-from .figures import counted
 from .table import show_progress
 
 if TYPE_CHECKING:

@@ -38,9 +38,11 @@ def build_api(
     secrets: SecretsFile | None = None,
     heartbeat_s: float = stream.HEARTBEAT_S,
 ) -> FastAPI:
-    """An application on an open ledger. `timezone` is where a report's day begins if it does not say; `secrets`
-    are the operator's (None: the file that the environment names). A stream on which nothing happens says so
-    every `heartbeat_s` seconds.
+    """An application on an open ledger.
+
+    `timezone` is where a report's day begins if it does not say; `secrets` are the operator's, by default
+    from the file that the environment names. A stream on which nothing happens says so every `heartbeat_s`
+    seconds.
 
     Who makes a request is expected in `scope[CALLER]`.
     """

@@ -18,7 +18,6 @@ from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.upstream import signature_in
-from agent_meter_mcp.settings import load_settings
 
 from .secrets import NO_SECRETS, Secrets, SecretsFile
 
@@ -67,15 +66,12 @@ class Signing(NamedTuple):
 
 
 async def secrets_of(request: Request) -> Secrets:
-    """What the operator has configured: `app.state.secrets`, by default the file that the environment names.
+    """What the operator has configured: `app.state.secrets`.
 
     Raises:
         InvalidInput: the file cannot be used. That concerns the operator, not the caller.
     """
-    state = request.app.state
-    file: SecretsFile | None = getattr(state, "secrets", None)
-    if file is None:
-        file = state.secrets = SecretsFile(load_settings().secrets)
+    file: SecretsFile = request.app.state.secrets
     return await to_thread.run_sync(file.read)
 
 
