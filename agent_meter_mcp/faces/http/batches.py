@@ -53,7 +53,7 @@ def read_json(body: bytes) -> object:
                     "Malformed JSON",
                     "The body is no JSON, or not all of it: it is cut off, nested deeply, or not UTF-8."
                     " Nothing was written.",
-                    code="malformed_json",
+                    code="malformed",
                 )
             ) from None
 
@@ -145,7 +145,7 @@ class Batch:
         }
 
     def _refused(self, index: int, record: Any, error: MeterError) -> dict[str, Any]:
-        if isinstance(error, InvalidInput) and isinstance(record, dict) and is_upstream(record):  # pyright: ignore[reportUnknownArgumentType] - what is in it does not matter
+        if isinstance(error, InvalidInput) and isinstance(record, dict) and is_upstream(record):  # pyright: ignore[reportUnknownArgumentType] - what is in it does not matter here
             error = renamed(error)
         refused = {
             "index": index,

@@ -209,7 +209,7 @@ async def test_a_watcher_that_does_not_read_loses_the_oldest_and_learns_how_many
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscribe = site.meter.ledger.subscribe
-    monkeypatch.setattr(site.meter.ledger, "subscribe", lambda caller: subscribe(caller, maximum=2))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr(site.meter.ledger, "subscribe", lambda caller: subscribe(caller, maximum=2))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType] - of httpx2, half typed
     async with watching(site) as watcher:
         await use(site.meter, id="a0")
         assert (await watcher.next()).data["id"] == "a0"

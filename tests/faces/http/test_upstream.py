@@ -105,7 +105,7 @@ async def test_two_clients_that_send_the_same_at_once_store_it_once(service: Ser
 @pytest.mark.parametrize("end", [1, 12, 200, len(TYPESCRIPT) - 1])
 async def test_a_batch_that_is_cut_off_is_refused_as_a_whole(service: Service, end: int) -> None:
     answer = await service.post("/v1/usage/batch", TYPESCRIPT[:end])
-    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert answer.headers["content-type"] == "application/problem+json"
     assert await service.events() == []
 
