@@ -36,8 +36,8 @@ _PROBLEM: dict[str, Any] = {
         "field": {"type": "string", "description": "the field that is wrong"},
         "violated-policies": {
             "type": "array",
-            "items": {"type": "string"},
-            "description": "for `quota_exceeded`: the ids of the limits that say no",
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            "description": "over a limit: the limits that say no, each by its id as `name`",
         },
     },
     "required": ["type", "title", "status", "detail", "code"],
