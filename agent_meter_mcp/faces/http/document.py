@@ -45,7 +45,7 @@ _PROBLEM: dict[str, Any] = {
 
 
 def serve_document(api: FastAPI) -> None:
-    """At `/openapi.json`, to everybody. It does not change while the process lives."""
+    """At `/openapi.json`. It does not change while the process lives."""
     text: list[bytes] = []
 
     async def get_document() -> Response:

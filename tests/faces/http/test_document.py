@@ -29,7 +29,7 @@ WRITTEN = {
 }
 
 
-async def test_it_is_served_to_everybody(site: Site) -> None:
+async def test_it_is_served_and_says_which_version_it_is_of(site: Site) -> None:
     transport = httpx2.ASGITransport(app=site.api)
     async with httpx2.AsyncClient(transport=transport, base_url="http://meter") as nobody:
         told = (await nobody.get("/openapi.json")).json()
