@@ -36,8 +36,8 @@ _PROBLEM: dict[str, Any] = {
         "field": {"type": "string", "description": "the field that is wrong"},
         "violated-policies": {
             "type": "array",
-            "items": {"type": "string"},
-            "description": "for `quota_exceeded`: the ids of the limits that say no",
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            "description": "over a limit: the limits that say no, each by its id as `name`",
         },
     },
     "required": ["type", "title", "status", "detail", "code"],
@@ -45,7 +45,7 @@ _PROBLEM: dict[str, Any] = {
 
 
 def serve_document(api: FastAPI) -> None:
-    """At `/openapi.json`, to everybody. It does not change while the process lives."""
+    """At `/openapi.json`. It does not change while the process lives."""
     text: list[bytes] = []
 
     async def get_document() -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,6 +17,7 @@ from .asking import Asked
 from .metrics import exposition
 from .parameters import NoParameters
 
+_log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"])
 EXPOSITIONS = ("text/plain", "application/openmetrics-text")
 _ANYBODY: dict[str, Any] = {"security": []}
@@ -41,6 +43,7 @@ async def is_ready(request: Request, query: Annotated[NoParameters, Query()]) ->
     try:
         await request.app.state.ledger.switches(_READINESS)
     except MeterError as error:
+        _log.warning("not ready: %s", error)
         headers, detail = {"Retry-After": "1"}, "the ledger cannot be read now; the log says why"
         return problem(503, "Not ready", detail, headers=headers, code=error.code)
     return answer(Health(status="ready"))

@@ -12,9 +12,10 @@ from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
 from agent_meter_mcp.core.windows import parse_window
 from agent_meter_mcp.faces.wire.fields import seconds
 from agent_meter_mcp.faces.wire.problems import TYPES, problem
+from agent_meter_mcp.faces.wire.results import state_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from starlette.responses import Response
 
@@ -25,6 +26,7 @@ TOLD_MAX = 3
 """How many limits are told in the headers: those with the least room."""
 NEVER_S = 3600
 """`Retry-After` where no time brings the budget back: by then somebody may have raised the limit."""
+_TOLD = ("subject", "scope", "service", "metric", "window", "max", "used", "held", "remaining")
 _INTEGER_MAX = 999_999_999_999_999
 _MICRO_USD = NANO_PER_USD // 1_000_000
 _UNITS = {"requests": "requests", "units": "units", "tokens": "tokens", "cost_usd": "micro-usd"}
@@ -53,20 +55,24 @@ def quota_exceeded(
     detail: str,
     states: Iterable[LimitState],
     *,
-    violated: Sequence[str],
+    violated: Iterable[LimitState],
     retry_after_us: int | None,
     at_most_s: int | None = None,
     **members: Any,
 ) -> Response:
-    """429. `violated` are the ids of the limits that say no; `states` all that bind; `at_most_s` is the
-    longest `Retry-After`."""
+    """429. `violated` are the limits that say no; `states` all that bind; `at_most_s` is the longest
+    `Retry-After`."""
     return problem(
         429,
         "Quota exceeded",
         detail,
         type_=f"{TYPES}quota-exceeded",
         headers={**limit_headers(states), **retry_header(retry_after_us, at_most_s=at_most_s)},
-        **{"code": "quota_exceeded", "violated-policies": list(violated), **members},
+        **{
+            "code": "quota_exceeded",
+            "violated-policies": [_violated(state) for state in violated],
+            **members,
+        },
     )
 
 
@@ -84,18 +90,20 @@ def refusal(decision: Decision, result: Decided) -> Response:
     }
     if any(reason.code == "kill_switch" for reason in decision.reasons):
         return stopped(result.message, **members)
-    violated = [
-        reason.state.limit.limit_id
-        for reason in decision.reasons
-        if reason.code == "limit" and reason.state is not None
-    ]
+    violated = [reason.state for reason in decision.reasons if reason.code == "limit"]
     return quota_exceeded(
         result.message,
         decision.limits,
-        violated=list(dict.fromkeys(violated)),
+        violated=[state for state in violated if state is not None],
         retry_after_us=decision.retry_after_us,
         **members,
     )
+
+
+def _violated(state: LimitState) -> dict[str, Any]:
+    """A policy that says no: its name, which is the limit's id, and how it stands."""
+    told = state_fields(state)
+    return {"name": told["limit_id"], **{field: told[field] for field in _TOLD}}
 
 
 def _policy(state: LimitState) -> str:

@@ -87,12 +87,13 @@ async def record_batch(request: Request) -> Response:
 
 def _over(reasons: list[Reason], now_us: int, headers: dict[str, str], answer: dict[str, Any]) -> Response:
     after_s = retry_s(reasons, now_us)
-    states = [reason.state for reason in reasons if reason.state is not None]
+    over = [reason.state for reason in reasons if reason.state is not None]
+    states = {(state.limit.limit_id, state.scope): state for state in over}.values()
     response = quota_exceeded(
         "Everything is stored. An agent in this batch is over a limit, and should stop."
         f" Send more in {after_s} s.",
         states,
-        violated=list(dict.fromkeys(state.limit.limit_id for state in states)),
+        violated=states,
         retry_after_us=after_s * SECOND_US,
         **answer,
     )

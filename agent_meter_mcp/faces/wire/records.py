@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import wording
 from .controls import Alert
-from .fields import Part, Result, number_of, optional_number, optional_time, time_text
+from .fields import Part, Result, number_of, optional_number, time_text
 from .results import Number
 
 if TYPE_CHECKING:
@@ -67,15 +67,14 @@ def _plain(text: str | None) -> dict[str, Any] | None:
             "timezone": value["zone"],
             "thresholds": value["thresholds"],
         }
-    if "engaged_at_us" in value:
-        return {**{field: value[field] for field in ("kind", "name", "reason", "engaged_by")},
-                "engaged_at": time_text(value["engaged_at_us"])}  # fmt: skip
-    if "key_id" in value:
-        return {
-            field.removesuffix("_us"): optional_time(told) if field.endswith("_us") else told
-            for field, told in value.items()
-        }
-    return {"agent": value.pop("agent_id"), **value}
+    if "agent_id" in value:
+        return {"agent": value.pop("agent_id"), **value}
+    return {field.removesuffix("_us"): _told(field, was) for field, was in value.items()}
+
+
+def _told(field: str, value: Any) -> Any:
+    """A time as such; everything else as it is."""
+    return time_text(value) if field.endswith("_us") and value is not None else value
 
 
 class Audit(Result):

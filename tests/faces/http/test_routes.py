@@ -71,7 +71,8 @@ async def test_a_denied_reservation_is_429_with_the_reason_and_the_time(client: 
     answer = await client.post("/v1/reservations", json=step)
     told = problem_in(answer, 429, "quota_exceeded")
     assert told["type"].endswith("#quota-exceeded")
-    assert told["violated-policies"] == [limit_id]
+    (policy,) = told["violated-policies"]
+    assert (policy["name"], policy["max"], policy["held"], policy["remaining"]) == (limit_id, 1, 1, 0)
     assert told["allowed"] is False
     assert told["reasons"][0]["limit_id"] == limit_id
     assert told["detail"] == told["message"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,8 +209,7 @@ async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: p
 async def test_a_watcher_that_does_not_read_loses_the_oldest_and_learns_how_many(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscribe = site.meter.ledger.subscribe
-    monkeypatch.setattr(site.meter.ledger, "subscribe", lambda caller: subscribe(caller, maximum=2))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType] - of httpx2, half typed
+    monkeypatch.setattr(site.meter.ledger, "subscribe", partial(site.meter.ledger.subscribe, maximum=2))
     async with watching(site) as watcher:
         await use(site.meter, id="a0")
         assert (await watcher.next()).data["id"] == "a0"
