@@ -24,13 +24,7 @@ CORE = ROOT / "agent_meter_mcp" / "core"
 SLOW = ["typing", "dataclasses", "enum", "re", "json", "inspect", "asyncio"]
 SERVERS = ["mcp", "starlette", "uvicorn", "textual"]
 HEAVY = [*SERVERS, "anyio", "click", "genai_prices", "pydantic", "sqlite_utils"]
-NO_PART_OF_IT = {"attest"}
-"""Modules of the core that nobody needs who records."""
-RECORDING = [
-    f"agent_meter_mcp.core.{path.stem}"
-    for path in sorted(CORE.glob("[a-z]*.py"))
-    if path.stem not in NO_PART_OF_IT
-]
+RECORDING = [f"agent_meter_mcp.core.{path.stem}" for path in sorted(CORE.glob("[a-z]*.py"))]
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,14 @@ from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
 from agent_meter_mcp.faces.wire.fields import optional_number, seconds
 from agent_meter_mcp.faces.wire.problems import Refused, problem
-from agent_meter_mcp.faces.wire.upstream import is_upstream, renamed, report_of, told
+from agent_meter_mcp.faces.wire.upstream import (
+    checked_report,
+    is_upstream,
+    read_batch,
+    renamed,
+    report_of,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,9 +85,12 @@ def list_in(sent: object, field: str, maximum: int) -> list[Any]:
 
 
 class Batch:
-    """Records, each a report or what is wrong with it."""
+    """The records of a body, each a report or what is wrong with it. Raises Refused, InvalidInput."""
 
-    def __init__(self, records: Sequence[Any], caller: Caller, signing: Signing) -> None:
+    def __init__(self, body: bytes, caller: Caller, signing: Signing) -> None:
+        checked = read_batch(body)
+        make = self._report if checked is None else self._checked
+        records = list_in({"records": checked} if checked else read_json(body), "records", RECORDS_MAX)
         self._records = records
         self._caller = caller
         self._source: Source = "self" if caller.role == "agent" else "sdk"
@@ -88,7 +98,7 @@ class Batch:
         self._answers: list[MeterError | None] = []
         for record in records:
             try:
-                report = self._report(record)
+                report = make(record)
                 if signing.agent is not None or signing.secrets.agents:
                     signing.check(caller, report)
             except MeterError as error:
@@ -96,6 +106,9 @@ class Batch:
             else:
                 self._answers.append(None)
                 self.reports.append(report)
+
+    def _checked(self, record: dict[str, Any]) -> Report:
+        return checked_report(record, self._source)
 
     def _report(self, record: Any) -> Report:
         if not isinstance(record, dict):

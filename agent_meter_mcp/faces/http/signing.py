@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anyio import to_thread
 
-from agent_meter_mcp.core.attest import SIGNATURE, is_signed, receipt_of
+from agent_meter_mcp.core.attest import is_signature, is_signed, receipt_of
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.wire.problems import Refused, problem
@@ -50,7 +50,7 @@ class Signing(NamedTuple):
             raise InvalidInput("id", "is required in a signed request: a replay is found by it")
         if agent == self.agent or agent not in self.secrets.agents:
             return
-        if caller.role == "service" and SIGNATURE.fullmatch(signature_in(report) or ""):
+        if caller.role == "service" and is_signature(signature_in(report) or ""):
             return
         _log.warning("refused unsigned usage of agent %s", shown(agent, width=NAME_SHOWN))
         raise Forbidden(

@@ -72,10 +72,9 @@ async def record_batch(request: Request) -> Response:
     allow(caller, "use")
     try:
         signing = await _signing(request, caller)
-        records = list_in(read_json(await request.body()), "records", batches.RECORDS_MAX)
+        batch = Batch(await request.body(), caller, signing)
     except Refused as refused:
         return refused.response
-    batch = Batch(records, caller, signing)
     recorded = await ledger.record_many(caller, batch.reports)
     answer = batch.answer(recorded)
     headers = dict(signing.receipt()) if answer["accepted"] or answer["duplicatesIgnored"] else {}

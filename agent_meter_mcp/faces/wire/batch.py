@@ -159,13 +159,13 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
     def resolved(part: Any) -> Any:
         if isinstance(part, dict):
-            found: dict[str, Any] = part  # pyright: ignore[reportUnknownVariableType] - it is JSON
+            found: dict[str, Any] = part  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
             name = str(found.get("$ref", "")).rpartition("/")[2]
             if name in definitions:
                 return resolved(definitions[name])
             return {key: resolved(value) for key, value in found.items()}
         if isinstance(part, list):
-            entries: list[Any] = part  # pyright: ignore[reportUnknownVariableType] - it is JSON
+            entries: list[Any] = part  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
             return [resolved(one) for one in entries]
         return part
 
