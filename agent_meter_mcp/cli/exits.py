@@ -14,7 +14,7 @@ READER_GONE = 141
 ANSWERS = {
     DONE: "done; for check: allowed",
     NOT_ALLOWED: "check: not allowed now",
-    DIFFERENCES: "verify: a figure differs from its events",
+    DIFFERENCES: "verify, reconcile, attest verify: something differs",
     PROBLEMS: "doctor: there is a problem",
     INTERRUPTED: "interrupted",
     READER_GONE: "whoever read the output is gone",

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -38,6 +39,7 @@ SECTIONS = {
     "Metering": {
         "record": Entry("metering", "Record usage that has happened."),
         "check": Entry("metering", "Ask whether work fits the budget now."),
+        "import": Entry("importing", "Take over what upstream's hooks have written."),
     },
     "Reports": {
         "summary": Entry("reports", "Totals of usage: today by agent, or as you like."),
@@ -46,6 +48,8 @@ SECTIONS = {
         "reservations": Entry("reports", "Budget that is held for work in progress."),
         "audit": Entry("auditing", "Who changed what, newest first."),
         "export": Entry("exporting", "All events as JSON lines or CSV."),
+        "reconcile": Entry("reconciling", "Compare an agent's records with a service's."),
+        "attest": Entry("attesting", "Sign usage for others, and verify what they signed."),
     },
     "Control": {
         "limit": Entry("control", "Set, list and remove limits."),
@@ -74,7 +78,11 @@ class Program(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = COMMANDS.get(cmd_name)
-        return None if entry is None else getattr(import_module(f"{__package__}.{entry.module}"), cmd_name)
+        if entry is None:
+            return None
+        # Python has words that no function can have as its name.
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        return getattr(import_module(f"{__package__}.{entry.module}"), name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import re
 from math import isfinite
 
 from .errors import InvalidInput
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
 
-SIGNATURE = re.compile(r"[0-9a-f]{64}")
-_SURROGATES = re.compile("[\ud800-\udfff]")
+_HEX = frozenset("0123456789abcdef")
 _SAFE = 2**53
 _INDEX_MAX = 2**32 - 2
 
@@ -56,6 +53,11 @@ def is_signed(secret: str, body: bytes, signature: str) -> bool:
     """Whether it is the signature of that body. TypeScript signs an empty body as a pair of quotes."""
     good = is_same(signature_of(secret, body), signature)
     return good or (not body and is_same(signature_of(secret, b'""'), signature))
+
+
+def is_signature(text: str) -> bool:
+    """Whether it is written as a signature is."""
+    return len(text) == 64 and _HEX.issuperset(text)
 
 
 def receipt_of(receipt_secret: str, signature: str) -> str:
@@ -160,6 +162,8 @@ def _text_of(parts: dict[str, Json], field: str) -> str:
 
 def parse(text: str | bytes, field: str) -> Json:
     """JSON with its numbers as they are spelled. Raises InvalidInput, names `field`."""
+    import json  # slow, for a process that only records
+
     try:
         return json.loads(text, parse_float=Numeral, parse_int=Numeral, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -199,8 +203,12 @@ def _text(value: Json, *, as_js: bool) -> str:
 
 def _string(text: str) -> str:
     """JSON.stringify escapes what has to be, and half a surrogate pair."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return quoted if quoted.isascii() else _SURROGATES.sub(lambda half: f"\\u{ord(half[0]):04x}", quoted)
+    from json import dumps
+
+    quoted = dumps(text, ensure_ascii=False)
+    if quoted.isascii():
+        return quoted
+    return "".join(f"\\u{ord(char):04x}" if "\ud800" <= char <= "\udfff" else char for char in quoted)
 
 
 def _ordered(value: dict[str, Json]) -> list[str]:

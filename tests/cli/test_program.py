@@ -41,13 +41,14 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ..
 
 
 LEAVES = leaves(program)
-GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",)]
+GROUPS = [(), ("limit",), ("agent",), ("kill",), ("resume",), ("attest",)]
+NO_LEDGER = [("doctor",), ("attest", "verify")]
 REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
 
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        "record", "check", "summary", "events", "agents", "reservations", "audit", "export",
+        "record", "check", "import", "reconcile", "attest create", "attest verify", "summary", "events", "agents", "reservations", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
     }  # fmt: skip
@@ -154,7 +155,7 @@ def newer(path: Path) -> None:
         (Path.mkdir, "store_unusable"),
     ],
 )
-@pytest.mark.parametrize("path", [path for path in REPORTS if path != ("doctor",)], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path in REPORTS if path not in NO_LEDGER], ids=" ".join)
 def test_a_file_that_is_no_ledger_is_one_line(
     run: Run, home: Path, path: tuple[str, ...], make: object, error: str
 ) -> None:
@@ -172,7 +173,11 @@ def test_a_file_that_is_no_ledger_is_one_line(
         "resume agent": ("a",),
         "resume service": ("a",),
         "resume everything": ("--yes",),
+        "import": (str(home / "spend.jsonl"),),
+        "reconcile": ("--agent", "a", "--service-records", str(home / "records.json")),
     }
+    (home / "spend.jsonl").touch()
+    (home / "records.json").write_text("[]", encoding="utf-8")
     refused = run(*path, *needed.get(" ".join(path), ()))
     assert (refused.code, refused.out) == (SHAPES[error].exit_code, "")
     assert len(refused.err.splitlines()) == 1

@@ -24,6 +24,24 @@ from .building import T0, Desk, at, subject, used
 HOUR = 3600
 DAY = 24 * HOUR
 
+# Events by their ids
+
+
+def test_usage_is_found_by_its_ids_and_by_the_rest_of_the_filter(desk: Desk) -> None:
+    uuid = "0c3f2c5e-8a55-4f0e-9f7e-0d7f1f9a2b11"
+    for number, event_id in enumerate(("a", uuid, "b", "a")):
+        desk.record(used(1), id=event_id, service="llm" if number < 3 else "maps")
+    desk.refuse(first=1)
+
+    def found(*ids: str, **wanted: Any) -> list[str]:
+        query = EventsQuery(UsageFilter(**wanted), 50, None, ids)
+        return [stored.event.id for stored in desk.store.events(query).events]
+
+    assert found("a", uuid, "none") == ["a", uuid, "a"]
+    assert found("a", uuid, service="llm") == [uuid, "a"]
+    assert found() == []
+
+
 # Agents (25)
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from agent_meter_mcp.core.commands import Recorded
@@ -18,7 +18,16 @@ from agent_meter_mcp.core.models import Usage
 from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
 from agent_meter_mcp.faces.wire.fields import optional_number, seconds
-from agent_meter_mcp.faces.wire.upstream import is_upstream, renamed, report_of, told
+from agent_meter_mcp.faces.wire.upstream import (
+    checked_report,
+    is_upstream,
+    read_batch,
+    renamed,
+    report_of,
+    told,
+)
+
+from .problems import Refused, problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,16 +40,14 @@ if TYPE_CHECKING:
 
     from .signing import Signing
 
+M = TypeVar("M", bound=BaseModel)
+
 RECORDS_MAX = 1000
 RETRY_MAX_S = 60
 
 
-class Malformed(Exception):
-    """The body is no JSON."""
-
-
 def read_json(body: bytes) -> object:
-    """Raises Malformed."""
+    """Raises Refused."""
     try:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
@@ -48,7 +55,23 @@ def read_json(body: bytes) -> object:
         try:
             return json.loads(body.decode())
         except (ValueError, RecursionError):
-            raise Malformed from None
+            raise Refused(
+                problem(
+                    400,
+                    "Malformed JSON",
+                    "The body is no JSON, or not all of it: it is cut off, nested deeply, or not UTF-8."
+                    " Nothing was written.",
+                    code="malformed_json",
+                )
+            ) from None
+
+
+def read_as(kind: type[M], body: bytes) -> M:
+    """Raises Refused, InvalidInput."""
+    try:
+        return kind.model_validate(read_json(body))
+    except ValidationError as error:
+        raise told(error) from None
 
 
 def list_in(sent: object, field: str, maximum: int) -> list[Any]:
@@ -63,9 +86,12 @@ def list_in(sent: object, field: str, maximum: int) -> list[Any]:
 
 
 class Batch:
-    """Records, each a report or what is wrong with it."""
+    """The records of a body, each a report or what is wrong with it. Raises Refused, InvalidInput."""
 
-    def __init__(self, records: Sequence[Any], caller: Caller, signing: Signing) -> None:
+    def __init__(self, body: bytes, caller: Caller, signing: Signing) -> None:
+        checked = read_batch(body)
+        make = self._report if checked is None else self._checked
+        records = list_in({"records": checked} if checked else read_json(body), "records", RECORDS_MAX)
         self._records = records
         self._caller = caller
         self._source: Source = "self" if caller.role == "agent" else "sdk"
@@ -73,7 +99,7 @@ class Batch:
         self._answers: list[MeterError | None] = []
         for record in records:
             try:
-                report = self._report(record)
+                report = make(record)
                 if signing.agent is not None or signing.secrets.agents:
                     signing.check(caller, report)
             except MeterError as error:
@@ -81,6 +107,9 @@ class Batch:
             else:
                 self._answers.append(None)
                 self.reports.append(report)
+
+    def _checked(self, record: dict[str, Any]) -> Report:
+        return checked_report(record, self._source)
 
     def _report(self, record: Any) -> Report:
         if not isinstance(record, dict):

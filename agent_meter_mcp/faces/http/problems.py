@@ -19,6 +19,14 @@ TYPES = "https://iana.org/assignments/http-problem-types#"
 """Registered types are fragments of this page: `quota-exceeded` is one of them."""
 
 
+class Refused(Exception):
+    """A request is answered with this, and with nothing else."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
 def problem(
     status: int,
     title: str,

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from anyio import to_thread
 
-from agent_meter_mcp.core.attest import SIGNATURE, is_signed, receipt_of
+from agent_meter_mcp.core.attest import is_signature, is_signed, receipt_of
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.wire.upstream import signature_in
 from agent_meter_mcp.settings import load_settings
 
-from .problems import problem
+from .problems import Refused, problem
 from .secrets import NO_SECRETS, Secrets, SecretsFile
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Signing(NamedTuple):
             raise InvalidInput("id", "is required in a signed request: a replay is found by it")
         if agent == self.agent or agent not in self.secrets.agents:
             return
-        if caller.role == "service" and SIGNATURE.fullmatch(signature_in(report) or ""):
+        if caller.role == "service" and is_signature(signature_in(report) or ""):
             return
         _log.warning("refused unsigned usage of agent %s", shown(agent, width=NAME_SHOWN))
         raise Forbidden(
@@ -92,8 +92,8 @@ def unusable(error: InvalidInput) -> Response:
     )
 
 
-def signing_of(request: Request, caller: Caller, body: bytes, secrets: Secrets) -> Signing | Response:
-    """What the request's headers say, checked; a 401 when the agent they name has not signed this body."""
+def signing_of(request: Request, caller: Caller, body: bytes, secrets: Secrets) -> Signing:
+    """What the request's headers say, checked. Raises Refused when the agent they name has not signed it."""
     agent = request.headers.get(AGENT) or (caller.bound_to if caller.role == "agent" else None)
     secret = None if agent is None else secrets.agents.get(agent)
     if agent is None or secret is None:
@@ -103,11 +103,13 @@ def signing_of(request: Request, caller: Caller, body: bytes, secrets: Secrets) 
         return Signing(secrets, agent, signature)
     how = "wrongly signed" if signature else "unsigned"
     _log.warning("refused a request, %s, of agent %s", how, shown(agent, width=NAME_SHOWN))
-    return problem(
-        401,
-        "Not signed",
-        f"The request is {how}: X-Agent-Signature must be the hex HMAC-SHA256 of its body with the secret of"
-        " the agent that X-Agent-Id names. Nothing was written.",
-        headers={"WWW-Authenticate": 'HMAC-SHA256 header="X-Agent-Signature"'},
-        code="unauthorized",
+    raise Refused(
+        problem(
+            401,
+            "Not signed",
+            f"The request is {how}: X-Agent-Signature must be the hex HMAC-SHA256 of its body with the secret"
+            " of the agent that X-Agent-Id names. Nothing was written.",
+            headers={"WWW-Authenticate": 'HMAC-SHA256 header="X-Agent-Signature"'},
+            code="unauthorized",
+        )
     )

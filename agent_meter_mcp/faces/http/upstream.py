@@ -26,8 +26,8 @@ from agent_meter_mcp.faces.wire.fields import number_of
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
-from .batches import Batch, Malformed, list_in, read_json, retry_s, shown_id
-from .problems import TYPES, problem
+from .batches import Batch, list_in, read_as, read_json, retry_s, shown_id
+from .problems import MEDIA_TYPE, TYPES, Refused, problem
 from .signing import Signing, secrets_of, signing_of, unusable
 
 if TYPE_CHECKING:
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from agent_meter_mcp.intake import Report
     from agent_meter_mcp.ledger import Ledger
 
+    from .secrets import Secrets
+
 router = APIRouter(tags=["upstream"])
 JSON = "application/json"
+_PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {}}}
+    status: {**_PROBLEM, "description": text}
     for status, text in {
         400: "The body is no JSON.",
         401: "Not signed as the agent's requests have to be.",
@@ -56,8 +59,8 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"model": wire.BatchStored, "description": "What became of each record."},
         429: {
+            **_PROBLEM,
             "description": "All is stored, and an agent in it is over a hard limit.",
-            "content": {"application/problem+json": {}},
         },
         **_REFUSED,
     },
@@ -66,14 +69,11 @@ async def record_batch(request: Request) -> Response:
     """Record usage that has happened: 1 to 1000 records, upstream's or those of `record_usage`."""
     ledger, caller = _asked(request)
     allow(caller, "use")
-    signing = await _signing(request, caller)
-    if isinstance(signing, Response):
-        return signing
     try:
-        records = list_in(read_json(await request.body()), "records", batches.RECORDS_MAX)
-    except Malformed:
-        return _malformed()
-    batch = Batch(records, caller, signing)
+        signing = await _signing(request, caller)
+        batch = Batch(await request.body(), caller, signing)
+    except Refused as refused:
+        return refused.response
     recorded = await ledger.record_many(caller, batch.reports)
     answer = batch.answer(recorded)
     headers = dict(signing.receipt()) if answer["accepted"] or answer["duplicatesIgnored"] else {}
@@ -160,18 +160,20 @@ def _before(cursor: str | None) -> int | None:
 
 @router.post(
     "/v1/receipts/verify",
+    openapi_extra=wire.body_of(wire.VerifyReceipt),
     response_model=wire.ReceiptVerified,
     responses={
-        404: {"description": "No receipts are given here."},
-        **{status: _REFUSED[status] for status in (422, 503)},
+        404: {**_PROBLEM, "description": "No receipts are given here."},
+        **{status: _REFUSED[status] for status in (400, 422, 503)},
     },
 )
-async def verify_receipt(request: Request, sent: wire.VerifyReceipt) -> object:
+async def verify_receipt(request: Request) -> object:
     """Whether this meter has given that receipt (`X-Usage-Receipt`) for a request with that signature."""
     try:
-        secret = (await secrets_of(request)).receipt
-    except InvalidInput as error:
-        return unusable(error)
+        sent = read_as(wire.VerifyReceipt, await request.body())
+        secret = (await _secrets(request)).receipt
+    except Refused as refused:
+        return refused.response
     if secret is None:
         raise NotFound("this server gives no receipts: its file of secrets has no `receipt`")
     return wire.ReceiptVerified(valid=is_same(receipt_of(secret, sent.request_signature), sent.receipt))
@@ -181,20 +183,22 @@ async def verify_receipt(request: Request, sent: wire.VerifyReceipt) -> object:
     "/v1/attestations",
     responses={
         200: {"model": wire.Attestation, "description": "Upstream's attestation."},
-        404: {"description": "The service has no secret."},
-        **{status: _REFUSED[status] for status in (403, 422, 503)},
+        404: {**_PROBLEM, "description": "The service has no secret."},
+        **{status: _REFUSED[status] for status in (400, 403, 422, 503)},
     },
+    openapi_extra=wire.body_of(wire.Attest),
 )
-async def attest_usage(request: Request, sent: wire.Attest) -> Response:
+async def attest_usage(request: Request) -> Response:
     """Sign a service's usage of a day, of a stretch of time, or with these ids, for upstream's SDKs."""
     ledger, caller = _asked(request)
-    span = sent.span(request.app.state.timezone)
-    name(sent.service, "service")
     allow(caller, "read")
     try:
-        secret = (await secrets_of(request)).services.get(sent.service)
-    except InvalidInput as error:
-        return unusable(error)
+        sent = read_as(wire.Attest, await request.body())
+        span = sent.span(request.app.state.timezone)
+        name(sent.service, "service")
+        secret = (await _secrets(request)).services.get(sent.service)
+    except Refused as refused:
+        return refused.response
     if secret is None:
         raise NotFound(
             f"service {sent.service!r} has no secret: the operator adds one under [services] in the file of"
@@ -216,13 +220,11 @@ async def record_session_batch(request: Request) -> Response:
     """Record whole sessions, as upstream's sync script sends them. Told again, a session is corrected."""
     ledger, caller = _asked(request)
     allow(caller, "use")
-    signing = await _signing(request, caller)
-    if isinstance(signing, Response):
-        return signing
     try:
+        signing = await _signing(request, caller)
         sent = read_json(await request.body())
-    except Malformed:
-        return _malformed()
+    except Refused as refused:
+        return refused.response
     sessions = list_in(sent, "sessions", SESSIONS_MAX)
     agent = cast("dict[str, Any]", sent).get("agentName") or caller.default_agent or caller.bound_to
     if not isinstance(agent, str):
@@ -261,23 +263,17 @@ async def sessions_status(request: Request) -> wire.SessionsStatus:
     return wire.SessionsStatus(ok=True, role=caller.role, agent=caller.bound_to)
 
 
-async def _signing(request: Request, caller: Caller) -> Signing | Response:
+async def _secrets(request: Request) -> Secrets:
     try:
-        secrets = await secrets_of(request)
+        return await secrets_of(request)
     except InvalidInput as error:
-        return unusable(error)
+        raise Refused(unusable(error)) from None
+
+
+async def _signing(request: Request, caller: Caller) -> Signing:
+    secrets = await _secrets(request)
     return signing_of(request, caller, await request.body(), secrets)
 
 
 def _asked(request: Request) -> tuple[Ledger, Caller]:
     return request.app.state.ledger, request.scope[CALLER]
-
-
-def _malformed() -> Response:
-    return problem(
-        400,
-        "Malformed JSON",
-        "The body is no JSON, or not all of it: it is cut off, nested deeply, or not UTF-8."
-        " Nothing was written.",
-        code="malformed_json",
-    )

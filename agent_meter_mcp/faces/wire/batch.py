@@ -132,7 +132,15 @@ def body_schema(field: str, entry: "Mapping[str, Any]", maximum: int, *beside: s
         field: {"type": "array", "items": entry, "minItems": 1, "maxItems": maximum},
         **{name: {"type": "string"} for name in beside},
     }
-    schema = {"type": "object", "required": [field, *beside], "properties": properties}
+    return _body({"type": "object", "required": [field, *beside], "properties": properties})
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI of a body that is read without FastAPI."""
+    return _body(_inlined(model.model_json_schema()))
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
@@ -151,13 +159,13 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
     def resolved(part: Any) -> Any:
         if isinstance(part, dict):
-            found: dict[str, Any] = part  # pyright: ignore[reportUnknownVariableType] - JSON
+            found: dict[str, Any] = part  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
             name = str(found.get("$ref", "")).rpartition("/")[2]
             if name in definitions:
                 return resolved(definitions[name])
             return {key: resolved(value) for key, value in found.items()}
         if isinstance(part, list):
-            entries: list[Any] = part  # pyright: ignore[reportUnknownVariableType] - JSON
+            entries: list[Any] = part  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
             return [resolved(one) for one in entries]
         return part
 

@@ -125,35 +125,39 @@ def spend_row(sent: object) -> dict[str, Any]:
     return row
 
 
-def spend_reports(rows: Sequence[dict[str, Any]], agent: str | None) -> list[Report | InvalidInput]:
-    """What the rows of a file come to, in their order; `agent` is whose, where a row does not say.
+def spend_reports(
+    rows: Sequence[tuple[int, dict[str, Any]]], agent: str | None
+) -> list[tuple[int, Report | InvalidInput]]:
+    """What the rows of a file come to, with their numbers; `agent` is whose, where a row does not say.
 
     A session's last summary counts. It has in it the calls that are listed beside it, so they are taken off:
     what is left is one event.
     """
-    last = {(row["api"], row["session_id"]): row for row in rows if row["type"] == OPERATION}
+    last: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
     calls: dict[tuple[str, str], list[Usage]] = {}
-    found: list[Report | InvalidInput] = []
+    found: list[tuple[int, Report | InvalidInput]] = []
     repeats: dict[str, int] = {}
-    for row in rows:
+    for number, row in rows:
+        key = (row["api"], row.get("session_id") or "")
         if row["type"] == OPERATION:
+            last[key] = (number, row)
             continue
         try:
             report = _call(row, agent, repeats)
         except InvalidInput as error:
-            found.append(error)
+            found.append((number, error))
             continue
-        found.append(report)
-        if row.get("session_id"):
-            calls.setdefault((row["api"], row["session_id"]), []).append(report.usage)
-    for key, row in last.items():
+        found.append((number, report))
+        if key[1]:
+            calls.setdefault(key, []).append(report.usage)
+    for key, (number, row) in last.items():
         try:
             report = _summary(row, agent, calls.get(key, ()))
         except InvalidInput as error:
-            found.append(error)
+            found.append((number, error))
             continue
         if report is not None:
-            found.append(report)
+            found.append((number, report))
     return found
 
 

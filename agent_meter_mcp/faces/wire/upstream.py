@@ -32,6 +32,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND_US = 1000
 DOUBLE_BITS = 1023
 """Integers that have more become Infinity in JavaScript."""
+DIGITS_MAX = 300
+"""A text that is no longer has no such integer in it."""
 
 # TypedDicts and not models: a batch has a thousand of these, and nothing but their values is of use.
 _TOLERANT = ConfigDict(strict=True, extra="allow")
@@ -67,10 +69,16 @@ class UpstreamRecord(TypedDict):
     metadata: NotRequired[dict[str, Any] | None]
 
 
+class _Batch(TypedDict):
+    __pydantic_config__ = _TOLERANT  # pyright: ignore[reportGeneralTypeIssues] - pydantic's way to configure one
+    records: list[UpstreamRecord]
+
+
 ADAPTER = TypeAdapter(UpstreamRecord)
 _validate = ADAPTER.validate_python
+_read_batch = TypeAdapter(_Batch).validate_json
 _AGENT = ("name", "shepherdId", "tier")
-_HOW = ("method", "path", "pricingModel")
+_SIMPLE = frozenset((str, int, float, bool, type(None)))
 _KNOWN = frozenset(UpstreamRecord.__annotations__)
 _KNOWN_AGENT = frozenset(UpstreamAgent.__annotations__)
 _REQUIRED = len(_KNOWN) - 2
@@ -91,12 +99,25 @@ def is_upstream(record: dict[str, Any]) -> bool:
     return "serviceId" in record or "timestamp" in record or isinstance(record.get("agent"), dict)
 
 
+def read_batch(body: bytes) -> list[dict[str, Any]] | None:
+    """The records of a batch, if all of them are upstream's and none is wrong: in one go, as it mostly is."""
+    try:
+        return cast("dict[str, Any]", _read_batch(body))["records"]
+    except ValidationError:
+        return None
+
+
 def report_of(sent: object, source: "Source") -> Report:
     """Raises InvalidInput, names the field as the record does."""
     try:
         record = cast("dict[str, Any]", _validate(sent))
     except ValidationError as error:
         raise told(error) from None
+    return checked_report(record, source)
+
+
+def checked_report(record: dict[str, Any], source: "Source") -> Report:
+    """Of a record whose fields are of the right types. Raises InvalidInput as `report_of`."""
     agent, timestamp = record["agent"], record["timestamp"]
     units_micro, duration_ms = _units_micro(record["units"]), _milliseconds(record["durationMs"])
     return Report(
@@ -116,19 +137,28 @@ def _kept(
     record: dict[str, Any], agent: dict[str, Any], units_micro: int, duration_ms: int
 ) -> dict[str, Any]:
     """What the ledger has no field for, or none that is exact."""
-    kept: dict[str, Any] = {field: record[field] for field in _HOW}
+    kept: dict[str, Any] = {
+        "method": record["method"],
+        "path": record["path"],
+        "pricingModel": record["pricingModel"],
+    }
     optional = 0
-    for field in ("requestSignature", "metadata"):
-        if field in record:
-            optional += 1
-            if record[field] is not None:
-                kept[field] = record[field]
+    if "requestSignature" in record:
+        optional += 1
+        kept["requestSignature"] = record["requestSignature"]
+    if "metadata" in record:
+        optional += 1
+        kept["metadata"] = record["metadata"]
     if len(record) > _REQUIRED + optional:
         kept["extra"] = {name: record[name] for name in record.keys() - _KNOWN}
     if len(agent) > 1:
-        kept |= {field: agent[field] for field in _AGENT if agent.get(field) is not None}
-        if added := {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}:
-            kept["agentExtra"] = added
+        known = 1
+        for field in _AGENT:
+            if field in agent:
+                known += 1
+                kept[field] = agent[field]
+        if len(agent) > known:
+            kept["agentExtra"] = {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}
     if not _is_usual(record["timestamp"]):
         kept["timestamp"] = record["timestamp"]
     if units_micro / MICRO_PER_UNIT != record["units"]:
@@ -168,30 +198,47 @@ def _milliseconds(duration: float) -> int:
 
 
 def kept_text(kept: dict[str, Any]) -> str:
-    """An event's metadata that keeps these. Raises InvalidInput."""
+    """An event's metadata that keeps these, without those that are None. Raises InvalidInput."""
     try:
-        return to_json({KEPT: {name: value if type(value) is str else _sorted(value)
-                               for name, value in kept.items()}}).decode()  # fmt: skip
+        parts = {
+            name: value if type(value) is str else _sorted(value)
+            for name, value in kept.items()
+            if value is not None
+        }
+        text = to_json({KEPT: parts}).decode()
+        if len(text) > DIGITS_MAX or "NaN" in text or "Infinity" in text:
+            _check_numbers(parts)
     except (ValueError, RecursionError):
         raise InvalidInput(
             "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
         ) from None
+    return text
 
 
 def _sorted(value: Any) -> Any:
-    """With its objects' keys in order. Raises ValueError for a number that no double can be."""
-    if isinstance(value, dict):
+    """With its objects' keys in order."""
+    if type(value) is dict:
         parts = cast("dict[str, Any]", value)
         return {
-            name: parts[name] if type(parts[name]) is str else _sorted(parts[name]) for name in sorted(parts)
+            name: part if type(part := parts[name]) in _SIMPLE else _sorted(part) for name in sorted(parts)
         }
-    if isinstance(value, list):
+    if type(value) is list:
         return [_sorted(one) for one in cast("list[Any]", value)]
-    if (isinstance(value, float) and not isfinite(value)) or (
-        isinstance(value, int) and value.bit_length() > DOUBLE_BITS
-    ):
-        raise ValueError(value)
     return value
+
+
+def _check_numbers(value: Any) -> None:
+    """Raises ValueError for one that no double can be."""
+    if isinstance(value, dict):
+        for part in cast("dict[str, Any]", value).values():
+            _check_numbers(part)
+    elif isinstance(value, list):
+        for part in cast("list[Any]", value):
+            _check_numbers(part)
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(value)
+    elif isinstance(value, int) and value.bit_length() > DOUBLE_BITS:
+        raise ValueError
 
 
 def told(error: ValidationError) -> InvalidInput:

@@ -60,7 +60,7 @@ class Service:
         self.api.state.secrets = SecretsFile(str(folder / "secrets.toml"))
 
         @self.api.exception_handler(MeterError)
-        def told(request: Request, error: MeterError) -> Response:  # pyright: ignore[reportUnusedFunction] - FastAPI calls it
+        def told(request: Request, error: MeterError) -> Response:
             return problem_of(error)
 
     @asynccontextmanager

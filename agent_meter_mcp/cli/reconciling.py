@@ -1,0 +1,206 @@
+"""`reconcile`: whether an agent and a service tell the same story."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent_meter_mcp.core.attest import parse
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.reconcile import Account, Compared, compare, records_in
+from agent_meter_mcp.core.text import name, optional_name, shown
+
+from . import options
+from .exits import DIFFERENCES, DONE
+from .exporting import decimal_text
+from .figures import NAME_WIDTH, counted
+from .table import Cell, Column, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from agent_meter_mcp.core.attest import Json
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+
+    from .session import Session
+
+BYTES_MAX = 256 * 1024 * 1024
+PAGES_MAX = 1000
+TIMEOUT_S = 30
+SHOWN_MAX = 50
+KEY_WIDTH = 16
+
+
+@options.command(
+    "reconcile",
+    "agent-meter reconcile --agent coder --service-records svc.json",
+    "agent-meter reconcile --agent-records mine.json --agent coder --service api",
+)
+@click.option("--agent-records", metavar="PLACE", help="What the agent has: a file, - or an http(s) URL.")
+@click.option("--service-records", metavar="PLACE", help="What the service has: the same.")
+@options.name_option("--agent", "agent", "Whose usage to take from the ledger.")
+@options.name_option("--service", "service", "At which service; all, if left out.")
+@options.as_json
+@options.pass_session
+def reconcile(session: Session, /, as_json: bool, **given: Any) -> int:
+    """Compare upstream's records of an agent with those of a service, request by request.
+
+    Records belong together by their request signature, or their id where they have none. A side that is not
+    given is what the ledger has of the agent. Exit code 6 when something is on one side only or differs.
+    """
+    sides = given["agent_records"], given["service_records"]
+    if sides == (None, None):
+        raise InvalidInput("agent_records", "give it, or service_records, or both")
+    if None in sides and given["agent"] is None:
+        raise InvalidInput("agent", "is required: say whose usage in the ledger is one side")
+    if None not in sides and (given["agent"] or given["service"]):
+        raise InvalidInput("agent", "names what to take from the ledger: leave it out, both sides are given")
+    agents, services = (
+        _from_ledger(session, given["agent"], given["service"]) if side is None else _read(side, field)
+        for side, field in zip(sides, ("agent_records", "service_records"), strict=True)
+    )
+    compared = compare(agents, services)
+    if as_json:
+        from .document import print_document
+
+        print_document(_document(compared))
+    else:
+        click.echo(_told(compared))
+    return DONE if compared.agree else DIFFERENCES
+
+
+def _from_ledger(session: Session, agent: str, service: str | None) -> Sequence[Json]:
+    from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
+
+    chosen = UsageFilter(agent=name(agent, "agent"), service=optional_name(service, "service"))
+
+    async def ask(ledger: Ledger, caller: Caller) -> list[str]:
+        from agent_meter_mcp.faces.wire.attesting import newest_usage, record_texts
+
+        texts: list[str] = []
+        async for events, _ in newest_usage(ledger, caller, EventsQuery(chosen, EVENTS_PAGE_MAX)):
+            texts += await record_texts(events)
+        return texts
+
+    return [parse(text, "agent") for text in reversed(session.ask(ask))]
+
+
+def _read(place: str, field: str) -> Sequence[Json]:
+    if place.startswith(("http://", "https://")):
+        return _fetched(place, field)
+    try:
+        with click.open_file(place, "rb") as file:
+            content = file.read(BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidInput(field, f"{shown(place)} cannot be read: {error.strerror}") from None
+    return _parsed(content, field)
+
+
+def _parsed(content: bytes, field: str) -> Sequence[Json]:
+    if len(content) > BYTES_MAX:
+        raise InvalidInput(field, f"is larger than {BYTES_MAX} bytes")
+    lines = [line for line in content.splitlines() if line.strip()]
+    if len(lines) > 1 and all(
+        line.strip().startswith(b"{") and line.strip().endswith(b"}") for line in lines
+    ):
+        return [parse(line, field) for line in lines]
+    found = parse(content, field)
+    return [found] if isinstance(found, dict) and "records" not in found else records_in(found, field)
+
+
+def _fetched(url: str, field: str) -> Sequence[Json]:
+    """All pages of it: `Link` leads to older ones, at the same place only."""
+    import httpx2
+
+    found: list[Json] = []
+    try:
+        with httpx2.Client(timeout=TIMEOUT_S, headers={"accept": "application/json"}) as client:
+            first = here = httpx2.URL(url)
+            for _ in range(PAGES_MAX):
+                with client.stream("GET", here) as response:
+                    response.raise_for_status()
+                    content = b""
+                    for chunk in response.iter_bytes():
+                        content += chunk
+                        if len(content) > BYTES_MAX:
+                            break
+                found += _parsed(content, field)
+                following = response.links.get("next", {}).get("url")
+                if following is None:
+                    return found
+                here = here.join(following)
+                if (here.scheme, here.host, here.port) != (first.scheme, first.host, first.port):
+                    raise InvalidInput(field, "leads to another host for what is older")
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise InvalidInput(field, f"{shown(url)} cannot be had: {shown(str(error))}") from None
+    raise InvalidInput(field, f"has more than {PAGES_MAX} pages")
+
+
+def _document(compared: Compared) -> dict[str, Any]:
+    def account(one: Account) -> dict[str, Any]:
+        return {**one.as_dict(), "units": _number(one.units)}
+
+    return {
+        "ok": compared.agree,
+        "matched": compared.matched,
+        "agent_only": [{"key": key, **account(one)} for key, one in compared.agent_only],
+        "service_only": [{"key": key, **account(one)} for key, one in compared.service_only],
+        "unit_differences": [
+            {"key": key, "agent": account(ours), "service": account(theirs)}
+            for key, ours, theirs in compared.different
+        ],
+    }
+
+
+def _number(units: Decimal) -> int | float:
+    return int(units) if units == units.to_integral_value() else float(units)
+
+
+def _told(compared: Compared) -> str:
+    if compared.agree:
+        return f"{counted(compared.matched, 'request')}: both sides agree"
+    rows: list[list[str | Cell]] = [
+        [Cell("agent only", "warn"), *_named(key, one), decimal_text(one.units), "—"]
+        for key, one in compared.agent_only
+    ]
+    rows += [
+        [Cell("service only", "warn"), *_named(key, one), "—", decimal_text(one.units)]
+        for key, one in compared.service_only
+    ]
+    rows += [
+        [Cell("differs", "alarm"), *_named(key, theirs), _units(ours), _units(theirs)]
+        for key, ours, theirs in compared.different
+    ]
+    columns = [
+        Column("What"),
+        Column("Request", shrinks=8),
+        Column("Time", shrinks=10, drop=2),
+        Column("Agent", shrinks=6, drop=1),
+        Column("Operation", shrinks=8, drop=3),
+        Column("Agent's units", right=True),
+        Column("Service's units", right=True),
+    ]
+    lines = [table(columns, rows[:SHOWN_MAX])]
+    if len(rows) > SHOWN_MAX:
+        lines.append(f"and {len(rows) - SHOWN_MAX} more: --json has all")
+    lines.append(
+        f"{compared.matched - len(compared.different)} agree, {len(compared.agent_only)} agent only,"
+        f" {len(compared.service_only)} service only, {len(compared.different)} differ"
+    )
+    return "\n".join(lines)
+
+
+def _named(key: str, account: Account) -> list[str]:
+    return [
+        shown(key, width=KEY_WIDTH),
+        shown(account.timestamp, width=NAME_WIDTH),
+        shown(account.agent, width=NAME_WIDTH),
+        shown(account.operation, width=NAME_WIDTH),
+    ]
+
+
+def _units(account: Account) -> str:
+    return decimal_text(account.units) + (f" in {account.records}" if account.records > 1 else "")
