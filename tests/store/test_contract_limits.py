@@ -10,7 +10,7 @@ from agent_meter_mcp.core.decide import Decision, Holder, LimitState, Reason
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
 from agent_meter_mcp.core.models import LIMITS_MAX, Agent, Alert, AuditEntry, KillSwitch
 from agent_meter_mcp.store import memory_ruling
-from agent_meter_mcp.store.sqlite import configuring
+from agent_meter_mcp.store.sqlite import book, configuring
 
 from .building import T0, Desk, at, subject, us, used
 
@@ -359,6 +359,23 @@ def test_a_correction_raises_alerts_where_the_figures_grew(desk: Desk) -> None:
     desk.limit(0, id="requests", thresholds=(100,))
     desk.record(used(0, tokens=6), id="e")
     assert desk.thresholds() == [(50, 6)]
+
+
+def test_more_counters_than_are_kept_in_memory_are_as_exact(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "COUNTERS_MAX", 2)
+    monkeypatch.setattr(book, "PLANS_MAX", 2)
+    desk.limit(3, "1h", subject=subject("session", "*"))
+    desk.limit(40, "day")
+    sessions = [f"s{number}" for number in range(5)]
+    for _ in range(3):
+        desk.now += 1
+        desk.apply(*[desk.recording(session=session) for session in sessions])
+    over = [desk.record(session=session).outcome for session in sessions]
+    assert over == ["over_limit"] * 5
+    assert desk.peek(used(20)).allowed
+    assert not desk.peek(used(21)).allowed
 
 
 def test_alerts_come_anew_where_a_rolling_limit_has_its_next_period(desk: Desk) -> None:
