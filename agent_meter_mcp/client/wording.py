@@ -23,7 +23,10 @@ def amount(metric: Metric, value: int) -> str:
     scale = {"units": MICRO_PER_UNIT, "cost_usd": NANO_PER_USD}.get(metric, 1)
     whole, rest = divmod(value, scale)
     places = f".{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
-    return f"${whole:,}{places}" if metric == "cost_usd" else f"{whole:,}{places} {metric}"
+    exact = f"{whole:,}{places}"
+    if metric == "cost_usd":
+        return f"${exact}"
+    return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
 
 
 def stopped(switch: KillSwitch) -> str:
