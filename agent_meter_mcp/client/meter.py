@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .place import Place
 
 TTL = "60s"
+SPOOL_BYTES_MAX = 64 * 1024 * 1024
 TIMEOUT_S = 5.0
 
 
@@ -42,7 +43,8 @@ class Meter:
     """`async with Meter() as meter`: the ledger in a local file, as the environment says, or the file `db`.
 
     `Meter(url="http://...", key="am_...")`: the one behind a URL. What is recorded there while it cannot be
-    reached is kept in the folder `spool` and sent later, each once; a call waits `timeout_s` seconds at most.
+    reached is kept in the folder `spool`, up to `spool_bytes_max`, and sent later, each once; a call waits
+    `timeout_s` seconds at most.
     `Meter(ledger=...)`: one that this process has open already.
 
     `on_error` says what check and reserve answer when the meter cannot be asked; it is logged, and counted in
@@ -65,6 +67,7 @@ class Meter:
         db: str | os.PathLike[str] | None = None,
         ledger: Ledger | None = None,
         spool: str | os.PathLike[str] | None = None,
+        spool_bytes_max: int = SPOOL_BYTES_MAX,
         on_error: OnError = "allow",
         timeout_s: float = TIMEOUT_S,
         source: Source = "self",
@@ -79,7 +82,10 @@ class Meter:
         self._on_error: OnError = on_error
         self._source: Source = source
         self.counters: Counter[str] = Counter() if counters is None else counters
-        self._place = self._remote(url, key, spool, timeout_s) if url is not None else self._local(db, ledger)
+        if url is None:
+            self._place = self._local(db, ledger)
+        else:
+            self._place = self._remote(url, key, timeout_s, spool, spool_bytes_max)
 
     async def record(self, **usage: Unpack[RecordFields]) -> UsageRecorded:
         """Usage that happened: it counts in any case, over a limit as well.
@@ -128,13 +134,21 @@ class Meter:
         return LocalPlace(load_settings({**os.environ, **changed}), ledger)
 
     def _remote(
-        self, url: str, key: str | None, spool: str | os.PathLike[str] | None, timeout_s: float
+        self,
+        url: str,
+        key: str | None,
+        timeout_s: float,
+        spool: str | os.PathLike[str] | None,
+        spool_bytes_max: int,
     ) -> Place:
-        from .remote import RemotePlace
+        from .remote import RemotePlace, spool_name
+        from .spool import Spool
 
         if not url.startswith(("http://", "https://")):
             raise InvalidInput("url", "must begin with http:// or https://, such as http://127.0.0.1:8787")
         if not 0 < timeout_s <= 600:
             raise InvalidInput("timeout_s", "must be a number of seconds above 0, at most 600")
         folder = Path(f"{FOLDER}/spool" if spool is None else spool).expanduser()
-        return RemotePlace(url, key, folder, timeout_s, self.counters)
+        return RemotePlace(
+            url, key, timeout_s, self.counters, Spool(folder / spool_name(url), spool_bytes_max)
+        )

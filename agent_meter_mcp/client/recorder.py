@@ -23,7 +23,7 @@ from .errors import UNAVAILABLE, error_of
 from .results import UsageRecorded, members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .connection import Connection
     from .spool import Spool
@@ -57,11 +57,12 @@ class Recorder:
         self._waiting: deque[Waiting] = deque()
         self._wake: asyncio.Event
         self._spooled: asyncio.Event
+        self._stopped: asyncio.Event
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._wake, self._spooled = asyncio.Event(), asyncio.Event()
+        self._wake, self._spooled, self._stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._closing = False
         self._spooled.set()  # what an earlier process has left
         self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._drain())]
@@ -71,13 +72,10 @@ class Recorder:
         if not self._tasks:
             return
         self._closing = True
-        self._wake.set()
-        sender, drainer = self._tasks
-        self._tasks = []
-        await sender
-        drainer.cancel()
-        with suppress(asyncio.CancelledError):
-            await drainer
+        tasks, self._tasks = self._tasks, []
+        for event in (self._wake, self._spooled, self._stopped):
+            event.set()
+        await asyncio.gather(*tasks)
         await to_thread.run_sync(self._spool.close)
 
     async def record(self, members: dict[str, Any]) -> UsageRecorded:
@@ -111,7 +109,7 @@ class Recorder:
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < RECORDS_MAX:
-            size += len(self._waiting[0].line) * 4  # as UTF-8, at most
+            size += _bytes(self._waiting[0].line)
             if batch and size > BYTES_MAX:
                 break
             batch.append(self._waiting.popleft())
@@ -179,31 +177,36 @@ class Recorder:
     # Draining
 
     async def _drain(self) -> None:
-        while True:
+        """Stops between two requests, never within one."""
+        while not self._closing:
             await self._spooled.wait()
             self._spooled.clear()
-            while await to_thread.run_sync(self._spool.waiting):
+            while not self._closing and await to_thread.run_sync(self._spool.waiting):
                 try:
                     await self._drain_files()
-                    if await to_thread.run_sync(self._spool.waiting):  # another process is writing there
-                        await asyncio.sleep(self._connection.outage_s)
                 except MeterError as error:
                     _log.warning("what is on disk cannot be sent yet: %s", error)
-                    await asyncio.sleep(self._connection.outage_s)
+                else:
+                    if not await to_thread.run_sync(self._spool.waiting):
+                        break  # else another process is writing there
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), self._connection.outage_s)
 
     async def _drain_files(self) -> None:
         files = self._spool.files()
         try:
-            while (found := await to_thread.run_sync(next, files, None)) is not None:
+            while not self._closing and (found := await to_thread.run_sync(next, files, None)) is not None:
                 lines, file = found
-                await self._drain_lines(lines)
+                for batch in _batches(lines):
+                    if self._closing:
+                        return
+                    await self._drain_batch(batch)
                 await to_thread.run_sync(file.remove)
         finally:
             await to_thread.run_sync(files.close)
 
-    async def _drain_lines(self, lines: list[str]) -> None:
+    async def _drain_batch(self, lines: list[str]) -> None:
         records: list[str] = []
-        size = 0
         for line in lines:
             kept = _object(line)
             if kept is None:
@@ -211,10 +214,6 @@ class Recorder:
             elif "reservation_id" in kept:
                 await self._drain_settle(kept)
             else:
-                size += len(line) * 4
-                if records and (size > BYTES_MAX or len(records) == RECORDS_MAX):
-                    await self._drain_records(records)
-                    records, size = [], len(line) * 4
                 records.append(line)
         if records:
             await self._drain_records(records)
@@ -243,6 +242,25 @@ class Recorder:
             shown(str(what), width=SAID_WIDTH),
             shown(why, width=SAID_WIDTH),
         )
+
+
+def _batches(lines: list[str]) -> Iterator[list[str]]:
+    """Each fits into one request."""
+    batch: list[str] = []
+    size = 0
+    for line in lines:
+        if batch and (size + _bytes(line) > BYTES_MAX or len(batch) == RECORDS_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(line)
+        size += _bytes(line)
+    if batch:
+        yield batch
+
+
+def _bytes(line: str) -> int:
+    """As UTF-8, at most."""
+    return len(line) * 4
 
 
 async def settle_over(connection: Connection, members: dict[str, Any], *, probing: bool = False) -> Any:

@@ -19,14 +19,13 @@ from .fields import ask_json, record_json, settle_json
 from .place import Granted
 from .recorder import Recorder, settle_over
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
-from .spool import Spool
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent_meter_mcp.core.commands import Settle
     from agent_meter_mcp.core.models import Usage, Who
     from agent_meter_mcp.intake import Report
+
+    from .spool import Spool
 
 T = TypeVar("T", bound=Value)
 _SOMEBODY = Caller("operator", "client")
@@ -38,12 +37,11 @@ class RemotePlace:
     """What is wrong with a request is found here, by the ledger's own rules, before it is sent or kept."""
 
     def __init__(
-        self, url: str, key: str | None, spool: Path, timeout_s: float, counters: Counter[str]
+        self, url: str, key: str | None, timeout_s: float, counters: Counter[str], spool: Spool
     ) -> None:
         self._url = url.rstrip("/")
         self._connection = Connection(self._url, key, timeout_s, counters)
-        folder = spool / sha256(self._url.encode()).hexdigest()[:16]
-        self._recorder = Recorder(self._connection, Spool(folder), counters)
+        self._recorder = Recorder(self._connection, spool, counters)
         self._intake = Intake(_AsReported(), new_id, lambda agent: (agent,))
 
     @property
@@ -123,6 +121,11 @@ class RemotePlace:
             return parsed(kind, document)
         except ValueError as error:
             raise Unreachable(f"{self._url} does not answer like a meter: {error}.") from error
+
+
+def spool_name(url: str) -> str:
+    """The folder of what is for this URL, among those for others."""
+    return sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 class _AsReported:

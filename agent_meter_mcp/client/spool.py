@@ -26,7 +26,6 @@ else:
     except ImportError:  # Windows: there an open file cannot be removed, which is guard enough
         fcntl = None
 
-SPOOL_BYTES_MAX = 64 * 1024 * 1024
 FILE_BYTES_MAX = 1024 * 1024
 """A file that has grown to this is closed: so a long outage is drained, and given back, piece by piece."""
 
@@ -34,7 +33,7 @@ FILE_BYTES_MAX = 1024 * 1024
 class Spool:
     """At most `bytes_max` in `folder`, whoever wrote them."""
 
-    def __init__(self, folder: Path, bytes_max: int = SPOOL_BYTES_MAX) -> None:
+    def __init__(self, folder: Path, bytes_max: int) -> None:
         self._folder = folder
         self._bytes_max = bytes_max
         self._lock = threading.Lock()

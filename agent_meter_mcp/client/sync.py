@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from .background import Background
 from .fields import AmountFields, CheckFields, RecordFields, ReserveFields, SettleFields
-from .meter import TIMEOUT_S, Meter
+from .meter import SPOOL_BYTES_MAX, TIMEOUT_S, Meter
 
 if TYPE_CHECKING:
     import os
@@ -33,12 +33,20 @@ class SyncMeter:
         key: str | None = None,
         db: str | os.PathLike[str] | None = None,
         spool: str | os.PathLike[str] | None = None,
+        spool_bytes_max: int = SPOOL_BYTES_MAX,
         on_error: OnError = "allow",
         timeout_s: float = TIMEOUT_S,
         source: Source = "self",
     ) -> None:
         self._meter = Meter(
-            url=url, key=key, db=db, spool=spool, on_error=on_error, timeout_s=timeout_s, source=source
+            url=url,
+            key=key,
+            db=db,
+            spool=spool,
+            spool_bytes_max=spool_bytes_max,
+            on_error=on_error,
+            timeout_s=timeout_s,
+            source=source,
         )
         self._background: Background | None = None
 

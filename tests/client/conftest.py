@@ -85,10 +85,16 @@ def server(settings: Settings) -> Generator[Server]:
 
 
 @pytest.fixture
-def url(settings: Settings) -> Generator[str]:
+def seen() -> list[str]:
+    """The paths of the requests that the server at `url` has got."""
+    return []
+
+
+@pytest.fixture
+def url(settings: Settings, seen: list[str]) -> Generator[str]:
     """Of a server in a thread of this process: it starts at once, and cannot be killed."""
     with socket.create_server(("127.0.0.1", 0)) as listener, start_blocking_portal() as portal:
-        with portal.wrap_async_context_manager(twin_on(settings, listener)):
+        with portal.wrap_async_context_manager(twin_on(settings, listener, seen)):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
@@ -109,10 +115,10 @@ def place(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) ->
 
 
 @asynccontextmanager
-async def twin_on(settings: Settings, listener: socket.socket) -> AsyncGenerator[None]:
+async def twin_on(settings: Settings, listener: socket.socket, seen: list[str]) -> AsyncGenerator[None]:
     config = uvicorn.Config("", log_config=None, access_log=False)
     async with open_ledger(settings) as ledger, anyio.create_task_group() as tasks:
-        config.app = build_twin(ledger)
+        config.app = build_twin(ledger, seen)
         server = uvicorn.Server(config)
         tasks.start_soon(server.serve, [listener])
         yield

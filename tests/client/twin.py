@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 OPERATOR = Caller("operator", "twin")
 
 
-def build_twin(ledger: Ledger) -> Starlette:
-    """The routes that the client uses."""
+def build_twin(ledger: Ledger, seen: list[str] | None = None) -> Starlette:
+    """The routes that the client uses. `seen` gets the path of each request."""
 
     async def check(request: Request) -> Response:
         asked = take.CheckBudget.model_validate(await request.json())
@@ -85,10 +85,10 @@ def build_twin(ledger: Ledger) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/v1/check", _answering(check), methods=["POST"]),
-            Route("/v1/reservations", _answering(reserve), methods=["POST"]),
-            Route("/v1/reservations/{id}/settle", _answering(settle), methods=["POST"]),
-            Route("/v1/usage/batch", _answering(batch), methods=["POST"]),
+            Route("/v1/check", _answering(check, seen), methods=["POST"]),
+            Route("/v1/reservations", _answering(reserve, seen), methods=["POST"]),
+            Route("/v1/reservations/{id}/settle", _answering(settle, seen), methods=["POST"]),
+            Route("/v1/usage/batch", _answering(batch, seen), methods=["POST"]),
         ]
     )
 
@@ -104,9 +104,11 @@ async def _recorded(ledger: Ledger, sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answering(
-    route: Callable[[Request], Awaitable[Response]],
+    route: Callable[[Request], Awaitable[Response]], seen: list[str] | None
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
+        if seen is not None:
+            seen.append(request.url.path)
         try:
             return await route(request)
         except ValidationError as error:
