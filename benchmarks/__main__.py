@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "denials": ("processes", "run_denials"),
     "oneshot": ("oneshot", "run_oneshot"),
     "space": ("space", "run_space"),
+    "middleware": ("middleware", "run_middleware"),
 }
 WIDTH = 74
 

@@ -95,7 +95,7 @@ async def test_the_same_id_counts_once_and_other_content_is_a_conflict(
     assert (await meter.record(**same, units=1)).status == "recorded"
     assert (await meter.record(**same, units=1)).status == "duplicate"
     with pytest.raises(Conflict):
-        await meter.record(**{**same, "agent": "other"}, units=1)
+        await meter.record(**same, units=1, operation="other")
     assert len(await events(settings)) == 1
 
 

@@ -73,7 +73,7 @@ def build_twin(ledger: Ledger, seen: list[str] | None = None) -> Starlette:
         for index, result in enumerate(results):
             result["index"] = index
         over = any(result.get("outcome") == "over_limit" for result in results)
-        body = {
+        body: dict[str, Any] = {
             "accepted": sum(result.get("status") == "recorded" for result in results),
             "duplicatesIgnored": sum(result.get("status") == "duplicate" for result in results),
             "rejected": [result for result in results if "error" in result],

@@ -25,7 +25,7 @@ SEGMENTS_MAX = 8
 DEPTH_MAX = 8
 NO_ROUTE = "(no route)"
 OTHER = "(other)"
-_PARAMETER = re.compile(r"\{[^{}:]*(?::([a-z]+))?\}")
+_PARAMETER = re.compile(r"\{([^{}:]*)(?::([a-z]+))?\}")
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z_.~-]{1,40}|v\d{1,3}")
 
 
@@ -72,7 +72,8 @@ class Routes:
             if "{" not in template and not is_prefix:
                 self._fixed.setdefault(template, template)
             else:
-                shown_as = f"{template}/*" if is_prefix else template
+                without_types = _PARAMETER.sub(r"{\1}", template)
+                shown_as = f"{without_types}/*" if is_prefix else without_types
                 self._patterns.append((_pattern(template, is_prefix), shown_as))
 
     def made_of(self, routes: Any) -> bool:
@@ -107,7 +108,7 @@ def _path(scope: Scope) -> str:
 def _templates(routes: Any, prefix: str, depth: int) -> Iterator[tuple[str, bool]]:
     """Each template, and whether it stands for all that is below it."""
     for route in _spelt_out(routes):
-        path = getattr(route, "path_format", None) or getattr(route, "path", None)
+        path = getattr(route, "path", None)
         below = getattr(route, "routes", None)
         if not isinstance(path, str):
             if below and depth < DEPTH_MAX:  # a host, or a group: it has no path of its own
@@ -116,8 +117,6 @@ def _templates(routes: Any, prefix: str, depth: int) -> Iterator[tuple[str, bool
         if not hasattr(route, "routes"):
             yield prefix + path, False
             continue
-        if path.endswith("/{path}"):
-            path = path.removesuffix("/{path}")
         if below and depth < DEPTH_MAX:
             yield from _templates(below, prefix + path.rstrip("/"), depth + 1)
         yield prefix + path.rstrip("/"), True
@@ -137,6 +136,6 @@ def _pattern(template: str, is_prefix: bool) -> re.Pattern[str]:
     pattern, at = "", 0
     for parameter in _PARAMETER.finditer(template):
         pattern += re.escape(template[at : parameter.start()])
-        pattern += ".*" if parameter[1] == "path" else "[^/]+"
+        pattern += ".*" if parameter[2] == "path" else "[^/]+"
         at = parameter.end()
     return re.compile(pattern + re.escape(template[at:]) + ("(?:/.*)?" if is_prefix else ""), re.DOTALL)

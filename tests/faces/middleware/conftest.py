@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from agent_meter_mcp.store.sqlite import open_store
 from ..conftest import OPERATOR, ManualClock
 
 SECONDS = 20
-App = Callable[..., Awaitable[None]]
+App = Callable[..., Coroutine[Any, Any, None]]
+Message = MutableMapping[str, Any]
 
 
 class Books:
@@ -81,10 +82,10 @@ def client_of(app: Any, agent: str | None = "bot", **options: Any) -> httpx2.Asy
 async def living(app: App) -> AsyncGenerator[list[str]]:
     """Runs the lifespan of an app, as a server does; what the app said of it."""
     said: list[str] = []
-    told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    heard: asyncio.Queue[Message] = asyncio.Queue()
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         said.append(message["type"])
         heard.put_nowait(message)
 
@@ -112,10 +113,10 @@ class Exchange:
             **({"method": "GET"} if kind == "http" else {"subprotocols": []}),
             **scope,
         }
-        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.sent: list[dict[str, Any]] = []
+        self.incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self.sent: list[Message] = []
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         self.sent.append(message)
 
     async def run(self, app: App) -> None:
