@@ -1,15 +1,15 @@
 """(m): what MeterMiddleware adds to a request, with a local file and synchronous=NORMAL.
 
-The same FastAPI app with and without it, called in process: no socket hides what it costs. Its clients wait for
-nothing between two requests, so what is settled after a response is paid for by the next one.
+The same FastAPI app with and without it, called in process: no socket hides what it costs. Its clients wait
+for nothing between two requests, so what is settled after a response is paid for by the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id, system_clock_us
 
 from . import plain
-from .measure import Options, Row, Side, at_most, duration, interleave, percentile, rate
+from .measure import Options, Row, Side, at_most, interleave, middle, percentile, quotients, rate
 from .workload import binding_limits
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ def run_middleware(options: Options) -> Iterator[Row]:
     with ExitStack() as opened:
         portal = opened.enter_context(start_blocking_portal())
         opened.enter_context(portal.wrap_async_context_manager(ledger))
-        metered = _api()
-        metered.add_middleware(
-            MeterMiddleware, service="api", meter=Meter(ledger=ledger, source="middleware")
-        )
+        metered = MeterMiddleware(_api(), "api", meter=Meter(ledger=ledger, source="middleware"))
+        opened.enter_context(portal.wrap_async_context_manager(_living(metered)))
         for clients in CLIENTS:
             with_it, without = _Load(portal, metered, clients), _Load(portal, _api(), clients)
             took = interleave({"floor": without.turn, "ours": with_it.turn}, rounds)
@@ -56,16 +54,18 @@ def run_middleware(options: Options) -> Iterator[Row]:
 
 
 def _rows(clients: int, took: dict[str, list[float]], ours: _Load, floor: _Load) -> Iterator[Row]:
-    added = tuple(
-        (mine - other) * 1e3 for mine, other in zip(ours.medians[1:], floor.medians[1:], strict=True)
-    )
-    people = "1 client" if clients == 1 else f"{clients} clients"
+    """In process, clients stand in line: with many of them, only a request's part of the whole says much."""
+    if clients == 1:
+        people, how, mine, other = "1 client", "at p50", ours.medians[1:], floor.medians[1:]
+    else:
+        people, how = f"{clients} clients", "per request"
+        mine, other = ([seconds / REQUESTS for seconds in took[side]] for side in ("ours", "floor"))
     yield Row(
         "m",
-        f"a request through MeterMiddleware, {people}: added at p50",
-        duration(percentile(ours.medians, 50)),
-        duration(percentile(floor.medians, 50)),
-        added,
+        f"a request through MeterMiddleware, {people}: added {how}",
+        middle(mine),
+        middle(other),
+        tuple((with_it - without) * 1e3 for with_it, without in zip(mine, other, strict=True)),
         at_most(ADDED_S_MAX * 1e3) if clients == 1 else None,
         unit="ms",
     )
@@ -74,14 +74,27 @@ def _rows(clients: int, took: dict[str, list[float]], ours: _Load, floor: _Load)
         f"requests through MeterMiddleware, {people} / without it",
         rate(REQUESTS, took["ours"]),
         rate(REQUESTS, took["floor"]),
-        tuple(without / with_it for with_it, without in zip(took["ours"], took["floor"], strict=True)),
+        quotients(took["floor"], took["ours"]),
     )
+
+
+@asynccontextmanager
+async def _living(app: MeterMiddleware) -> AsyncGenerator[None]:
+    """As a server runs the lifespan of an app."""
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    running = asyncio.create_task(app({"type": "lifespan", "state": {}}, told.get, heard.put))
+    told.put_nowait({"type": "lifespan.startup"})
+    await heard.get()
+    yield
+    told.put_nowait({"type": "lifespan.shutdown"})
+    await running
 
 
 class _Load:
     """So many clients of one app. `medians` has the median latency of each turn, the first one included."""
 
-    def __init__(self, portal: BlockingPortal, app: FastAPI, clients: int) -> None:
+    def __init__(self, portal: BlockingPortal, app: Any, clients: int) -> None:
         self._portal = portal
         self._app = app
         self._clients = clients
@@ -116,7 +129,7 @@ def _api() -> FastAPI:
     route: Callable[[str], Any] = app.get
 
     @route("/items/{number}")
-    async def item(number: int) -> dict[str, int]:  # pyright: ignore[reportUnusedFunction]  the app calls it
+    async def item(number: int) -> dict[str, int]:
         return {"number": number}
 
     return app

@@ -93,7 +93,7 @@ _TOKENS = (
 
 def refuse_unknown(given: Mapping[str, object], kind: type[Any]) -> None:
     """Raises TypeError for a keyword that `kind`, a TypedDict, does not have."""
-    known: frozenset[str] = kind.__required_keys__ | kind.__optional_keys__
+    known: dict[str, object] = kind.__annotations__
     for field in given:
         if field not in known:
             raise TypeError(f"unexpected keyword argument {field!r}: it takes {', '.join(sorted(known))}")

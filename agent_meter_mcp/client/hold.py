@@ -10,7 +10,7 @@ from anyio import CancelScope
 from agent_meter_mcp.core.errors import MeterError
 
 from .errors import UNAVAILABLE, OverBudget
-from .fields import AmountFields, SettleFields, added, refuse_unknown, settle_of, ttl_us_of, usage_of
+from .fields import AMOUNTS, AmountFields, SettleFields, added, refuse_unknown, settle_of, ttl_us_of
 from .place import Granted
 from .results import BudgetReserved, Reason, ReservationSettled
 
@@ -102,16 +102,12 @@ class Hold:
         self._used = added(self._used, amounts)
 
     async def settle(self, **actual: Unpack[SettleFields]) -> ReservationSettled:
-        """Ends the hold with what was used: `actual`, or what `used` said, or, without any, the estimate."""
-        refuse_unknown(actual, SettleFields)
-        stated: dict[str, Any] = added(self._used, _amounts(actual))
-        if stated:
-            stated.setdefault("requests", self._report.usage.requests)
-        details = {
-            field: value for field, value in actual.items() if field not in AmountFields.__annotations__
-        }
-        self._check_open()
-        return await self._settle(settle_of({**stated, **details}, self.reservation_id or ""))
+        """Ends the hold with what was used: `used` and `actual` together, or, without any, the estimate."""
+        return await self._settle(self._actual(actual))
+
+    async def end(self, **actual: Unpack[SettleFields]) -> None:
+        """As `settle`, for whom the states of the limits are of no use: it is cheaper."""
+        await self._settle(self._actual(actual).replace(want_limits=False))
 
     async def release(self) -> ReservationSettled:
         """Ends the hold: nothing was used."""
@@ -144,7 +140,7 @@ class Hold:
         with CancelScope(shield=True):
             try:
                 if error is None or self._used:
-                    await self.settle()
+                    await self.end()
                 else:
                     await self.release()
             except MeterError as failure:
@@ -164,6 +160,14 @@ class Hold:
             raise RuntimeError("this hold has ended already")
         if not self.allowed:
             raise RuntimeError("there is no hold: it was denied")
+
+    def _actual(self, actual: SettleFields) -> Settle:
+        refuse_unknown(actual, SettleFields)
+        self._check_open()
+        amounts = {field: value for field, value in actual.items() if field in AMOUNTS}
+        stated: dict[str, Any] = added(self._used, amounts) if amounts else self._used
+        requests = {"requests": self._report.usage.requests} if stated else {}
+        return settle_of({**actual, **requests, **stated}, self.reservation_id or "")
 
     async def _settle(self, settle: Settle) -> ReservationSettled:
         if self._failure is None:
@@ -205,9 +209,3 @@ def without_meter(error: MeterError, on_error: OnError, counters: Counter[str]) 
         "reasons": (Reason("unreachable", message),),
         "retry_after_s": None if allowed else 1,
     }
-
-
-def _amounts(actual: SettleFields) -> dict[str, Any]:
-    found = {field: value for field, value in actual.items() if field in AmountFields.__annotations__}
-    usage_of(found)
-    return found

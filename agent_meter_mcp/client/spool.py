@@ -110,17 +110,19 @@ class Spool:
             self._close_file()
 
     def _new_file(self) -> int:
-        """It is locked before it has its name, so that nobody drains it in between."""
+        """It is locked before it has its name, so that nobody drains it in between, where there are locks."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreReadOnly(f"{self._folder} cannot be made ({error.strerror}).") from error
         name = new_id(system_clock_us())
-        hidden = self._folder / f"{name}.new"
+        path = self._folder / f"{name}.jsonl"
+        hidden = path if fcntl is None else path.with_suffix(".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
         descriptor = os.open(hidden, flags, 0o600)
         _try_lock(descriptor)
-        os.rename(hidden, self._folder / f"{name}.jsonl")
+        if hidden != path:
+            os.rename(hidden, path)
         _sync_folder(self._folder)
         return descriptor
 

@@ -31,6 +31,11 @@ OPERATOR = Caller("operator", "olga")
 SECONDS = 20
 
 
+def command(path: Path, port: int) -> list[str]:
+    """Of a server on that ledger and port: all that these tests know of how one is started."""
+    return [sys.executable, "-m", "tests.client.twin", str(path), str(port)]
+
+
 class Server:
     """A meter behind HTTP that can be killed, and started again at the same URL."""
 
@@ -38,13 +43,20 @@ class Server:
         self.path = path
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "tests.client.twin", str(self.path), str(self.port)]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == self.url
+        """Returns when it listens."""
+        self._process = subprocess.Popen(command(self.path, self.port), cwd=ROOT, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + SECONDS
+        while True:
+            assert self._process.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
     def kill(self) -> None:
         """At once, whatever it is doing."""

@@ -1,7 +1,7 @@
 """A meter behind HTTP, for tests only: the wire rules of the real one, on a real ledger, and nothing else.
 
-`python -m tests.client.twin DB PORT` says its URL on stdout. The tests of the client go by `Server` alone, so
-that the real server can take its place.
+`python -m tests.client.twin DB PORT`. The tests of the client know it by `conftest.command` alone, so that the
+real server can take its place.
 """
 
 from __future__ import annotations
@@ -126,8 +126,6 @@ def _json(result: give.Result, status: int = 200) -> JSONResponse:
 async def _serve(path: str, listener: socket.socket) -> None:
     async with open_ledger(load_settings({"AGENT_METER_DB": path})) as ledger:
         server = uvicorn.Server(uvicorn.Config(build_twin(ledger), log_config=None, access_log=False))
-        sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}\n")
-        sys.stdout.flush()
         await server.serve([listener])
 
 

@@ -79,7 +79,7 @@ class MeterMiddleware:
 
     @property
     def counters(self) -> Counter[str]:
-        """What became of metering: as Meter.counters, and `unmetered`, `identify_failed`, `units_failed`."""
+        """As Meter.counters, and `unmetered` requests; `open_failed`, `identify_failed`, `units_failed`."""
         return self._metering.counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -137,12 +137,12 @@ class Metering:
     async def _finish(self, hold: Hold, units: Number | None, status: int, duration_ms: int) -> None:
         if units is not None:
             try:
-                await hold.settle(units=units, status_code=status, duration_ms=duration_ms)
+                await hold.end(units=units, status_code=status, duration_ms=duration_ms)
                 return
             except InvalidInput as error:
                 self.counters["units_failed"] += 1
                 _log.error("units of a request to %s: %s", self.service, error)
-        await hold.settle(status_code=status, duration_ms=duration_ms)
+        await hold.end(status_code=status, duration_ms=duration_ms)
 
     def _unmetered(self, error: MeterError) -> Admission:
         decision = Decided(**without_meter(error, self._on_error, self.counters))
