@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 
+import agent_meter_mcp.client.remote  # noqa: F401  imported late, it would block the event loop of a test
 from agent_meter_mcp.client import Meter
 from agent_meter_mcp.core.models import LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
@@ -138,7 +139,7 @@ async def twin_on(settings: Settings, listener: socket.socket, seen: list[str]) 
 
 
 @pytest.fixture
-async def meter(place: dict[str, Any]) -> AsyncGenerator[Meter]:
+async def meter(place: dict[str, Any], nothing_blocks: None) -> AsyncGenerator[Meter]:
     async with Meter(**place) as opened:
         yield opened
 

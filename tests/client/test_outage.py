@@ -34,7 +34,7 @@ BYTES = 100_000
 
 
 @pytest.fixture
-async def away(down: Server, tmp_path: Path) -> AsyncGenerator[Meter]:
+async def away(down: Server, tmp_path: Path, nothing_blocks: None) -> AsyncGenerator[Meter]:
     """A meter whose server is down."""
     async with Meter(url=down.url, spool=tmp_path / "spool", on_error="allow") as meter:
         yield meter

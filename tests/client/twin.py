@@ -1,7 +1,7 @@
 """A meter behind HTTP, for tests only: the wire rules of the real one, on a real ledger, and nothing else.
 
-`python -m tests.client.twin DB PORT`. The tests of the client know it by `conftest.command` alone, so that the
-real server can take its place.
+`python -m tests.client.twin DB PORT`. The tests of the client know it by `conftest.command` alone, so that
+the real server can take its place.
 """
 
 from __future__ import annotations

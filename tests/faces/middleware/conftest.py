@@ -65,7 +65,7 @@ class Books:
 
 
 @pytest.fixture
-async def books(tmp_path: Path) -> AsyncGenerator[Books]:
+async def books(tmp_path: Path, nothing_blocks: None) -> AsyncGenerator[Books]:
     clock = ManualClock()
     store = await to_thread.run_sync(open_store, str(tmp_path / "usage.db"))
     async with Ledger(store, PriceBook(tmp_path / "prices.toml"), clock, new_id) as ledger:
