@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+from anyio import to_thread
 
 from agent_meter_mcp.core.errors import Unreachable
 from agent_meter_mcp.core.text import shown
@@ -43,13 +44,15 @@ class Connection:
         self._down_until = 0.0
         self._outage_s = OUTAGE_S
 
-    def open(self) -> None:
-        headers = {} if self._key is None else {"authorization": f"Bearer {self._key}"}
-        self._http = httpx2.AsyncClient(
-            base_url=self._url,
-            headers={**headers, "content-type": "application/json"},
-            timeout=self._timeout_s,
-        )
+    async def open(self) -> None:
+        """In a thread: certificates are read, and the rest of the HTTP library."""
+        self._http = await to_thread.run_sync(self._new_client)
+
+    def _new_client(self) -> httpx2.AsyncClient:
+        headers = {"content-type": "application/json"}
+        if self._key is not None:
+            headers["authorization"] = f"Bearer {self._key}"
+        return httpx2.AsyncClient(base_url=self._url, headers=headers, timeout=self._timeout_s)
 
     async def close(self) -> None:
         if self._http is not None:

@@ -49,7 +49,7 @@ class RemotePlace:
         return ""
 
     async def open(self) -> None:
-        self._connection.open()
+        await self._connection.open()
         self._recorder.start()
 
     async def close(self) -> None:

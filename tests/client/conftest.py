@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from anyio.from_thread import start_blocking_portal
 
-import agent_meter_mcp.client.remote  # noqa: F401  imported late, it would block the event loop of a test
+import agent_meter_mcp.client.remote  # noqa: F401  # pyright: ignore[reportUnusedImport]  late, it blocks
 from agent_meter_mcp.client import Meter
 from agent_meter_mcp.core.models import LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
