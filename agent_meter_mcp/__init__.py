@@ -9,11 +9,13 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .client import Meter, OverBudget, SyncMeter
     from .core.commands import Recorded, Reserved, Settle
     from .core.decide import Decision
     from .core.errors import MeterError
     from .core.models import LimitKey, Subject, Usage, Who
     from .core.roles import Caller
+    from .faces.middleware import MeterMiddleware, meter_tools
     from .intake import Report
     from .ledger import Ledger
     from .runtime import open_ledger
@@ -24,17 +26,22 @@ __all__ = [
     "Decision",
     "Ledger",
     "LimitKey",
+    "Meter",
     "MeterError",
+    "MeterMiddleware",
+    "OverBudget",
     "Recorded",
     "Report",
     "Reserved",
     "Settings",
     "Settle",
     "Subject",
+    "SyncMeter",
     "Usage",
     "Who",
     "__version__",
     "load_settings",
+    "meter_tools",
     "open_ledger",
 ]
 
@@ -43,16 +50,21 @@ _HOMES = {
     "Decision": "core.decide",
     "Ledger": "ledger",
     "LimitKey": "core.models",
+    "Meter": "client",
     "MeterError": "core.errors",
+    "MeterMiddleware": "faces.middleware",
+    "OverBudget": "client",
     "Recorded": "core.commands",
     "Report": "intake",
     "Reserved": "core.commands",
     "Settings": "settings",
     "Settle": "core.commands",
     "Subject": "core.models",
+    "SyncMeter": "client",
     "Usage": "core.models",
     "Who": "core.models",
     "load_settings": "settings",
+    "meter_tools": "faces.middleware",
     "open_ledger": "runtime",
 }
 

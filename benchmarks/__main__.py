@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "oneshot": ("oneshot", "run_oneshot"),
     "space": ("space", "run_space"),
     "ingest": ("ingest", "run_ingest"),
+    "middleware": ("middleware", "run_middleware"),
 }
 WIDTH = 74
 

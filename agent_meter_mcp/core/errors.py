@@ -12,7 +12,8 @@ MeterError
 │   ├── StoreReadOnly     store_read_only      the file or its folder cannot be written
 │   ├── StoreUnusable     store_unusable       not a database, not ours, or damaged
 │   └── StoreTooNew       store_too_new        written by a newer version of this program
-└── Overloaded            overloaded           the queue is full; nothing was written; retry
+├── Overloaded            overloaded           the queue is full; nothing was written; retry
+└── Unreachable           unreachable          a meter behind a URL does not answer; retry
 """
 
 from __future__ import annotations
@@ -90,4 +91,11 @@ class StoreTooNew(StoreError):
 
 class Overloaded(MeterError):
     code = "overloaded"
+    retryable = True
+
+
+class Unreachable(MeterError):
+    """Whether it was written is not known; a retry with the same id counts once."""
+
+    code = "unreachable"
     retryable = True

@@ -37,6 +37,7 @@ SHAPES = {
     "store_unusable": Shape(500, 65),
     "store_too_new": Shape(500, 78, "Upgrade agent-meter-mcp."),
     "overloaded": Shape(503, 75, RETRY),
+    "unreachable": Shape(503, 69, "Start the meter, or try again in a moment."),
     "error": Shape(500, 70),
 }
 """By the code of a MeterError. Exit codes from 64 on are those of sysexits.h."""

@@ -1,0 +1,13 @@
+"""What other programs use: a meter in a local file, or one behind a URL.
+
+- `meter`, `sync`: Meter and its twin without an event loop; `hold`: what a reservation is to them.
+- `fields`, `results`, `errors`: what is said, answered and raised, wherever the meter is.
+- `local`, `remote`: the two places. `connection`, `recorder`, `spool`: how usage gets to a remote one.
+"""
+
+from .errors import OverBudget
+from .hold import Hold
+from .meter import Meter
+from .sync import SyncMeter
+
+__all__ = ["Hold", "Meter", "OverBudget", "SyncMeter"]

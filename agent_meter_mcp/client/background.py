@@ -1,0 +1,48 @@
+"""An event loop in a thread of its own, for code that has none, or has one that may end at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from threading import Event, Thread
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+
+class Background:
+    """Runs until it is closed. The thread is a daemon, so that a program that forgets to close it can end."""
+
+    def __init__(self) -> None:
+        self._ready = Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._thread = Thread(target=self._main, name="agent-meter-client", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def start(self, work: Coroutine[object, object, T]) -> Future[T]:
+        """What `work` will answer, from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        """What `work` answers. Blocks; not for the thread itself."""
+        return self.start(work).result()
+
+    def close(self) -> None:
+        """Ends the thread. What still runs there is cancelled."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def _main(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._ready.set()
+        await self._stop.wait()

@@ -1,0 +1,125 @@
+"""HTTP to a remote meter: one pool of connections, bounded in time, repeated where it gets lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+from anyio import to_thread
+
+from agent_meter_mcp.core.errors import Unreachable
+from agent_meter_mcp.core.text import shown
+
+from .errors import error_of
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.errors import MeterError
+
+TRIES = 3
+PAUSE_S = 0.1
+OUTAGE_S = 0.5
+OUTAGE_S_MAX = 30.0
+AGAIN = (502, 503, 504)
+SAID_WIDTH = 200
+
+
+class Connection:
+    """Every request may be repeated: what it changes carries an id.
+
+    A call takes `timeout_s` at most, with all its repeats. After one that got no answer, others fail at once
+    for a while, which doubles up to half a minute: an app must not wait for a meter that is down.
+    """
+
+    def __init__(self, url: str, key: str | None, timeout_s: float, counters: Counter[str]) -> None:
+        self._url = url
+        self._key = key
+        self._timeout_s = timeout_s
+        self._counters = counters
+        self._http: httpx2.AsyncClient | None = None
+        self._down_until = 0.0
+        self._outage_s = OUTAGE_S
+
+    async def open(self) -> None:
+        """In a thread: certificates are read, and the rest of the HTTP library."""
+        self._http = await to_thread.run_sync(self._new_client)
+
+    def _new_client(self) -> httpx2.AsyncClient:
+        headers = {"content-type": "application/json"}
+        if self._key is not None:
+            headers["authorization"] = f"Bearer {self._key}"
+        return httpx2.AsyncClient(base_url=self._url, headers=headers, timeout=self._timeout_s)
+
+    async def close(self) -> None:
+        if self._http is not None:
+            http, self._http = self._http, None
+            await http.aclose()
+
+    @property
+    def outage_s(self) -> float:
+        """How long to wait before the next attempt to find out whether it is back."""
+        return self._outage_s * random.uniform(0.5, 1)
+
+    async def call(
+        self, method: str, path: str, body: str, *, refusals: tuple[int, ...] = (), probing: bool = False
+    ) -> tuple[int, Any]:
+        """The status and the JSON of an answer: 2xx, or one of `refusals`. `probing`: also during an outage.
+
+        Raises:
+            MeterError: what the meter says. Unreachable: it says nothing, or nothing of a meter.
+        """
+        if not probing and time.monotonic() < self._down_until:
+            raise Unreachable(f"the meter at {self._url} did not answer a moment ago.")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, document = await self._repeat(method, path, body)
+        except TimeoutError:
+            raise self._lost(f"no answer within {self._timeout_s:g} s") from None
+        self._down_until, self._outage_s = 0.0, OUTAGE_S
+        if status < 300 or status in refusals:
+            return status, document
+        raise error_of(status, document)
+
+    async def _repeat(self, method: str, path: str, body: str) -> tuple[int, Any]:
+        if self._http is None:
+            raise Unreachable("this meter is not open: use it inside `async with Meter(url=...)`.")
+        said: MeterError = self._unreachable("nothing was tried")
+        for attempt in range(TRIES):
+            if attempt:
+                self._counters["retries"] += 1
+                await asyncio.sleep(random.uniform(0, PAUSE_S * 2**attempt))
+            try:
+                response = await self._http.request(method, path, content=body)
+            except httpx2.TransportError as error:
+                said = self._unreachable(str(error) or type(error).__name__)
+                continue
+            except httpx2.InvalidURL as error:
+                raise Unreachable(f"{self._url} is no URL: {error}") from error
+            document = _json(response)
+            if response.status_code not in AGAIN:
+                return response.status_code, document
+            said = error_of(response.status_code, document)
+        self._mark_outage()
+        raise said
+
+    def _lost(self, why: str) -> Unreachable:
+        self._mark_outage()
+        return self._unreachable(why)
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(f"the meter at {self._url} cannot be reached ({shown(why, width=SAID_WIDTH)}).")
+
+    def _mark_outage(self) -> None:
+        self._down_until = time.monotonic() + self._outage_s
+        self._outage_s = min(self._outage_s * 2, OUTAGE_S_MAX)
+
+
+def _json(response: httpx2.Response) -> Any:
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None

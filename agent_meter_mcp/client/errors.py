@@ -1,0 +1,59 @@
+"""What a meter raises: OverBudget, and the tree of MeterError, from wherever the meter is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.errors import (
+    Forbidden,
+    InvalidInput,
+    MeterError,
+    Overloaded,
+    StoreError,
+    Unreachable,
+)
+
+from .results import members_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .results import Decided
+
+UNAVAILABLE = (Unreachable, StoreError, Overloaded)
+"""The meter cannot answer now, whatever is asked: `on_error` says what to do then."""
+
+
+class OverBudget(Exception):
+    """Work that was not admitted: nothing failed, so it is no MeterError. `decision` explains it."""
+
+    def __init__(self, decision: Decided) -> None:
+        super().__init__(decision.message)
+        self.decision = decision
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """When enough comes back; None: waiting alone does not help."""
+        return self.decision.retry_after_s
+
+
+def error_of(status: int, document: object) -> MeterError:
+    """The error that a problem document tells of."""
+    members = members_of(document)
+    detail = str(members.get("detail") or members.get("title") or f"the meter answered HTTP {status}")
+    code, field = members.get("code"), members.get("field")
+    if code == InvalidInput.code or (code is None and status in (400, 413, 422)):
+        name = field if isinstance(field, str) else "request"
+        return InvalidInput(name, detail.removeprefix(f"{name}: "))
+    kind = next((kind for kind in _kinds(MeterError) if kind.code == code), None)
+    if kind is not None and kind is not MeterError:
+        return kind(detail)
+    if status in (401, 403):
+        return Forbidden(detail)
+    return Unreachable(detail) if status >= 500 or status == 429 else MeterError(detail)
+
+
+def _kinds(kind: type[MeterError]) -> Iterator[type[MeterError]]:
+    yield kind
+    for special in kind.__subclasses__():
+        yield from _kinds(special)

@@ -1,0 +1,139 @@
+"""A meter behind a URL."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent_meter_mcp.core.errors import Unreachable
+from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.intake import Intake
+from agent_meter_mcp.runtime import new_id, system_clock_us
+
+from .connection import Connection
+from .errors import UNAVAILABLE, error_of
+from .fields import ask_json, record_json, settle_json
+from .place import Granted
+from .recorder import Recorder, settle_over
+from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.commands import Settle
+    from agent_meter_mcp.core.models import Usage, Who
+    from agent_meter_mcp.intake import Report
+
+    from .spool import Spool
+
+T = TypeVar("T", bound=Value)
+_SOMEBODY = Caller("operator", "client")
+_STAND_IN = "-"
+"""Whom the rules are applied to where the server will find out from the key who it is."""
+
+
+class RemotePlace:
+    """What is wrong with a request is found here, by the ledger's own rules, before it is sent or kept."""
+
+    def __init__(
+        self, url: str, key: str | None, timeout_s: float, counters: Counter[str], spool: Spool
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._connection = Connection(self._url, key, timeout_s, counters)
+        self._recorder = Recorder(self._connection, spool, counters)
+        self._intake = Intake(_AsReported(), new_id, lambda agent: (agent,))
+
+    @property
+    def default_agent(self) -> str | None:
+        return ""
+
+    async def open(self) -> None:
+        await self._connection.open()
+        self._recorder.start()
+
+    async def close(self) -> None:
+        await self._recorder.close()
+        await self._connection.close()
+
+    async def record(self, report: Report) -> UsageRecorded:
+        """It is dated here, because it may get there much later."""
+        now_us = system_clock_us()
+        if report.occurred_at_us is None:
+            report = report.replace(occurred_at_us=now_us)
+        command = self._intake.record(_SOMEBODY, _acting(report), now_us)
+        event = command.event.replace(who=report.who)
+        return await self._recorder.record(record_json(event))
+
+    async def check(self, who: Who, usage: Usage) -> Decided:
+        self._intake.ask(_SOMEBODY, who.replace(agent=who.agent or _STAND_IN), usage, system_clock_us())
+        return self._parsed(Decided, await self._post("/v1/check", ask_json(who, usage)))
+
+    async def reserve(self, report: Report, ttl_us: int) -> Granted:
+        """With an id of ours, so that a repeat finds the hold of the first attempt."""
+        now_us = system_clock_us()
+        command = self._intake.reserve(_SOMEBODY, _acting(report), ttl_us, now_us)
+        ttl = f"{-(-ttl_us // 1_000_000)}s"
+        body = ask_json(report.who, report.usage, operation=report.operation, id=command.event_id, ttl=ttl)
+        _, document = await self._connection.call(
+            "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)
+        )
+        reserved = self._reserved(document)
+        return Granted(reserved.allowed, reserved.reservation_id, lambda: reserved)
+
+    async def settle(self, settle: Settle) -> ReservationSettled:
+        """If the meter cannot be reached, it is kept on disk: what was used is not forgotten."""
+        members = settle_json(settle)
+        try:
+            return self._parsed(ReservationSettled, await settle_over(self._connection, members))
+        except UNAVAILABLE:
+            await self._recorder.keep(members)
+            return ReservationSettled(
+                "Kept on disk until the meter can be reached.", settle.reservation_id, "spooled"
+            )
+
+    async def release(self, reservation_id: str) -> ReservationSettled:
+        return await self._end(reservation_id, action="release")
+
+    async def extend(self, reservation_id: str, ttl_us: int) -> ReservationSettled:
+        return await self._end(reservation_id, action="extend", ttl=f"{-(-ttl_us // 1_000_000)}s")
+
+    async def _end(self, reservation_id: str, **members: str) -> ReservationSettled:
+        sent = {"reservation_id": reservation_id, **members}
+        return self._parsed(ReservationSettled, await settle_over(self._connection, sent))
+
+    async def _post(self, path: str, members: dict[str, Any]) -> Any:
+        return (await self._connection.call("POST", path, json.dumps(members)))[1]
+
+    def _reserved(self, document: object) -> BudgetReserved:
+        """A hold, or the problem that says why there is none: it has the members of the answer."""
+        members = members_of(document)
+        if "allowed" not in members:
+            status = members.get("status")
+            raise error_of(status if isinstance(status, int) else 502, members)
+        told = {"message": members.get("detail"), **members}
+        if not told["allowed"]:
+            told["status"] = "denied"  # a problem's own status is a number
+        return self._parsed(BudgetReserved, told)
+
+    def _parsed(self, kind: type[T], document: object) -> T:
+        try:
+            return parsed(kind, document)
+        except ValueError as error:
+            raise Unreachable(f"{self._url} does not answer like a meter: {error}.") from error
+
+
+def spool_name(url: str) -> str:
+    """The folder of what is for this URL, among those for others."""
+    return sha256(url.rstrip("/").encode()).hexdigest()[:16]
+
+
+class _AsReported:
+    """Prices are known where the ledger is."""
+
+    def price(self, usage: Usage, at_us: int, service: str) -> Usage:
+        return usage
+
+
+def _acting(report: Report) -> Report:
+    return report.replace(who=report.who.replace(agent=report.who.agent or _STAND_IN))

@@ -1,0 +1,167 @@
+"""What could not be sent, on disk until it can be.
+
+A folder of files of JSON lines, one file per writer, which holds a lock on it while it is open: a file that
+can be locked belongs to nobody any more, and whoever drains it first may. Each line ends with a line break
+that is on the disk before anything is acknowledged; a line without one was being written when its process
+died. Sending a line twice is harmless, because it carries its id. All methods block; any thread may call
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.errors import Overloaded, StoreError, StoreReadOnly
+from agent_meter_mcp.runtime import new_id, system_clock_us
+
+if TYPE_CHECKING:
+    import fcntl
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+else:
+    try:
+        import fcntl
+    except ImportError:  # Windows: there an open file cannot be removed, which is guard enough
+        fcntl = None
+
+FILE_BYTES_MAX = 1024 * 1024
+"""A file that has grown to this is closed: so a long outage is drained, and given back, piece by piece."""
+
+
+class Spool:
+    """At most `bytes_max` in `folder`, whoever wrote them."""
+
+    def __init__(self, folder: Path, bytes_max: int) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._file_bytes = 0
+
+    def append(self, lines: Sequence[str]) -> None:
+        """On return they are on the disk, all of them.
+
+        Raises:
+            Overloaded: the spool is full. StoreError: the disk cannot be written. Nothing was kept then.
+        """
+        data = "".join(f"{line}\n" for line in lines).encode()
+        with self._lock:
+            if (held := self._bytes()) + len(data) > self._bytes_max:
+                raise Overloaded(
+                    f"the spool {self._folder} is full ({held} of {self._bytes_max} bytes), and the meter "
+                    f"cannot be reached: {len(lines)} entries were not kept."
+                )
+            try:
+                self._write(data)
+            except OSError as error:
+                raise StoreError(f"the spool {self._folder} cannot be written ({error.strerror}).") from error
+
+    def waiting(self) -> bool:
+        """Whether there is something to send."""
+        with self._lock:
+            return self._bytes() > 0
+
+    def files(self) -> Generator[tuple[list[str], SpoolFile]]:
+        """The lines of each file that nobody writes, oldest first; our own is closed for it."""
+        with self._lock:
+            self._close_file()
+        for path in sorted(self._folder.glob("*.jsonl")):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            except OSError:  # drained by another process meanwhile
+                continue
+            if not _try_lock(descriptor):
+                os.close(descriptor)
+                continue
+            with os.fdopen(descriptor, "rb") as file:
+                whole, _, _torn = file.read().rpartition(b"\n")
+                yield whole.decode("utf-8", "replace").splitlines(), SpoolFile(path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._close_file()
+
+    def _bytes(self) -> int:
+        total = 0
+        try:
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    total += entry.stat().st_size
+        except FileNotFoundError:  # no folder yet, or a file that was just drained
+            return total
+        return total
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = self._new_file()
+            self._file_bytes = 0
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._file, left) :]
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._file_bytes)  # what was written of it must not be sent later
+            raise
+        self._file_bytes += len(data)
+        if self._file_bytes >= FILE_BYTES_MAX:
+            self._close_file()
+
+    def _new_file(self) -> int:
+        """It is locked before it has its name, so that nobody drains it in between, where there are locks."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreReadOnly(f"{self._folder} cannot be made ({error.strerror}).") from error
+        name = new_id(system_clock_us())
+        path = self._folder / f"{name}.jsonl"
+        hidden = path if fcntl is None else path.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(hidden, flags, 0o600)
+        _try_lock(descriptor)
+        if hidden != path:
+            os.rename(hidden, path)
+        _sync_folder(self._folder)
+        return descriptor
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class SpoolFile:
+    """A file that is being drained."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def remove(self) -> None:
+        """All its lines have arrived. If it cannot be removed, they are sent again, and count once."""
+        try:
+            os.unlink(self._path)
+        except OSError:
+            return
+
+
+def _try_lock(descriptor: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name of a new file is on the disk, where folders can be synced at all."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""The sentences of a meter in a local file. A remote one sends its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
+from agent_meter_mcp.core.text import shown
+
+from .results import seconds
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.commands import Recorded
+    from agent_meter_mcp.core.decide import Decision, Reason
+    from agent_meter_mcp.core.models import KillSwitch, Metric, Reservation
+
+NAME_WIDTH = 64
+REASON_WIDTH = 200
+
+
+def amount(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200 tokens"."""
+    scale = {"units": MICRO_PER_UNIT, "cost_usd": NANO_PER_USD}.get(metric, 1)
+    whole, rest = divmod(value, scale)
+    places = f".{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
+    exact = f"{whole:,}{places}"
+    if metric == "cost_usd":
+        return f"${exact}"
+    return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
+
+
+def stopped(switch: KillSwitch) -> str:
+    """What is stopped, by whom, why."""
+    said = shown(switch.reason, width=REASON_WIDTH)
+    by = shown(switch.engaged_by, width=NAME_WIDTH)
+    return (
+        f"{shown(str(switch), width=NAME_WIDTH)} was stopped by {by}: {said}. Only an operator can release it"
+    )
+
+
+def reason(why: Reason) -> str:
+    """Which limit, and how it stands. Says nothing of who else holds part of it."""
+    if why.switch is not None:
+        return stopped(why.switch)
+    if why.state is None:
+        return "a limit is in the way"
+    limit, metric = why.state.limit, why.state.limit.key.metric
+    whom = shown(str(limit.key.subject), width=NAME_WIDTH)
+    where = "" if limit.key.service is None else f" at {shown(limit.key.service, width=NAME_WIDTH)}"
+    held = f" and {amount(metric, why.state.held)} held" if why.state.held else ""
+    asked = "" if why.asked is None else f", {amount(metric, why.asked)} asked"
+    used = f"{amount(metric, why.state.used)} of {amount(metric, limit.max)} used"
+    return f"limit for {whom}{where}: {used}{held} ({limit.key.window}){asked}"
+
+
+def decision(decided: Decision) -> str:
+    """Whether it is allowed; why not, and when it will be."""
+    hard = [why for why in decided.reasons if why.code != "soft_limit"]
+    if not hard:
+        return "Allowed." if not decided.reasons else f"Allowed, but mind the {reason(decided.reasons[0])}."
+    text = f"Not allowed: {reason(hard[0])}."
+    if decided.retry_after_us is not None:
+        return f"{text} Try again in {seconds(decided.retry_after_us)} s."
+    return (
+        text
+        if hard[0].switch
+        else f"{text} Waiting alone does not help: it takes a higher limit, or less work."
+    )
+
+
+def recorded(answer: Recorded) -> str:
+    """What was counted."""
+    cost = "cost unknown" if answer.cost_nano_usd is None else amount("cost_usd", answer.cost_nano_usd)
+    done = {"recorded": "Recorded", "duplicate": "Already recorded", "corrected": "Corrected"}[answer.status]
+    over = " This is over a limit." if answer.outcome == "over_limit" else ""
+    late = "; the hold had ended, so it counts now" if answer.late else ""
+    return f"{done} ({cost}{late}).{over}"
+
+
+def hold(held: Reservation) -> str:
+    """A hold that was released or extended."""
+    if held.state == "open":
+        return "The hold lasts longer now."
+    return "Released." if held.state == "released" else "The hold had expired already; nothing is held."

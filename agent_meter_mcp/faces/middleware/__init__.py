@@ -1,0 +1,11 @@
+"""What API owners put around their own servers: every request is admitted before, and settled after.
+
+- `asgi`: MeterMiddleware, for any ASGI app; `tools`: meter_tools, for MCP servers.
+- `metering`: admission and settlement, whatever fails; `attachment`: where the meter runs meanwhile.
+- `callers`: whose request it is; `operations`: what it is called; `answers`: what a refusal looks like.
+"""
+
+from .asgi import MeterMiddleware
+from .tools import meter_tools
+
+__all__ = ["MeterMiddleware", "meter_tools"]

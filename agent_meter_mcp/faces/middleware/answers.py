@@ -1,0 +1,116 @@
+"""What a request that is not admitted gets: a problem (RFC 9457) that explains itself."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.client.results import Decided, LimitState
+
+    from .callers import Scope
+
+TYPES = "https://iana.org/assignments/http-problem-types#"
+"""Registered types are fragments of this page: `quota-exceeded` is one of them."""
+WAIT_CODE, STOP_CODE = 1013, 1008
+"""Of a WebSocket that is refused: try again later; policy violation."""
+
+
+class Refusal(NamedTuple):
+    """`headers` are beside those that every answer has."""
+
+    status: int
+    members: dict[str, Any]
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def detail(self) -> str:
+        return self.members["detail"]
+
+
+def unidentified() -> Refusal:
+    detail = "Say who you are: send your agent id (1 to 128 printable characters) as X-Agent-Id."
+    return _refusal(
+        401, "Unidentified", detail, "unauthorized", headers=((b"www-authenticate", b"X-Agent-Id"),)
+    )
+
+
+def over_budget(decision: Decided) -> Refusal:
+    """429 for a limit, 403 for a kill switch, 503 where the meter could not be asked.
+
+    Says how the caller's own limits stand, and nothing about who else uses them.
+    """
+    code = decision.reasons[0].code if decision.reasons else "limit"
+    wait = decision.retry_after_s
+    headers = () if wait is None else ((b"retry-after", str(max(wait, 1)).encode()),)
+    if code == "kill_switch":
+        return _refusal(403, "Stopped", f"{decision.reasons[0].message}.", code)
+    if code == "unreachable":
+        detail = "This service cannot check budgets at the moment. Try again in a moment."
+        return _refusal(503, "Budgets cannot be checked", detail, code, headers=headers)
+    violated = {reason.limit_id for reason in decision.reasons if reason.code == "limit"}
+    policies = [_policy(state) for state in decision.limits if state.limit_id in violated]
+    what = "; ".join(_standing(policy) for policy in policies) or "a limit is in the way"
+    after = "Waiting alone does not help." if wait is None else f"Try again in {max(wait, 1)} s."
+    return _refusal(
+        429,
+        "Over budget",
+        f"Not allowed: {what}. {after}",
+        code,
+        type_=f"{TYPES}quota-exceeded",
+        headers=headers,
+        **{"violated-policies": policies},
+        retry_after_s=wait,
+        affordable=dict(decision.affordable or {}),
+    )
+
+
+async def send_refusal(refusal: Refusal, scope: Scope, receive: Any, send: Any) -> None:
+    """As an HTTP response; to a WebSocket as one if the server can do that, else as a close."""
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        kind = "websocket.http.response"
+        await receive()  # the attempt to connect
+        if kind not in scope.get("extensions", ()):
+            code = WAIT_CODE if refusal.status in (429, 503) else STOP_CODE
+            await send({"type": "websocket.close", "code": code, "reason": refusal.detail[:100]})
+            return
+    body = json.dumps(refusal.members, ensure_ascii=False).encode("utf-8", "replace")
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        *refusal.headers,
+    ]
+    await send({"type": f"{kind}.start", "status": refusal.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
+
+
+def _refusal(
+    status: int,
+    title: str,
+    detail: str,
+    code: str,
+    *,
+    type_: str = "about:blank",
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    **more: Any,
+) -> Refusal:
+    members = {"type": type_, "title": title, "status": status, "detail": detail, "code": code, **more}
+    return Refusal(status, members, headers)
+
+
+def _policy(state: LimitState) -> dict[str, Any]:
+    return {
+        "name": state.limit_id,
+        "metric": state.metric,
+        "window": state.window,
+        "max": state.max,
+        "used": state.used,
+        "held": state.held,
+        "remaining": state.remaining,
+    }
+
+
+def _standing(policy: dict[str, Any]) -> str:
+    held = f" and {policy['held']:g} held" if policy["held"] else ""
+    return f"{policy['used']:g} of {policy['max']:g} {policy['metric']} used{held} ({policy['window']})"

@@ -1,0 +1,181 @@
+"""MeterMiddleware: three lines, and every agent has a budget at your API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from .answers import over_budget, send_refusal, unidentified
+from .callers import agent_in_headers
+from .metering import Metering, Place
+from .operations import Operations
+
+if TYPE_CHECKING:
+    import os
+    from collections import Counter
+    from collections.abc import Awaitable, Callable, MutableMapping
+    from typing import TypeAlias
+
+    from agent_meter_mcp.client import Hold, Meter
+    from agent_meter_mcp.client.hold import OnError
+
+    from .callers import Identify, Scope, Unidentified
+    from .metering import Units
+
+    Message: TypeAlias = MutableMapping[str, Any]
+    Receive: TypeAlias = Callable[[], Awaitable[Message]]
+    Send: TypeAlias = Callable[[Message], Awaitable[None]]
+    App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GONE = 499
+"""Of a request that ended without an answer: its client had left."""
+FAILED = 500
+SWITCHED = 101
+"""Of a WebSocket that was accepted."""
+_log = logging.getLogger(__name__)
+
+
+class MeterMiddleware:
+    """`app.add_middleware(MeterMiddleware, service="my-api")`, in any ASGI framework.
+
+    Each request of an agent (its `X-Agent-Id`, or what `identify(scope)` answers) holds budget before the app
+    sees it, and is settled with status, duration and `units` when its response is complete. Over a limit it
+    is 429 with `Retry-After`, under a kill switch 403. Who is unidentified is metered as "anonymous", refused
+    with 401, or passed by, as `unidentified` says. An id in a header is what the caller claims: where that is
+    not enough, `identify` looks at what the app has verified.
+
+    The meter is the local file (`db`), or the one at `url`, or `meter`, which the app has open. While it
+    cannot be asked, `on_error` decides; `counters` tell. `units`: a number per request, a mapping of routes
+    ("/search" or "GET /search"), or a function of scope and status.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        service: str,
+        *,
+        url: str | None = None,
+        key: str | None = None,
+        db: str | os.PathLike[str] | None = None,
+        meter: Meter | None = None,
+        identify: Identify | None = None,
+        unidentified: Unidentified = "meter",
+        units: Units | None = None,
+        on_error: OnError = "allow",
+    ) -> None:
+        """Raises InvalidInput: what cannot be is found when the app is made."""
+        self._app = app
+        self._operations = Operations()
+        self._metering = Metering(
+            service,
+            Place(url, key, db, meter),
+            identify=identify,
+            unidentified=unidentified,
+            units=units,
+            on_error=on_error,
+        )
+
+    @property
+    def counters(self) -> Counter[str]:
+        """As Meter.counters, and `unmetered` requests; `open_failed`, `identify_failed`, `units_failed`."""
+        return self._metering.counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif scope["type"] in ("http", "websocket"):
+            await self._meter(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _meter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metering = self._metering
+        agent = await metering.agent_of(scope, lambda: agent_in_headers(scope))
+        if agent is None:
+            if metering.unidentified == "refuse":
+                await send_refusal(unidentified(), scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+            return
+        route = self._operations.template(scope)
+        admission = await metering.admit(agent, self._operations.name(scope, route), route)
+        if admission.refused is not None:
+            await send_refusal(over_budget(admission.refused), scope, receive, send)
+        elif admission.hold is None:
+            await self._app(scope, receive, send)
+        else:
+            await Responder(self._app, metering, admission.hold, scope, send).respond(receive)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The meter is open from before the app starts until after it has ended."""
+        attachment = self._metering.attachment
+
+        async def receive_and_open() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await attachment.open()
+                except Exception as error:  # the app starts all the same; each request will try again
+                    self.counters["open_failed"] += 1
+                    _log.error("the meter cannot be opened: %s", error)
+            return message
+
+        async def close_and_send(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await attachment.close()
+            await send(message)
+
+        try:
+            await self._app(scope, receive_and_open, close_and_send)
+        finally:
+            await attachment.close()
+
+
+class Responder:
+    """One request that was admitted, from then on."""
+
+    def __init__(self, app: App, metering: Metering, hold: Hold, scope: Scope, send: Send) -> None:
+        self._app = app
+        self._metering = metering
+        self._hold = hold
+        self._scope = scope
+        self._send = send
+        self._began = time.perf_counter()
+        self._status: int | None = None
+        self._settled = False
+
+    async def respond(self, receive: Receive) -> None:
+        """Raises what the app raises."""
+        try:
+            await self._app(self._scope, receive, self._watch)
+        except asyncio.CancelledError:
+            await self._settle(self._status or GONE)
+            raise
+        except BaseException:
+            await self._settle(FAILED)
+            raise
+        await self._settle(self._status or GONE)
+
+    async def _watch(self, message: Message) -> None:
+        """Passes everything on as it comes, and settles when the last of it is gone."""
+        await self._send(message)
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._status = message["status"]
+        elif kind == "http.response.body":
+            if not message.get("more_body", False):
+                await self._settle(self._status or GONE)
+        elif kind == "http.response.pathsend":
+            await self._settle(self._status or GONE)
+        elif kind == "websocket.accept":
+            self._status = SWITCHED
+        elif kind == "websocket.http.response.start":
+            self._status = message["status"]
+
+    async def _settle(self, status: int) -> None:
+        if not self._settled:
+            self._settled = True
+            duration_s = time.perf_counter() - self._began
+            await self._metering.settle(self._hold, self._scope, status, duration_s)

@@ -1,0 +1,146 @@
+"""A meter beside an app: in the app's event loop while its lifespan lasts, in a thread of its own otherwise.
+
+During a lifespan, what is settled waits a moment for the next request and shares its transaction: that nearly
+halves what metering costs.
+
+Some servers never say that an app begins or ends, and some test clients run each request in a new event loop:
+a meter that lived in one of those would end with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent_meter_mcp.client.background import Background
+from agent_meter_mcp.core.errors import MeterError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from agent_meter_mcp.client import Meter
+
+    Work: TypeAlias = Callable[[Meter], Coroutine[Any, Any, "T"]]
+
+T = TypeVar("T")
+GATHER_S = 0.005
+"""How long a settlement waits for a request that it can share a transaction with."""
+PENDING_MAX = 1000
+"""Settlements under way at most; who brings one more waits for it."""
+OPEN_AGAIN_S = 1.0
+"""How long a meter that could not be opened is not tried again."""
+
+
+class Attachment:
+    """`make` makes a meter; or `meter`, which the app opens and closes itself."""
+
+    def __init__(self, make: Callable[[], Meter], meter: Meter | None = None) -> None:
+        self._make = make
+        self._given = meter
+        self._here: tuple[asyncio.AbstractEventLoop, Meter] | None = None
+        self._apart: Apart | None = None
+        self._lock = threading.Lock()
+        self._living = False
+        self._deferred: list[Coroutine[Any, Any, None]] = []
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """In this event loop, until `close`. Raises StoreError."""
+        self._living = True
+        if self._given is None:
+            meter = self._make()
+            await meter.__aenter__()
+            self._here = asyncio.get_running_loop(), meter
+
+    async def close(self) -> None:
+        """Finishes what is under way."""
+        self._living = False
+        self._start_deferred()
+        if self._pending:
+            await asyncio.wait(self._pending)
+        if self._here is not None:
+            (_, meter), self._here = self._here, None
+            await meter.__aexit__(None, None, None)
+
+    async def run(self, work: Work[T]) -> T:
+        """What `work` answers. Raises what it raises, and StoreError when the meter cannot be opened."""
+        meter = self._in_this_loop()
+        if meter is not None:
+            if self._deferred:
+                self._start_deferred()
+                await asyncio.sleep(0)  # they are handed to the writer now, and `work` goes along
+            return await work(meter)
+        apart = self._elsewhere()
+        await asyncio.shield(asyncio.wrap_future(apart.opening))
+        return await asyncio.wrap_future(apart.background.start(work(apart.meter)))
+
+    async def later(self, work: Work[None]) -> None:
+        """Has `work`, which raises nothing, done without waiting for it, unless too much is under way."""
+        meter = self._in_this_loop()
+        if meter is None:
+            apart = self._elsewhere()
+            apart.background.start(work(apart.meter))
+            return
+        if self._living and not self._deferred:
+            asyncio.get_running_loop().call_later(GATHER_S, self._start_deferred)
+        self._deferred.append(work(meter))
+        if not self._living:
+            self._start_deferred()
+        if len(self._pending) + len(self._deferred) > PENDING_MAX:
+            self._start_deferred()
+            await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+
+    def _start_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, []
+        for work in deferred:
+            task = asyncio.get_running_loop().create_task(work)
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+
+    def _in_this_loop(self) -> Meter | None:
+        if self._given is not None:
+            return self._given
+        here = self._here
+        return here[1] if here is not None and here[0] is asyncio.get_running_loop() else None
+
+    def _elsewhere(self) -> Apart:
+        with self._lock:
+            if self._apart is None or self._apart.may_be_replaced():
+                self._apart = Apart(self._make())
+            return self._apart
+
+
+class Apart:
+    """A meter in a thread of its own, from its first use until the process ends."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.background = Background()
+        self._since = time.monotonic()
+        self.opening: Future[object] = self.background.start(meter.__aenter__())
+        atexit.register(self.close)
+
+    def may_be_replaced(self) -> bool:
+        """It could not be opened, and that was a while ago."""
+        if not self.opening.done() or self.opening.exception() is None:
+            return False
+        if time.monotonic() - self._since < OPEN_AGAIN_S:
+            return False
+        atexit.unregister(self.close)
+        self.background.close()
+        return True
+
+    def close(self) -> None:
+        """Writes what is under way, or keeps it on disk."""
+        try:
+            if self.opening.done() and self.opening.exception() is None:
+                self.background.run(self.meter.__aexit__(None, None, None))
+        except MeterError:  # it has been logged where it happened
+            pass
+        finally:
+            self.background.close()

@@ -1,0 +1,56 @@
+"""Whose request it is: what the headers say, or what the app's own function finds out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import EACH
+from agent_meter_mcp.core.text import NAME_MAX, name
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+    from typing import Literal, TypeAlias
+
+    Scope: TypeAlias = MutableMapping[str, Any]
+    Identify: TypeAlias = Callable[[Any], str | Awaitable[str | None] | None]
+    """From an ASGI scope, or the context of an MCP request, to an agent id; None: unidentified."""
+    Unidentified: TypeAlias = Literal["meter", "refuse", "pass"]
+
+ANONYMOUS = "anonymous"
+ID_HEADER = b"x-agent-id"
+NAME_HEADER = b"x-agent-name"
+
+
+def usable(value: object, maximum: int = NAME_MAX) -> str | None:
+    """`value` if it can be a name. Whoever sends another one has not said who it is."""
+    if not isinstance(value, str) or value == EACH:
+        return None
+    try:
+        return name(value, "name", maximum=maximum)
+    except InvalidInput:
+        return None
+
+
+def agent_in_headers(scope: Scope) -> str | None:
+    """`X-Agent-Id`, or, without one, `X-Agent-Name`. One that is sent twice with two values says nothing."""
+    said: dict[bytes, set[bytes]] = {ID_HEADER: set(), NAME_HEADER: set()}
+    for field, value in scope.get("headers", ()):
+        if field in said:
+            said[field].add(value)
+    values = said[ID_HEADER] or said[NAME_HEADER]
+    if len(values) != 1:
+        return None
+    try:
+        return usable(values.pop().decode())
+    except UnicodeDecodeError:
+        return None
+
+
+async def agent_by(identify: Identify, request: object) -> str | None:
+    """What the app's own function says. Raises what it raises."""
+    found = identify(request)
+    if inspect.isawaitable(found):
+        found = await found
+    return usable(found)

@@ -1,0 +1,185 @@
+"""Admission before the work, settlement after it. What fails is logged and counted, and raises nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent_meter_mcp.client import Hold, Meter
+from agent_meter_mcp.client.hold import without_meter
+from agent_meter_mcp.client.results import Decided
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
+from agent_meter_mcp.core.money import micro_units
+from agent_meter_mcp.core.text import name
+
+from .attachment import Attachment
+from .callers import ANONYMOUS, agent_by
+
+if TYPE_CHECKING:
+    import os
+    from typing import TypeAlias
+
+    from agent_meter_mcp.client.hold import OnError
+
+    from .callers import Identify, Unidentified
+
+    Number: TypeAlias = int | float | Decimal
+    After: TypeAlias = Callable[[Any, int], Number | None]
+    Units: TypeAlias = Number | Mapping[str, Number] | After
+    """So many per request; or by route; or what a function says of the request and its status, afterwards."""
+
+_log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where the meter is, as `Meter` takes it; or one that is open."""
+
+    url: str | None
+    key: str | None
+    db: str | os.PathLike[str] | None
+    meter: Meter | None
+
+
+class Admission(NamedTuple):
+    """`refused` says why not. Without `hold` it goes on unmetered."""
+
+    hold: Hold | None = None
+    refused: Decided | None = None
+
+
+class Metering:
+    """Of one service. `counters` are the meter's, and `unmetered`: requests that are not in the ledger."""
+
+    def __init__(
+        self,
+        service: str,
+        place: Place,
+        *,
+        identify: Identify | None,
+        unidentified: Unidentified,
+        units: Units | None,
+        on_error: OnError,
+    ) -> None:
+        if unidentified not in ("meter", "refuse", "pass"):
+            raise InvalidInput("unidentified", 'must be "meter", "refuse" or "pass"')
+        self.service = name(service, "service")
+        self.unidentified: Unidentified = unidentified
+        self.counters: Counter[str] = Counter() if place.meter is None else place.meter.counters
+        self._identify = identify
+        self._units, self._units_by_route, self._units_after = _sorted(units)
+        self._on_error: OnError = on_error
+        url, key, db, meter = place
+
+        def make() -> Meter:
+            return Meter(
+                url=url, key=key, db=db, on_error=on_error, source="middleware", counters=self.counters
+            )
+
+        if meter is None:
+            make()  # what is wrong with it is found now
+        self.attachment = Attachment(make, meter)
+
+    async def agent_of(self, request: object, told: Callable[[], str | None]) -> str | None:
+        """Whose request it is, by the app's own function or else by what `told` finds; None: pass it by."""
+        try:
+            agent = told() if self._identify is None else await agent_by(self._identify, request)
+        except Exception:  # the app's function: a request without a name is all that we can make of it
+            self.counters["identify_failed"] += 1
+            _log.exception("identify failed, so the request is unidentified")
+            agent = None
+        return ANONYMOUS if agent is None and self.unidentified == "meter" else agent
+
+    async def admit(self, agent: str, operation: str, route: str) -> Admission:
+        """A hold on the budget, or the reason why not."""
+        estimate = self._estimate(operation, route)
+
+        async def ask(meter: Meter) -> Hold:
+            hold = meter.reserve(
+                service=self.service,
+                agent=agent,
+                operation=operation,
+                units=estimate,
+                raise_on_denial=False,
+            )
+            return await hold.ask()
+
+        try:
+            hold = await self.attachment.run(ask)
+        except MeterError as error:
+            return self._unmetered(error)
+        except Exception as error:  # whatever it is, it is ours, and not to be the app's
+            _log.exception("admission failed")
+            return self._unmetered(MeterError(str(error)))
+        return Admission(hold) if hold.allowed else Admission(refused=hold.decision)
+
+    async def settle(self, hold: Hold, request: object, status: int, duration_s: float) -> None:
+        """What was used, once it is over. Others need not wait for it."""
+        units = self._actual(request, status)
+
+        async def finish(_: Meter) -> None:
+            try:
+                await self._finish(hold, units, status, max(round(duration_s * 1000), 0))
+            except Exception as error:  # whatever it is, it is ours, and not to be the app's
+                self.counters["unsettled"] += 1
+                _log.error(
+                    "usage at %s could not be settled: %s", self.service, error, exc_info=_trace(error)
+                )
+
+        try:
+            await self.attachment.later(finish)
+        except Exception:
+            self.counters["unsettled"] += 1
+            _log.exception("usage at %s could not be settled", self.service)
+
+    async def _finish(self, hold: Hold, units: Number | None, status: int, duration_ms: int) -> None:
+        if units is not None:
+            try:
+                await hold.end(units=units, status_code=status, duration_ms=duration_ms)
+                return
+            except InvalidInput as error:
+                self.counters["units_failed"] += 1
+                _log.error("units of a request to %s: %s", self.service, error)
+        await hold.end(status_code=status, duration_ms=duration_ms)
+
+    def _unmetered(self, error: MeterError) -> Admission:
+        decision = Decided(**without_meter(error, self._on_error, self.counters))
+        if not decision.allowed:
+            return Admission(refused=decision)
+        self.counters["unmetered"] += 1
+        return Admission()
+
+    def _estimate(self, operation: str, route: str) -> Number | None:
+        by_route = self._units_by_route
+        return self._units if by_route is None else by_route.get(operation, by_route.get(route))
+
+    def _actual(self, request: object, status: int) -> Number | None:
+        """None: as estimated."""
+        if self._units_after is None:
+            return None
+        try:
+            return self._units_after(request, status)
+        except Exception:  # the app's function; the request itself is metered all the same
+            self.counters["units_failed"] += 1
+            _log.exception("units failed, so none are counted")
+            return None
+
+
+def _sorted(units: Units | None) -> tuple[Number | None, Mapping[str, Number] | None, After | None]:
+    """What it is: a number, a mapping or a function. Raises InvalidInput."""
+    if isinstance(units, Mapping):
+        by_route: dict[str, Number] = {**units}
+        for value in by_route.values():
+            micro_units(value)
+        return None, by_route, None
+    if units is None or isinstance(units, int | float | Decimal):
+        if units is not None:
+            micro_units(units)
+        return units, None, None
+    return None, None, units
+
+
+def _trace(error: Exception) -> Exception | None:
+    return None if isinstance(error, MeterError) else error

@@ -1,0 +1,335 @@
+"""A meter behind a URL that is not there, comes back, or is killed: every record once, and nothing unsaid."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import pytest
+from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
+
+from agent_meter_mcp.client import Meter, OverBudget
+from agent_meter_mcp.client.errors import error_of
+from agent_meter_mcp.client.spool import Spool
+from agent_meter_mcp.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    MeterError,
+    NotFound,
+    Overloaded,
+    StoreBusy,
+    Unreachable,
+)
+from agent_meter_mcp.settings import Settings
+
+from .conftest import SECONDS, Server, events, holds, limit, until
+
+BYTES = 100_000
+
+
+@pytest.fixture
+async def away(down: Server, tmp_path: Path, nothing_blocks: None) -> AsyncGenerator[Meter]:
+    """A meter whose server is down."""
+    async with Meter(url=down.url, spool=tmp_path / "spool", on_error="allow") as meter:
+        yield meter
+
+
+def spooled_lines(folder: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.rglob("*.jsonl"))
+
+
+async def test_what_cannot_be_sent_is_kept_and_sent_later(
+    away: Meter, down: Server, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    answers = [await away.record(service="s", agent="bot", id=f"r-{number}") for number in range(5)]
+    assert [answer.status for answer in answers] == ["spooled"] * 5
+    assert answers[0].outcome is None
+    assert spooled_lines(tmp_path) == 5
+    assert away.counters["spooled"] == 5
+    assert "wait on disk for the meter" in caplog.text
+
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] == 5)
+
+    stored = await events(settings)
+    assert [one.event.id for one in stored] == [f"r-{number}" for number in range(5)]
+    await until(lambda: spooled_lines(tmp_path) == 0)
+
+
+async def test_what_is_kept_is_dated_when_it_happened(away: Meter, down: Server, settings: Settings) -> None:
+    await away.record(service="s", agent="bot")
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] == 1)
+    (stored,) = await events(settings)
+    assert stored.event.occurred_at_us is not None
+    assert stored.booked_at_us == stored.event.occurred_at_us < stored.recorded_at_us
+
+
+async def test_the_next_process_sends_what_the_last_one_kept(
+    down: Server, settings: Settings, tmp_path: Path
+) -> None:
+    async with Meter(url=down.url, spool=tmp_path / "spool") as first:
+        await first.record(service="s", agent="bot", id="kept")
+    assert spooled_lines(tmp_path) == 1
+    await anyio.to_thread.run_sync(down.start)
+    async with Meter(url=f"{down.url}/", spool=tmp_path / "spool") as second:
+        await until(lambda: second.counters["drained"] == 1)
+    assert [stored.event.id for stored in await events(settings)] == ["kept"]
+
+
+async def test_a_server_that_is_killed_in_the_middle_loses_and_doubles_nothing(
+    server: Server, settings: Settings, tmp_path: Path
+) -> None:
+    sent: list[str] = []
+    async with Meter(url=server.url, spool=tmp_path / "spool") as meter:
+
+        async def report(worker: int) -> None:
+            for number in range(50):
+                event_id = f"{worker}-{number}"
+                await meter.record(service="s", agent=f"a{worker}", id=event_id)
+                sent.append(event_id)
+
+        async with anyio.create_task_group() as tasks:
+            for worker in range(4):
+                tasks.start_soon(report, worker)
+            await until(lambda: len(sent) > 20)
+            await anyio.to_thread.run_sync(server.kill)
+            await until(lambda: meter.counters["spooled"] > 0)
+            await anyio.to_thread.run_sync(server.start)
+        await until(lambda: meter.counters["drained"] >= meter.counters["spooled"])
+    stored = [one.event.id for one in await events(settings)]
+    assert len(sent) == 200
+    assert sorted(stored) == sorted(sent)
+    assert meter.counters["rejected"] == meter.counters["lost"] == 0
+
+
+async def test_a_hold_that_cannot_be_settled_is_settled_later(
+    server: Server, settings: Settings, tmp_path: Path
+) -> None:
+    async with Meter(url=server.url, spool=tmp_path / "spool") as meter:
+        async with meter.reserve(service="s", agent="bot", units=9) as hold:
+            hold.used(units=2)
+            await anyio.to_thread.run_sync(server.kill)
+        assert meter.counters["spooled"] == 1
+        await anyio.to_thread.run_sync(server.start)
+        await until(lambda: meter.counters["drained"] == 1)
+    (stored,) = await events(settings)
+    assert stored.event.usage.units_micro == 2_000_000
+    assert await holds(settings) == 0
+
+
+async def test_work_that_was_allowed_without_the_meter_is_recorded_later(
+    away: Meter, down: Server, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with away.reserve(service="s", agent="bot", units=9) as hold:
+        assert hold.allowed
+        assert hold.reservation_id is None
+        assert hold.decision.status == "unreachable"
+        assert hold.decision.reasons[0].code == "unreachable"
+        hold.used(units=2)
+    async with away.reserve(service="s", agent="bot") as unused:
+        assert (await unused.release()).status == "released"
+    decided = await away.check(service="s", agent="bot")
+    assert decided.allowed
+    assert away.counters["allowed_without_meter"] == 3
+    assert "allowed without the meter" in caplog.text
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] == 1)
+    (stored,) = await events(settings)
+    assert stored.event.usage.units_micro == 2_000_000
+
+
+async def test_on_error_deny_denies_and_says_so(
+    down: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with Meter(url=down.url, spool=tmp_path / "spool", on_error="deny") as meter:
+        decided = await meter.check(service="s", agent="bot")
+        assert (decided.allowed, decided.retry_after_s) == (False, 1)
+        with pytest.raises(OverBudget, match="could not be asked") as caught:
+            async with meter.reserve(service="s", agent="bot"):
+                pytest.fail("it was admitted")
+        assert caught.value.decision.reasons[0].code == "unreachable"
+        assert meter.counters["denied_without_meter"] == 2
+    assert "denied without the meter" in caplog.text
+
+
+async def test_a_local_file_that_is_in_use_is_a_meter_that_cannot_be_asked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENT_METER_BUSY_TIMEOUT", "0")
+    async with Meter() as allowing, Meter(on_error="deny") as denying:
+        other = sqlite3.connect(settings.db, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            hold = await allowing.reserve(service="s", agent="bot").ask()
+            assert hold.allowed
+            assert isinstance(hold.failure, StoreBusy)
+            with pytest.raises(StoreBusy):  # what was used there is not recorded, and that is not hidden
+                await hold.settle()
+            with pytest.raises(OverBudget):
+                await denying.reserve(service="s", agent="bot").ask()
+        finally:
+            other.close()
+        await hold.settle()
+    assert len(await events(settings)) == 1
+
+
+async def test_a_full_spool_is_said_aloud_counted_and_raised(
+    down: Server, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with Meter(url=down.url, spool=tmp_path / "spool", spool_bytes_max=1000) as meter:
+        kept = 0
+        with pytest.raises(Overloaded, match="is full"):
+            for _ in range(20):
+                await meter.record(service="s", agent="bot")
+                kept += 1
+        assert 0 < kept < 10
+        assert meter.counters["lost"] == 1
+        assert "usage is lost to the meter" in caplog.text
+        await anyio.to_thread.run_sync(down.start)
+        await until(lambda: meter.counters["drained"] == kept)
+        assert (await meter.record(service="s", agent="bot")).status == "recorded"
+    assert len(await events(settings)) == kept + 1
+
+
+async def test_what_the_meter_refuses_of_what_was_kept_holds_up_nothing(
+    away: Meter, down: Server, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    same: Any = {"service": "s", "agent": "bot", "id": "1"}
+    await away.record(**same, operation="a")
+    await away.record(**same, operation="b")  # nobody here can know yet that this is a conflict
+    await away.record(service="s", agent="bot", id="2")
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] + away.counters["rejected"] == 3)
+    assert away.counters["rejected"] == 1
+    assert "refuses what was kept on disk, 1:" in caplog.text
+    assert [stored.event.id for stored in await events(settings)] == ["1", "2"]
+
+
+async def test_a_meter_that_is_away_is_not_waited_for_again_and_again(away: Meter) -> None:
+    with anyio.fail_after(SECONDS):
+        await away.check(service="s", agent="bot")
+        tried = away.counters["retries"]
+        assert tried > 0
+        for _ in range(50):
+            await away.check(service="s", agent="bot")
+    assert away.counters["retries"] - tried < 10
+
+
+async def test_a_server_that_never_answers_costs_the_timeout_at_most(tmp_path: Path) -> None:
+    with anyio.fail_after(SECONDS):
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+        async with listener:
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path, timeout_s=0.2) as meter:
+                decided = await meter.check(service="s", agent="bot")
+    assert decided.reasons[0].code == "unreachable"
+    assert "no answer within 0.2 s" in decided.message
+
+
+async def test_what_is_no_meter_is_not_taken_for_one(tmp_path: Path) -> None:
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\n<html/>")
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, page)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
+                assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+                assert (await meter.record(service="s", agent="bot")).status == "spooled"
+            tasks.cancel_scope.cancel()
+
+
+async def test_over_a_limit_is_an_answer_and_not_an_error(
+    url: str, settings: Settings, tmp_path: Path
+) -> None:
+    """The batch is answered 429 then, and everything in it is stored."""
+    await limit(settings, 1)
+    async with Meter(url=url, spool=tmp_path) as meter:
+        assert (await meter.record(service="s", agent="bot", requests=2)).outcome == "over_limit"
+        assert meter.counters == {"recorded": 1}
+    assert len(await events(settings)) == 1
+
+
+async def test_many_records_share_requests(
+    url: str, seen: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    async with Meter(url=url, spool=tmp_path) as meter:
+        async with anyio.create_task_group() as tasks:
+            for number in range(300):
+                tasks.start_soon(lambda n=number: meter.record(service="s", agent="bot", id=f"{n}"))
+    assert len(await events(settings)) == 300
+    assert len(seen) <= 3
+
+
+@pytest.mark.parametrize(
+    ("status", "problem", "kind", "text"),
+    [
+        (
+            422,
+            {"code": "invalid_input", "field": "ttl", "detail": "ttl: is long."},
+            InvalidInput,
+            "ttl: is long.",
+        ),
+        (409, {"code": "conflict", "detail": "other content"}, Conflict, "other content"),
+        (404, {"code": "not_found", "detail": "no such hold"}, NotFound, "no such hold"),
+        (403, {"code": "forbidden", "detail": "you are bound"}, Forbidden, "you are bound"),
+        (401, {"code": "unauthorized", "detail": "no key"}, Forbidden, "no key"),
+        (503, {"code": "store_busy", "detail": "in use"}, StoreBusy, "in use"),
+        (503, {"code": "overloaded", "detail": "full"}, Overloaded, "full"),
+        (400, None, InvalidInput, "request: the meter answered HTTP 400"),
+        (502, "<html>", Unreachable, "the meter answered HTTP 502"),
+        (418, {"title": "Teapot"}, MeterError, "Teapot"),
+    ],
+)
+def test_a_problem_becomes_the_error_that_it_was(
+    status: int, problem: object, kind: type[MeterError], text: str
+) -> None:
+    error = error_of(status, problem)
+    assert type(error) is kind
+    assert str(error) == text
+
+
+def test_two_writers_of_one_spool_leave_each_other_alone(tmp_path: Path) -> None:
+    mine, other = Spool(tmp_path, BYTES), Spool(tmp_path, BYTES)
+    mine.append(['{"id":"1"}'])
+    other.append(['{"id":"2"}', '{"id":"3"}'])
+    found = [lines for lines, _ in mine.files()]
+    assert found == [['{"id":"1"}']]
+    other.close()
+    assert [lines for lines, _ in mine.files()] == [['{"id":"1"}'], ['{"id":"2"}', '{"id":"3"}']]
+    for _, file in mine.files():
+        file.remove()
+    assert not mine.waiting()
+
+
+def test_a_line_that_was_being_written_when_its_process_died_is_not_sent(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BYTES)
+    spool.append(['{"id":"1"}'])
+    spool.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    with path.open("ab") as file:
+        file.write(b'{"id":"2", "serv')
+    assert [lines for lines, _ in spool.files()] == [['{"id":"1"}']]
+
+
+def test_the_spool_is_for_its_owner_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "deep" / "spool", BYTES)
+    spool.append(["{}"])
+    spool.close()
+    (path,) = (tmp_path / "deep" / "spool").iterdir()
+    assert path.stat().st_mode & 0o077 == 0
+    assert path.parent.stat().st_mode & 0o077 == 0
