@@ -276,9 +276,13 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
+STORED = ("recorded", "duplicate", "corrected")
+"""What can have become of a record that is in the ledger."""
+
+
 def _answer(result: object) -> UsageRecorded | MeterError:
     members = members_of(result)
-    if "status" not in members or "id" not in members:
+    if members.get("status") not in STORED:
         return error_of(
             422, {"code": members.get("code"), "field": members.get("field"), "detail": _said(members)}
         )

@@ -18,14 +18,19 @@ NAME_WIDTH = 64
 REASON_WIDTH = 200
 
 
-def amount(metric: Metric, value: int) -> str:
-    """ "$1.25", "1,200 tokens"."""
+def number(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200"."""
     scale = {"units": MICRO_PER_UNIT, "cost_usd": NANO_PER_USD}.get(metric, 1)
     whole, rest = divmod(value, scale)
     places = f".{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
-    exact = f"{whole:,}{places}"
+    return f"{'$' * (metric == 'cost_usd')}{whole:,}{places}"
+
+
+def amount(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200 tokens"."""
+    exact = number(metric, value)
     if metric == "cost_usd":
-        return f"${exact}"
+        return exact
     return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
 
 
@@ -49,7 +54,7 @@ def reason(why: Reason) -> str:
     where = "" if limit.key.service is None else f" at {shown(limit.key.service, width=NAME_WIDTH)}"
     held = f" and {amount(metric, why.state.held)} held" if why.state.held else ""
     asked = "" if why.asked is None else f", {amount(metric, why.asked)} asked"
-    used = f"{amount(metric, why.state.used)} of {amount(metric, limit.max)} used"
+    used = f"{number(metric, why.state.used)} of {amount(metric, limit.max)} used"
     return f"limit for {whom}{where}: {used}{held} ({limit.key.window}){asked}"
 
 

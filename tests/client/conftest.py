@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -21,11 +21,14 @@ from agent_meter_mcp.client import Meter
 from agent_meter_mcp.core.models import LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.http import CALLER
+from agent_meter_mcp.faces.http.app import build_api
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.runtime import open_ledger
 from agent_meter_mcp.settings import Settings, load_settings
 
-from .twin import build_twin
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = Caller("operator", "olga")
@@ -33,8 +36,8 @@ SECONDS = 20
 
 
 def command(path: Path, port: int) -> list[str]:
-    """Of a server on that ledger and port: all that these tests know of how one is started."""
-    return [sys.executable, "-m", "tests.client.twin", str(path), str(port)]
+    """Of a server on that ledger and port."""
+    return [sys.executable, "-m", "agent_meter_mcp", "--db", str(path), "serve", "--port", str(port)]
 
 
 class Server:
@@ -48,7 +51,7 @@ class Server:
 
     def start(self) -> None:
         """Returns when it listens."""
-        self._process = subprocess.Popen(command(self.path, self.port), cwd=ROOT, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(command(self.path, self.port), cwd=ROOT, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + SECONDS
         while True:
             assert self._process.poll() is None
@@ -107,7 +110,7 @@ def seen() -> list[str]:
 def url(settings: Settings, seen: list[str]) -> Generator[str]:
     """Of a server in a thread of this process: it starts at once, and cannot be killed."""
     with socket.create_server(("127.0.0.1", 0)) as listener, start_blocking_portal() as portal:
-        with portal.wrap_async_context_manager(twin_on(settings, listener, seen)):
+        with portal.wrap_async_context_manager(served_on(settings, listener, seen)):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
@@ -127,11 +130,24 @@ def place(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) ->
     return {"url": request.getfixturevalue("url"), "spool": tmp_path / "spool"}
 
 
+class Watched:
+    """The routes, for an operator. `seen` gets the path of each request."""
+
+    def __init__(self, app: ASGIApp, seen: list[str]) -> None:
+        self._app = app
+        self._seen = seen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._seen.append(scope["path"])
+        await self._app({**scope, CALLER: OPERATOR}, receive, send)
+
+
 @asynccontextmanager
-async def twin_on(settings: Settings, listener: socket.socket, seen: list[str]) -> AsyncGenerator[None]:
+async def served_on(settings: Settings, listener: socket.socket, seen: list[str]) -> AsyncGenerator[None]:
     config = uvicorn.Config("", log_config=None, access_log=False)
     async with open_ledger(settings) as ledger, anyio.create_task_group() as tasks:
-        config.app = build_twin(ledger, seen)
+        config.app = Watched(build_api(ledger), seen)
         server = uvicorn.Server(config)
         tasks.start_soon(server.serve, [listener])
         yield

@@ -176,7 +176,7 @@ async def test_a_check_says_what_is_left_and_holds_nothing(meter: Meter, setting
     assert not refused.allowed
     assert refused.reasons[0].code == "limit"
     assert refused.retry_after_s is not None
-    assert "4 requests of 10 requests used" in refused.message
+    assert "4 of 10 requests used" in refused.message
 
 
 async def test_a_hold_settles_what_was_used(meter: Meter, settings: Settings) -> None:
@@ -247,7 +247,7 @@ async def test_a_hold_can_be_ended_by_hand_once(meter: Meter, settings: Settings
 async def test_a_denial_raises_and_explains_itself(meter: Meter, settings: Settings) -> None:
     await limit(settings, 1)
     await meter.record(service="s", agent="bot")
-    with pytest.raises(OverBudget, match="1 request of 1 request used") as caught:
+    with pytest.raises(OverBudget, match="1 of 1 request used") as caught:
         async with meter.reserve(service="s", agent="bot"):
             pytest.fail("it was admitted")
     assert caught.value.decision.reasons[0].code == "limit"

@@ -24,6 +24,7 @@ from agent_meter_mcp.core.errors import (
     NotFound,
     Overloaded,
     StoreBusy,
+    Unauthorized,
     Unreachable,
 )
 from agent_meter_mcp.settings import Settings
@@ -287,7 +288,7 @@ async def test_many_records_share_requests(
         (409, {"code": "conflict", "detail": "other content"}, Conflict, "other content"),
         (404, {"code": "not_found", "detail": "no such hold"}, NotFound, "no such hold"),
         (403, {"code": "forbidden", "detail": "you are bound"}, Forbidden, "you are bound"),
-        (401, {"code": "unauthorized", "detail": "no key"}, Forbidden, "no key"),
+        (401, {"code": "unauthorized", "detail": "no key"}, Unauthorized, "no key"),
         (503, {"code": "store_busy", "detail": "in use"}, StoreBusy, "in use"),
         (503, {"code": "overloaded", "detail": "full"}, Overloaded, "full"),
         (400, None, InvalidInput, "request: the meter answered HTTP 400"),
