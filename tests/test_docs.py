@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,8 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import TextContent
 
 from agent_meter_mcp.settings import VARIABLES, load_settings
+
+from .clients.serving import http_server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +43,24 @@ class Block(NamedTuple):
         return self.text.split(maxsplit=1)[0]
 
 
-BLOCKS = [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCKS = [Block(*found) for found in FENCED.findall(README)]
+CURL = shutil.which("curl") is not None
+ASKING = """
+import asyncio
+
+import httpx2
+
+
+async def ask() -> int:
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
+        return (await client.get("PATH", headers={"X-Agent-Id": "reader"})).status_code
+
+
+print(asyncio.run(ask()))
+"""
+"""Asks the `app` of a block as an agent does."""
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 INSTALLING = [block for block in SHELL if "pip install" in block.text]
 REGISTERING = [block for block in SHELL if block.first_word in ("claude", "codex", "gemini")]
@@ -139,7 +159,7 @@ def test_the_commands_do_what_the_readme_shows(folder: Path) -> None:
 
 
 def test_python_does_what_the_readme_shows(folder: Path) -> None:
-    (block,) = (block for block in BLOCKS if block.language == "python")
+    (block,) = (block for block in BLOCKS if block.language == "python" and "asyncio.run" in block.text)
     done = subprocess.run(
         [sys.executable, "-c", block.text],
         cwd=folder,
@@ -150,6 +170,47 @@ def test_python_does_what_the_readme_shows(folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "accepted\n")
+
+
+def test_three_lines_meter_an_api(folder: Path) -> None:
+    (block,) = (block for block in BLOCKS if block.language == "python" and "FastAPI" in block.text)
+    asked = block.text + ASKING.replace("PATH", "/items")
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+    told = run(".venv/bin/agent-meter summary --json --group-by agent --group-by service", folder)
+    (group,) = json.loads(told.stdout)["groups"]
+    assert (group["key"], group["requests"]) == ({"agent": "reader", "service": "my-api"}, 1)
+
+
+def test_the_page_about_http_does_what_it_shows(folder: Path) -> None:
+    blocks = [Block(*found) for found in FENCED.findall((ROOT / "docs" / "http.md").read_text("utf-8"))]
+    assert {block.language for block in blocks} == {"sh", "python", "toml"}
+    (folder / ".agent-meter").mkdir(mode=0o700)
+    with http_server(folder / ".agent-meter" / "meter.db") as url:
+        here = url.removesuffix("/mcp")
+        for block in blocks:
+            text = block.text.replace("http://127.0.0.1:8787", here)
+            if block.language == "toml":
+                tomllib.loads(text)
+                continue
+            if block.language == "python":
+                text += ASKING.replace("PATH", "/reports/may") if "FastAPI" in text else ""
+                text = f"{shlex.quote(sys.executable)} - <<'END'\n{text}END\n"
+            if text != "agent-meter serve\n" and (CURL or "curl" not in text):
+                done = run(f". .venv/bin/activate\n{text}", folder)
+                assert done.returncode == 0, text + done.stdout + done.stderr
+    told = run(". .venv/bin/activate; agent-meter summary --json --group-by service", folder)
+    used = {group["key"]["service"]: group["requests"] for group in json.loads(told.stdout)["groups"]}
+    assert used["my-api"] == 1
+    assert used["search"] >= 9
 
 
 def test_the_prices_of_the_readme_are_used(folder: Path) -> None:
