@@ -35,6 +35,7 @@ def server() -> MCPServer[None]:
 
 async def _over_http() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as ours does
         sys.stderr.write(f"{listener.getsockname()[1]}\n")
         app = server().streamable_http_app()
         await uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).serve([listener])

@@ -296,10 +296,16 @@ async def test_a_closed_ledger_takes_nothing(ledger: Ledger) -> None:
 
 
 async def test_no_threads_are_left(ledger: Ledger) -> None:
+    before = set(threading.enumerate())
     async with ledger:
         await ledger.record(OPERATOR, report())
         await ledger.check(OPERATOR, Who("bot"), Usage())
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("agent-meter-")] == []
+        assert {thread.name for thread in set(threading.enumerate()) - before} >= {
+            "agent-meter-writer",
+            "agent-meter-reader",
+        }
+    left = set(threading.enumerate()) - before
+    assert [thread.name for thread in left if thread.name.startswith("agent-meter-")] == []
 
 
 async def test_a_reservation_goes_its_ways(ledger: Ledger, store: AnyStore, clock: ManualClock) -> None:
