@@ -44,29 +44,31 @@ class Seen:
     failures: list[str] = field(default_factory=list[str])
     watched: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
     lost: int = 0
+    watching: int = 0
+    all_watch: anyio.Event = field(default_factory=anyio.Event)
 
 
 async def agent(url: str, name: str, seen: Seen, rng: random.Random, end: float) -> None:
     """Records every second; an id that was not acknowledged is sent again by the next connection."""
-    number = 0
+    number, start = 0, f"{name}-{rng.getrandbits(64):x}"
     while time.monotonic() < end:
         with anyio.move_on_after(rng.expovariate(LEAVES_PER_S)) as connected:
             async with Client(url) as client:
                 while time.monotonic() < end:
                     answer = await client.call_tool(
                         "record_usage",
-                        {"agent": name, "service": "soak", "id": f"{name}-{number}", "cost_usd": 0.001},
+                        {"agent": name, "service": "soak", "id": f"{start}-{number}", "cost_usd": 0.001},
                     )
                     if answer.is_error:
                         seen.failures.append(str(answer.content))
-                    seen.acknowledged.add(f"{name}-{number}")
+                    seen.acknowledged.add(f"{start}-{number}")
                     seen.calls += 1
                     number += 1
                     await anyio.sleep(PAUSE_S * rng.uniform(0.5, 1.5))
         seen.left += connected.cancelled_caught
 
 
-async def watcher(url: str, seen: Seen, rng: random.Random, end: float) -> None:
+async def watcher(url: str, seen: Seen, rng: random.Random, end: float, watchers: int) -> None:
     """Follows the event stream, and resumes it after each time that it went away."""
     found: dict[str, int] = {}
     seen.watched.append(found)
@@ -75,13 +77,17 @@ async def watcher(url: str, seen: Seen, rng: random.Random, end: float) -> None:
         while time.monotonic() < end + QUIET_S and not (
             time.monotonic() > end and seen.acknowledged <= found.keys()
         ):
-            with anyio.move_on_after(rng.expovariate(LEAVES_PER_S) if time.monotonic() < end else QUIET_S):
+            stays_s = min(rng.expovariate(LEAVES_PER_S), end + QUIET_S - time.monotonic())
+            with anyio.move_on_after(stays_s):
                 headers = {"Last-Event-ID": last} if last else {}
                 async with http.stream("GET", url, headers=headers) as stream:
                     if stream.status_code != 200:
                         seen.failures.append(f"stream: {stream.status_code}")
                         await anyio.sleep(1)
                         continue
+                    seen.watching += not last
+                    if seen.watching >= watchers:
+                        seen.all_watch.set()
                     kind = ""
                     async for line in stream.aiter_lines():
                         name, _, value = line.partition(": ")
@@ -102,7 +108,10 @@ async def soak(url: str, clients: int, seconds: float, seed: int) -> Seen:
     seen, end = Seen(), time.monotonic() + seconds
     async with anyio.create_task_group() as tasks:
         for number in range(clients // 2):
-            tasks.start_soon(watcher, f"{url}/v1/stream", seen, random.Random(f"{seed} w {number}"), end)
+            rng = random.Random(f"{seed} w {number}")
+            tasks.start_soon(watcher, f"{url}/v1/stream", seen, rng, end, clients // 2)
+        with anyio.fail_after(QUIET_S):
+            await seen.all_watch.wait()  # who watches from the beginning sees everything
         for number in range(clients - clients // 2):
             tasks.start_soon(
                 agent, f"{url}/mcp", f"bot-{number:03}", seen, random.Random(f"{seed} a {number}"), end
