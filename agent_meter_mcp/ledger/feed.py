@@ -77,6 +77,11 @@ class Subscription:
             if self._concerns is None or await self._concerns(item):
                 return item
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next item is here already, and need not be waited for."""
+        return bool(self._items) and self._concerns is None
+
     def put(self, item: FeedItem) -> None:
         if len(self._items) == self._items.maxlen:
             self.dropped += 1

@@ -45,6 +45,7 @@ class Seen:
     watched: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
     lost: int = 0
     watching: int = 0
+    all_sent: bool = False
     all_watch: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -74,9 +75,7 @@ async def watcher(url: str, seen: Seen, rng: random.Random, end: float, watchers
     seen.watched.append(found)
     last = ""
     async with httpx2.AsyncClient(timeout=httpx2.Timeout(30, pool=None)) as http:
-        while time.monotonic() < end + QUIET_S and not (
-            time.monotonic() > end and seen.acknowledged <= found.keys()
-        ):
+        while time.monotonic() < end + QUIET_S and not (seen.all_sent and seen.acknowledged <= found.keys()):
             stays_s = min(rng.expovariate(LEAVES_PER_S), end + QUIET_S - time.monotonic())
             with anyio.move_on_after(stays_s):
                 headers = {"Last-Event-ID": last} if last else {}
@@ -100,7 +99,7 @@ async def watcher(url: str, seen: Seen, rng: random.Random, end: float, watchers
                             found[one] = found.get(one, 0) + 1
                         elif name == "data" and kind == "lost":
                             seen.lost += 1
-                        if not line and time.monotonic() > end and seen.acknowledged <= found.keys():
+                        if not line and seen.all_sent and seen.acknowledged <= found.keys():
                             break
 
 
@@ -112,10 +111,11 @@ async def soak(url: str, clients: int, seconds: float, seed: int) -> Seen:
             tasks.start_soon(watcher, f"{url}/v1/stream", seen, rng, end, clients // 2)
         with anyio.fail_after(QUIET_S):
             await seen.all_watch.wait()  # who watches from the beginning sees everything
-        for number in range(clients - clients // 2):
-            tasks.start_soon(
-                agent, f"{url}/mcp", f"bot-{number:03}", seen, random.Random(f"{seed} a {number}"), end
-            )
+        async with anyio.create_task_group() as agents:
+            for number in range(clients - clients // 2):
+                rng = random.Random(f"{seed} a {number}")
+                agents.start_soon(agent, f"{url}/mcp", f"bot-{number:03}", seen, rng, end)
+        seen.all_sent = True
     return seen
 
 

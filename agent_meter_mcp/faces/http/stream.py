@@ -37,6 +37,11 @@ _SAYS: dict[int | str, dict[str, Any]] = {
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     }
 }
+TOGETHER_MAX = 100
+"""How many messages are sent in one piece to whoever is behind."""
+TEXTS_MAX = 1000
+_texts: dict[int, tuple[FeedItem, str, str]] = {}
+"""Usage and refusals as they were told lately, by the object: every watcher is told of the same one."""
 _log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["reading"])
 
@@ -133,15 +138,25 @@ async def _news(
             return
         finally:
             coming.cancel()
+        told: list[bytes] = []
         if items.dropped > dropped:
-            yield _lost(items.dropped - dropped, position)
+            told.append(_lost(items.dropped - dropped, position))
             dropped = items.dropped
-        if not missed.has(item, caught_up):
-            position = position.after(item)
-            yield await _message(call, item, position)
+        while True:
+            if not missed.has(item, caught_up):
+                position = position.after(item)
+                told.append(await _message(call, item, position))
+            if not items.is_ready or len(told) >= TOGETHER_MAX:
+                break
+            item = await anext(items)
+        if told:
+            yield b"".join(told)
 
 
 async def _message(call: Call, item: FeedItem, position: Position) -> bytes:
+    told = _texts.get(id(item))
+    if told is not None and told[0] is item:
+        return _encoded(told[1], told[2], position)
     if isinstance(item, Alert):
         views = await call.ledger.limits(call.caller)
         limit = next((view.limit for view in views if view.limit.limit_id == item.limit_id), None)
@@ -150,7 +165,11 @@ async def _message(call: Call, item: FeedItem, position: Position) -> bytes:
         return _encoded("audit", records.AuditEntry.of(item).model_dump_json(), position)
     stored = _stored(item) if isinstance(item, Refusal) else item
     kind = "refusal" if stored.outcome == "rejected" else "usage"
-    return _encoded(kind, reports.Event.of(stored).model_dump_json(), position)
+    text = reports.Event.of(stored).model_dump_json()
+    if len(_texts) >= TEXTS_MAX:
+        _texts.clear()
+    _texts[id(item)] = (item, kind, text)
+    return _encoded(kind, text, position)
 
 
 def _stored(refused: Refusal) -> StoredEvent:

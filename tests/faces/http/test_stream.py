@@ -62,7 +62,8 @@ class Watcher:
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         elif message["body"]:
-            await self._told.put(message["body"].decode())
+            for told in message["body"].decode().split("\n\n")[:-1]:
+                await self._told.put(f"{told}\n\n")
         elif not message["more_body"]:
             self.ended.set()
 
