@@ -133,7 +133,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
-            gc.freeze()  # half a million objects of modules need not be searched for garbage again and again
+            gc.freeze()  # what was imported stays: it need not be searched for garbage again and again
             await http.serve([listener])
             tasks.cancel_scope.cancel()
 
