@@ -129,15 +129,15 @@ def screen() -> str:
 
 async def _screen_of(path: str) -> str:
     from agent_meter_mcp import load_settings, open_ledger
-    from agent_meter_mcp.cli.dashboard import LocalLedger
     from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.sources.local import LocalSource
     from tui.app import Dashboard
 
     operator = Caller("operator", "you")
     settings = load_settings({"AGENT_METER_DB": path})
     async with open_ledger(settings) as ledger:
         await _busy_day(ledger, operator)
-    local = LocalLedger(settings, operator, "UTC")
+    local = LocalSource(settings, operator, "UTC")
     local.where = "~/.agent-meter/meter.db"
     app = Dashboard(local, local, look_s=0.05)
     async with app.run_test(size=(120, 36)) as pilot:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 
 from . import view
 from .format import short_count, until
+from .page import KEYS, Page
 from .table import Column, LineTable
-from .view import Cell, Row
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.sources.base import Detail, Range, Reader
+
     from .app import Dashboard
-    from .reader import Detail
 
 LIMIT_COLUMNS = (
     Column("Limit", 0),
@@ -37,18 +38,15 @@ USAGE_COLUMNS = (
 EVENT_COLUMNS = (Column("Time", 8), Column("", 4), Column("What", 0), Column("Cost", 12, right=True))
 
 
-class AgentScreen(Screen[None]):
+class AgentScreen(Page):
     """One agent, by its name, as long as it is open."""
 
+    MAIN = "#limits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "app.pop_screen", "Back"),
-        Binding("x", "app.stop_or_resume", "Stop/resume"),
-        Binding("t", "app.range(1)", "Range"),
-        Binding("T", "app.range(-1)", "Range back", show=False),
-        Binding("q", "app.quit", "Quit"),
+        Binding("x", "stop", "Stop/resume"),
+        *KEYS,
     ]
     CSS = """
-    AgentScreen { layout: vertical; }
     #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
     #held { height: auto; padding: 0 1; color: $text-muted; }
     #limits { height: 1fr; }
@@ -57,11 +55,10 @@ class AgentScreen(Screen[None]):
     """
 
     def __init__(self, dashboard: Dashboard, agent_id: str) -> None:
-        super().__init__()
-        self.dashboard = dashboard
+        super().__init__(dashboard)
         self.agent_id = agent_id
 
-    def compose(self) -> ComposeResult:
+    def compose_body(self) -> ComposeResult:
         yield Static(shown(self.agent_id), id="name", markup=False)
         yield Static(id="held", markup=False)
         yield LineTable(
@@ -69,14 +66,13 @@ class AgentScreen(Screen[None]):
         )
         yield LineTable(USAGE_COLUMNS, empty="Nothing was used in this range.", id="usage")
         yield LineTable(EVENT_COLUMNS, empty="Nothing has happened yet.", id="events")
-        yield Footer(show_command_palette=False)
 
-    def on_mount(self) -> None:
-        self.query_one("#limits").focus()
-        self.dashboard.look_at_agent()
+    async def look(self, reader: Reader, wanted: Range) -> None:
+        detail = await reader.detail(self.agent_id, wanted)
+        if self.is_mounted:
+            self._show_detail(detail, time.time_ns() // 1000)
 
-    def show(self, detail: Detail, now_us: int) -> None:
-        """What is known of it now."""
+    def _show_detail(self, detail: Detail, now_us: int) -> None:
         used = detail.usage.total
         state = self._state()
         self.query_one("#name", Static).update(
@@ -91,24 +87,14 @@ class AgentScreen(Screen[None]):
         ]
         self.query_one("#held", Static).update("\n".join(held) or "holds no reservation")
         self.query_one("#limits", LineTable).show([view.limit_row(one, now_us) for one in detail.limits])
-        self.query_one("#usage", LineTable).show(
-            [
-                Row(
-                    repr(group.key),
-                    (
-                        Cell(" · ".join(shown(str(part)) for part in group.key if part) or "—"),
-                        Cell(short_count(group.totals.requests)),
-                        Cell(short_count(group.totals.tokens)),
-                        Cell(view.cost_of(group.totals)),
-                    ),
-                )
-                for group in detail.usage.groups
-            ]
-        )
+        self.query_one("#usage", LineTable).show([view.group_row(group) for group in detail.usage.groups])
         zone = self.dashboard.zone
         self.query_one("#events", LineTable).show(
             [view.event_row(event, zone, with_agent=False) for event in detail.events]
         )
+
+    def action_stop(self) -> None:
+        self.dashboard.acting.stop_or_resume("agent", self.agent_id)
 
     def _state(self) -> str:
         snapshot = self.dashboard.looked.snapshot

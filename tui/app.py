@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -17,19 +18,25 @@ from textual.binding import Binding, BindingType
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.sources.base import RANGES
 
+from .acting import Acting
 from .agent import AgentScreen
-from .dialogs import Confirm
+from .audit import AuditPage
+from .limits import LimitsPage
 from .overview import Overview
-from .reader import RANGES
+from .page import Page
+from .services import ServicesPage
+from .sessions import SessionsPage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
     from datetime import tzinfo
 
     from textual.screen import Screen
 
-    from .reader import Operator, Range, Reader, Snapshot
+    from agent_meter_mcp.sources.base import Operator, Range, Reader, Snapshot
+
     from .view import Style
 
 LOOK_S = 0.5
@@ -39,8 +46,7 @@ PAUSES_S = (1.0, 2.0, 5.0)
 """How long it waits after trouble, each time a little longer."""
 WIDE = 100
 """From so many cells on, the tables stand side by side."""
-EVERYTHING = "stop everything"
-REASON = "stopped at the dashboard"
+PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPage, AuditPage)
 
 
 class Looked(Value):
@@ -55,7 +61,13 @@ class Dashboard(App[None]):
     """`operator` None: it only shows."""
 
     TITLE = "agent-meter"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q", "quit", "Quit", show=False, priority=True)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        *(
+            Binding(str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False)
+            for number, page in enumerate(PAGES, 1)
+        ),
+    ]
 
     def __init__(
         self, reader: Reader, operator: Operator | None, *, zone: tzinfo = UTC, look_s: float = LOOK_S
@@ -63,13 +75,17 @@ class Dashboard(App[None]):
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self._reader = reader
-        self._operator = operator
+        self.acting = Acting(self, operator)
         self._look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
         self.range: Range = RANGES[1]
         self.paused = False
         self.looked = Looked()
+
+    @property
+    def tabs(self) -> tuple[str, ...]:
+        return tuple(page.MODE for page in PAGES)
 
     @property
     def where(self) -> str:
@@ -86,18 +102,16 @@ class Dashboard(App[None]):
         return ("PAUSED", "warn") if self.paused else ("● LIVE", "good")
 
     def on_mount(self) -> None:
-        self.push_screen(Overview(self))
+        for page in PAGES:
+            self.add_mode(page.MODE, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
+        self.switch_mode(self.tabs[0])
         self.keep_looking()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType] - of any screen
-        if self._operator is not None:
-            yield SystemCommand(
-                "Stop everything", "Refuse all new work, everywhere", self.action_stop_everything
-            )
-            yield SystemCommand(
-                "Resume everything", "Let all go on that were stopped so", self.resume_everything
-            )
+        stop, resume = self.acting.stop_everything, self.acting.resume_everything
+        yield SystemCommand("Stop everything", "Refuse all new work, everywhere", stop)
+        yield SystemCommand("Resume everything", "Let all go on that were stopped so", resume)
 
     # Looking
 
@@ -116,31 +130,40 @@ class Dashboard(App[None]):
                 failures = 0
             except MeterError as error:
                 failures += 1
-                self._found(self.looked.replace(trouble=shown(str(error))))
+                self._trouble(error)
             pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] if failures else self._look_s
             with anyio.move_on_after(pause_s):
                 await self._again.wait()
 
     def _found(self, looked: Looked) -> None:
         self.looked = looked
-        for screen in self.screen_stack:
-            if isinstance(screen, Overview) and screen.is_mounted:
-                screen.show(looked)
-        if isinstance(self.screen, AgentScreen):
-            self.look_at_agent()
+        self.show_page()
 
-    @work(exclusive=True, group="agent")
-    async def look_at_agent(self) -> None:
-        """Reads what the open agent's screen shows."""
-        screen = self.screen
-        if isinstance(screen, AgentScreen):
-            try:
-                detail = await self._reader.detail(screen.agent_id, self.range)
-            except MeterError as error:
-                self.say(str(error), wrong=True)
-                return
-            if screen.is_mounted:
-                screen.show(detail, time.time_ns() // 1000)
+    @property
+    def page(self) -> Page | None:
+        """The page on top, be it behind a dialog."""
+        pages = [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.is_mounted]
+        return pages[-1] if pages else None
+
+    def show_page(self) -> None:
+        """What was found, on the page on top."""
+        page = self.page
+        if page is not None:
+            page.show(self.looked)
+            self.look_for_page(page)
+
+    @work(exclusive=True, group="page")
+    async def look_for_page(self, page: Page) -> None:
+        """Reads what only that screen shows."""
+        try:
+            await page.look(self._reader, self.range)
+        except MeterError as error:
+            self._trouble(error)
+
+    def _trouble(self, error: MeterError) -> None:
+        self.looked = self.looked.replace(trouble=shown(str(error)))
+        if self.page is not None:
+            self.page.show(self.looked)
 
     def action_look(self) -> None:
         self._again.set()
@@ -157,77 +180,8 @@ class Dashboard(App[None]):
     def open_agent(self, agent_id: str) -> None:
         self.push_screen(AgentScreen(self, agent_id))
 
-    # Acting
+    # Telling
 
     def say(self, text: str, *, wrong: bool = False) -> None:
         """A notice that goes away by itself. What agents chose in it is shown as it is."""
         self.notify(shown(text), severity="error" if wrong else "information", markup=False)
-
-    def action_stop_or_resume(self) -> None:
-        """Asks, and then stops the agent in question, or lets it go on."""
-        screen = self.screen
-        agent = screen.agent_id if isinstance(screen, AgentScreen) else None
-        if isinstance(screen, Overview):
-            agent = screen.chosen
-        if agent is None or not self._may_act():
-            return
-        name = shown(agent)
-        if self._is_stopped(agent):
-            question = f"Let {name} go on? It is stopped now."
-            self._ask(
-                Confirm(question, "Resume"), f"{name} goes on", lambda operator, _: operator.resume(agent)
-            )
-        else:
-            question = (
-                f"Stop {name}, and all agents that it spawned? They are refused until you let them go on."
-            )
-            self._ask(
-                Confirm(question, "Stop", reason=REASON),
-                f"{name} is stopped",
-                lambda operator, reason: operator.stop(agent, reason),
-            )
-
-    def action_stop_everything(self) -> None:
-        if self._may_act():
-            question = "Stop everything? Every agent is refused, at every service, until you let them go on."
-            self._ask(
-                Confirm(question, "Stop everything", reason=REASON, must_type=EVERYTHING),
-                "everything is stopped",
-                lambda operator, reason: operator.stop_everything(reason),
-            )
-
-    def resume_everything(self) -> None:
-        if self._may_act():
-            question = (
-                "Release the switch that stops everything? Agents that were stopped one by one stay so."
-            )
-            self._ask(
-                Confirm(question, "Resume"),
-                "everything goes on",
-                lambda operator, _: operator.resume_everything(),
-            )
-
-    def _may_act(self) -> bool:
-        if self._operator is None:
-            self.say("this dashboard only shows: stopping needs the role operator", wrong=True)
-        return self._operator is not None
-
-    def _is_stopped(self, agent: str) -> bool:
-        """Whether a switch of its own stops it."""
-        switches = () if self.looked.snapshot is None else self.looked.snapshot.switches
-        return any((switch.kind, switch.name) == ("agent", agent) for switch in switches)
-
-    @work
-    async def _ask(
-        self, question: Confirm, done: str, act: Callable[[Operator, str], Awaitable[None]]
-    ) -> None:
-        reason = await self.push_screen_wait(question)
-        if reason is None or self._operator is None:
-            return
-        try:
-            await act(self._operator, reason)
-        except MeterError as error:
-            self.say(str(error), wrong=True)
-        else:
-            self.say(done)
-            self._again.set()

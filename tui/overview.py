@@ -8,16 +8,16 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Static
 
 from . import view
-from .dialogs import Help
+from .page import KEYS, Page
 from .table import Column, LineTable
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.sources.base import Snapshot
+
     from .app import Dashboard, Looked
-    from .reader import Snapshot
 
 AGENT_COLUMNS = (
     Column("Agent", 0),
@@ -45,79 +45,60 @@ EMPTY = (
 )
 
 
-class Overview(Screen[None]):
-    """Shows the newest snapshot. `wanted` filters agents, `sort` and `reversed` order them."""
+class Overview(Page):
+    """Shows the newest snapshot. `sort` and `reversed` order the agents."""
 
+    MODE = "agents"
+    MAIN = "#agents"
+    HINT = "words that a name or state has; !word: has not"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "detail", "Detail"),
-        Binding("x", "app.stop_or_resume", "Stop/resume"),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("x", "stop", "Stop/resume"),
         Binding("s", "sort(1)", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
-        Binding("t", "app.range(1)", "Range"),
-        Binding("T", "app.range(-1)", "Range back", show=False),
-        Binding("p", "app.pause", "Pause"),
-        Binding("r", "app.look", "Look again", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "app.quit", "Quit"),
-        Binding("escape", "clear_filter", "Clear the filter", show=False),
+        *KEYS,
     ]
     CSS = """
-    Overview { layout: vertical; }
-    #title { height: 1; background: $panel; }
     #totals, #fleet { height: 1; padding: 0 1; }
     #fleet { display: none; }
-    #trouble { height: auto; padding: 0 1; color: $text-error; text-style: bold; display: none; }
     #tables { height: 1fr; }
     #agents { width: 2fr; }
     #feed { width: 1fr; border-left: vkey $panel; }
-    #filter { display: none; height: 1; border: none; padding: 0 1; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
     Overview.-narrow #feed { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
-        super().__init__()
-        self.dashboard = dashboard
+        super().__init__(dashboard)
         self.sort = view.SORTS[0]
         self.reversed = False
-        self.wanted = ""
 
     @property
     def chosen(self) -> str | None:
         """The agent under the cursor."""
         return self.query_one("#agents", LineTable).cursor_key
 
-    def compose(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
+    def compose_body(self) -> ComposeResult:
         yield Static(id="totals", markup=False)
         yield Static(id="fleet", markup=False)
-        yield Static(id="trouble", markup=False)
         with Horizontal(id="tables"):
             yield LineTable(AGENT_COLUMNS, empty=EMPTY, id="agents")
             yield LineTable(FEED_COLUMNS, gap=1, empty="Nothing has happened yet.", id="feed")
-        yield Input(placeholder="words that a name or state has; !word: has not", id="filter")
-        yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one("#agents").focus()
+        super().on_mount()
         self._title_columns()
-        self.show(self.dashboard.looked)
 
     # What it shows
 
     def show(self, looked: Looked) -> None:
-        """What was found at the last look; the last snapshot stays when there was trouble."""
-        trouble = self.query_one("#trouble", Static)
-        trouble.display = bool(looked.trouble)
-        trouble.update(looked.trouble)
-        rows = [] if looked.snapshot is None else view.agent_rows(looked.snapshot)
-        self._show_title(looked, rows)
+        super().show(looked)
         if looked.snapshot is not None:
-            self._show_snapshot(looked.snapshot, rows)
+            self._show_snapshot(looked.snapshot)
 
-    def _show_snapshot(self, snapshot: Snapshot, rows: list[view.AgentRow]) -> None:
+    def _show_snapshot(self, snapshot: Snapshot) -> None:
+        rows = view.agent_rows(snapshot)
         found = view.ordered(view.matching(rows, self.wanted), self.sort, self.reversed)
         self.query_one("#agents", LineTable).show([row.row for row in found])
         zone = self.dashboard.zone
@@ -132,31 +113,7 @@ class Overview(Screen[None]):
         line = self.query_one("#fleet", Static)
         line.display = fleet is not None
         if fleet is not None:
-            line.update(Text(fleet[0], self._style(fleet[1])))
-
-    def _show_title(self, looked: Looked, rows: list[view.AgentRow]) -> None:
-        state, style = self.dashboard.state
-        words = Text(" meter ", "bold")
-        words.append(f" {state} ", self._style(style))
-        words.append(f"  {self.dashboard.where}  ")
-        for cell in view.tally(rows) if looked.snapshot is not None else ():
-            words.append(f" {cell.text} ", self._style(cell.style))
-        if self.wanted:
-            words.append(f"  filter: {self.wanted}", "bold")
-        self.query_one("#title", Static).update(words)
-
-    def _style(self, name: str) -> str:
-        """The colour that the theme gives to what is an alarm, a warning and so on."""
-        variables = self.dashboard.theme_variables
-        colour = {
-            "alarm": "text-error",
-            "warn": "text-warning",
-            "good": "text-success",
-            "held": "text-secondary",
-        }
-        value = variables.get(colour.get(name, ""), "")
-        bold = "bold " if name in ("alarm", "held") else ""
-        return "dim" if name == "dim" else f"{bold}{value}" if value.startswith("#") else bold.strip()
+            line.update(Text(fleet[0], self.coloured(fleet[1])))
 
     def _title_columns(self) -> None:
         arrow = "▲" if self.reversed else "▼"
@@ -174,6 +131,10 @@ class Overview(Screen[None]):
         if self.focused is self.query_one("#agents") and self.chosen is not None:
             self.dashboard.open_agent(self.chosen)
 
+    def action_stop(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.stop_or_resume("agent", self.chosen)
+
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
         if message.table.id == "agents":
             self.dashboard.open_agent(message.key)
@@ -189,25 +150,3 @@ class Overview(Screen[None]):
     def _sorted(self) -> None:
         self._title_columns()
         self.show(self.dashboard.looked)
-
-    def action_filter(self) -> None:
-        field = self.query_one("#filter", Input)
-        field.display = True
-        field.focus()
-
-    def action_clear_filter(self) -> None:
-        field = self.query_one("#filter", Input)
-        field.value = ""
-        field.display = False
-        self.query_one("#agents").focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self.wanted = event.value
-        self.show(self.dashboard.looked)
-
-    def on_input_submitted(self) -> None:
-        self.query_one("#filter").display = False
-        self.query_one("#agents").focus()
-
-    def action_help(self) -> None:
-        self.dashboard.push_screen(Help())

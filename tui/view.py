@@ -5,10 +5,11 @@ Every text that an agent chose goes through `core.text.shown`: no control code a
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, counted, dollars, number
 from agent_meter_mcp.core.queries import Totals
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from agent_meter_mcp.core.decide import LimitState
-    from agent_meter_mcp.core.models import StoredEvent
-    from agent_meter_mcp.core.queries import AgentView, LimitView
-
-    from .reader import Snapshot
+    from agent_meter_mcp.core.models import AuditEntry, StoredEvent
+    from agent_meter_mcp.core.queries import AgentView, Group, LimitView
+    from agent_meter_mcp.sources.base import Snapshot
 
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
 
@@ -151,17 +151,24 @@ def ordered(rows: Iterable[AgentRow], sort: str, reverse: bool) -> list[AgentRow
 
 def matching(rows: Iterable[AgentRow], wanted: str) -> list[AgentRow]:
     """Rows that have all the words in their name or state; a word with `!` before it must be missing."""
-    found = list(rows)
-    for word in wanted.casefold().split():
-        inverted, sought = word.startswith("!"), word.removeprefix("!")
-        if sought:
-            found = [
-                row
-                for row in found
-                if (sought in row.agent_id.casefold() or sought in _STATES[row.state][0].casefold())
-                != inverted
-            ]
-    return found
+    return _having(rows, wanted, lambda row: f"{row.agent_id}\n{_STATES[row.state][0]}")
+
+
+def matching_rows(rows: Iterable[Row], wanted: str) -> list[Row]:
+    """As `matching`, with words that are anywhere in the row."""
+    return _having(rows, wanted, lambda row: "\n".join(cell.text for cell in row.cells))
+
+
+def _having(rows: Iterable[Any], wanted: str, text_of: Callable[[Any], str]) -> list[Any]:
+    words = [(word.startswith("!"), word.removeprefix("!")) for word in wanted.casefold().split()]
+    if not words:
+        return list(rows)
+    return [
+        row
+        for row in rows
+        for text in [text_of(row).casefold()]
+        if all((word in text) != inverted for inverted, word in words if word)
+    ]
 
 
 def event_row(event: StoredEvent, zone: tzinfo, *, with_agent: bool = True) -> Row:
@@ -226,6 +233,29 @@ def limit_row(view: LimitView, now_us: int) -> Row:
     )
 
 
+def group_row(group: Group) -> Row:
+    """Usage of one service, session or the like: what it is, and its totals."""
+    name = " · ".join(shown(str(part), width=NAME_WIDTH) for part in group.key if part is not None)
+    return Row(
+        repr(group.key),
+        (
+            Cell(name or UNKNOWN),
+            Cell(short_count(group.totals.requests)),
+            Cell(short_count(group.totals.tokens)),
+            Cell(cost_of(group.totals)),
+        ),
+    )
+
+
+def audit_row(entry: AuditEntry, zone: tzinfo) -> Row:
+    at = datetime.fromtimestamp(entry.seq / 1_000_000, zone)
+    words = (entry.actor, entry.action, entry.target, entry.reason or "")
+    return Row(
+        str(entry.seq),
+        (Cell(f"{at:%d %b %H:%M:%S}", "dim"), *(Cell(shown(word, width=NAME_WIDTH)) for word in words)),
+    )
+
+
 def headline(snapshot: Snapshot, range_name: str) -> str:
     """The totals of the range in a line."""
     total = snapshot.total
@@ -239,14 +269,13 @@ def headline(snapshot: Snapshot, range_name: str) -> str:
     return "  ".join(parts)
 
 
-def tally(rows: Iterable[AgentRow]) -> list[Cell]:
+def tally(snapshot: Snapshot) -> list[Cell]:
     """How many agents there are, and how many of them need a look."""
-    found = list(rows)
-    words = [Cell(f"{len(found)} agent{'' if len(found) == 1 else 's'}")]
+    states = Counter(state_of(one) for one in snapshot.agents)
+    words = [Cell(counted(len(snapshot.agents), "agent"))]
     for state, name in (("over_limit", "over"), ("warn", "near their limit"), ("stopped", "stopped")):
-        count = sum(row.state == state for row in found)
-        if count:
-            words.append(Cell(f"{count} {name}", _STATES[state][1]))
+        if states[state]:
+            words.append(Cell(f"{states[state]} {name}", _STATES[state][1]))
     return words
 
 

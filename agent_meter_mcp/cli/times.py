@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.windows import check_zone, parse_window, period
+from agent_meter_mcp.core.windows import check_zone, parse_window, period, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,10 +67,7 @@ def parse_span(
         if since_us is not None and until_us is not None and since_us >= until_us:
             raise InvalidInput("until", "must be later than since")
         return since_us, until_us
-    chosen = parse_window(default if window is None else window)
-    if chosen.kind == "rolling":
-        return now_us - chosen.length_us + 1, None
-    return (None, None) if chosen.kind == "total" else period(chosen, zone, now_us)
+    return span(parse_window(default if window is None else window), zone, now_us)
 
 
 def local(at_us: int, zone: tzinfo) -> datetime:

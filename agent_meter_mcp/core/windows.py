@@ -177,6 +177,13 @@ def period(window: Window, zone: str, at_us: int) -> tuple[int, int | None]:
     return _calendar_period(window.text, zone, at_us)
 
 
+def span(window: Window, zone: str, at_us: int) -> tuple[int | None, int | None]:
+    """[since, until) of what a window counts at that moment; None is open. Raises as `period`."""
+    if window.kind == "rolling":
+        return at_us - window.length_us + 1, None
+    return (None, None) if window.kind == "total" else period(window, zone, at_us)
+
+
 def bucket(window: Window, zone: str, booked_us: int) -> int:
     """The bucket that usage booked at `booked_us` counts in. For a calendar window: the start of its period.
 

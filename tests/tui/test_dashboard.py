@@ -24,7 +24,7 @@ from agent_meter_mcp import (
     load_settings,
     open_ledger,
 )
-from agent_meter_mcp.cli.dashboard import LocalLedger
+from agent_meter_mcp.sources.local import LocalSource
 from tui.agent import AgentScreen
 from tui.app import Dashboard
 from tui.dialogs import Confirm, Help
@@ -60,7 +60,7 @@ async def use(ledger: Ledger, agent: str, cents: int = 1, service: str = "api") 
 async def watching(
     settings: Settings, *, may_act: bool = True, size: tuple[int, int] = (120, 36)
 ) -> AsyncGenerator[tuple[Dashboard, Pilot[None]]]:
-    local = LocalLedger(settings, OPERATOR, "UTC")
+    local = LocalSource(settings, OPERATOR, "UTC")
     app = Dashboard(local, local if may_act else None, look_s=0.02)
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
@@ -179,7 +179,7 @@ async def test_stopping_everything_takes_the_typed_words(settings: Settings, led
     await use(ledger, "coder")
     async with watching(settings) as (app, pilot):
         await until(pilot, lambda: len(agents(app)) == 1)
-        app.action_stop_everything()
+        app.acting.stop_everything()
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.click("#yes")
         assert isinstance(app.screen, Confirm)

@@ -13,9 +13,9 @@ from agent_meter_mcp.core.decide import LimitState
 from agent_meter_mcp.core.figures import width_of
 from agent_meter_mcp.core.models import Agent, Limit, LimitKey, StoredEvent, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.core.queries import AgentView, Totals
+from agent_meter_mcp.sources.base import Snapshot
 from tui import format as written
 from tui import view
-from tui.reader import Snapshot
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import AgentStatus

@@ -16,7 +16,7 @@ from agent_meter_mcp.core.queries import (
     UsageFilter,
 )
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name
-from agent_meter_mcp.core.windows import check_zone, parse_window, period
+from agent_meter_mcp.core.windows import check_zone, parse_window, span
 
 from .arguments import SourceName
 from .fields import Arguments, Count, Flag, Moment, parse_time, up_to
@@ -109,10 +109,7 @@ class GetUsageSummary(FilterArguments):
             if self.window is not None:
                 raise InvalidInput("window", "give either window, or since and until")
             return self.since_us(), self.until_us()
-        window = parse_window(self.window or "day")
-        if window.kind == "rolling":
-            return now_us - window.length_us + 1, None
-        return (None, None) if window.kind == "total" else period(window, zone, now_us)
+        return span(parse_window(self.window or "day"), zone, now_us)
 
 
 class ListUsageEvents(FilterArguments):

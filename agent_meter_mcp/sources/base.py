@@ -1,4 +1,4 @@
-"""What the dashboard asks of a ledger. It knows no more of it: a file here, or a meter elsewhere."""
+"""What a dashboard asks of a ledger, and tells it: a file here, or a meter elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 from agent_meter_mcp.core.value import Value
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import AuditEntry, KillSwitch, Reservation, StoredEvent
+    from agent_meter_mcp.core.models import (
+        Action,
+        Alert,
+        AuditEntry,
+        KillSwitch,
+        LimitKey,
+        Reservation,
+        StoredEvent,
+        SwitchKind,
+    )
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary, Totals
 
 
@@ -30,13 +39,15 @@ RANGES = (
     Range("month", "month", "day", "30d"),
     Range("all", "total", "month", "total"),
 )
+EVENTS_SHOWN = 200
+GROUPS_SHOWN = 1000
 
 
 class Snapshot(Value):
     """The ledger at one moment. `used` is each agent's usage in the range, `total` that of all of them.
 
     `bars` are (start, cost) of the chart's periods, oldest first; `events` the newest ones, refusals too,
-    newest first; `fleet` the limits for everybody together.
+    newest first; `fleet` the limits for everybody together; `alerts` the newest, newest first.
     """
 
     taken_at_us: int
@@ -47,6 +58,7 @@ class Snapshot(Value):
     events: tuple[StoredEvent, ...]
     fleet: tuple[LimitView, ...]
     switches: tuple[KillSwitch, ...]
+    alerts: tuple[Alert, ...] = ()
 
 
 class Detail(Value):
@@ -74,14 +86,49 @@ class Reader(Protocol):
 
     async def detail(self, agent_id: str, wanted: Range) -> Detail: ...
 
+    async def limits(self) -> tuple[LimitView, ...]:
+        """All of them as they stand."""
+        ...
+
+    async def usage(
+        self, window: str, *group_by: Dimension, service: str | None = None, zone: str | None = None
+    ) -> Summary:
+        """Usage in a window (as a limit has it, its calendar in `zone`; None: the dashboard's)."""
+        ...
+
+    async def audit(self) -> tuple[AuditEntry, ...]:
+        """What was done by whom, newest first. Raises Forbidden where the caller may not see it."""
+        ...
+
 
 class Operator(Protocol):
     """What a person may do from here. All may raise MeterError: then nothing was changed."""
 
-    async def stop(self, agent_id: str, reason: str) -> None: ...
+    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None: ...
 
-    async def resume(self, agent_id: str) -> None: ...
+    async def resume(self, kind: SwitchKind, name: str | None) -> None: ...
 
-    async def stop_everything(self, reason: str) -> None: ...
+    async def set_limit(
+        self,
+        key: LimitKey,
+        maximum: int,
+        *,
+        action: Action | None = None,
+        zone: str | None = None,
+        thresholds: tuple[int, ...] | None = None,
+    ) -> None:
+        """`maximum` is in the metric's integer unit. A limit with the same key is changed.
 
-    async def resume_everything(self) -> None: ...
+        None: that is left as it is; a new limit has the default.
+        """
+        ...
+
+    async def remove_limit(self, limit_id: str) -> None: ...
+
+    async def release(self, reservation_id: str) -> None:
+        """Of what it holds, nothing was used."""
+        ...
+
+    async def set_agent(self, agent_id: str, changes: dict[str, str | None]) -> None:
+        """`changes` names of name, tier, owner and parent those that change; None clears."""
+        ...

@@ -1,0 +1,172 @@
+"""A ledger's file, on this machine: read whenever somebody wrote to it. No server is needed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.errors import StoreUnusable
+from agent_meter_mcp.core.models import Who
+from agent_meter_mcp.core.queries import (
+    AGENTS_PAGE_MAX,
+    AgentsQuery,
+    EventsQuery,
+    SummaryQuery,
+    UsageFilter,
+)
+from agent_meter_mcp.core.windows import parse_window, span
+
+from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, SwitchKind
+    from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+    from agent_meter_mcp.settings import Settings
+
+    from .base import Range
+
+ALERTS_SHOWN = 50
+AUDIT_SHOWN = 500
+
+
+class LocalSource:
+    """A reader and an operator on a file, which is opened when it is there. `caller` is who looks and acts.
+
+    Days and months are those of the zone `timezone`.
+    """
+
+    def __init__(self, settings: Settings, caller: Caller, timezone: str) -> None:
+        self.where = settings.db.replace(os.path.expanduser("~"), "~", 1)
+        self._settings = settings
+        self._caller = caller
+        self._timezone = timezone
+        self._ledger: Ledger | None = None
+        self._version: int | None = None
+
+    async def close(self) -> None:
+        """Ends what is open; a later look opens it again."""
+        ledger, self._ledger, self._version = self._ledger, None, None
+        if ledger is not None:
+            await ledger.__aexit__(None, None, None)
+
+    async def _open(self) -> Ledger:
+        if self._ledger is None:
+            from anyio import Path
+
+            if not await Path(self._settings.db).exists():
+                raise StoreUnusable(
+                    f"There is no ledger at {self._settings.db} yet. The first agent to use the server makes"
+                    " it, and so does: agent-meter record --agent me --service test"
+                )
+            from agent_meter_mcp.runtime import open_ledger
+
+            self._ledger = await open_ledger(self._settings).__aenter__()
+        return self._ledger
+
+    # Reading
+
+    async def changed(self) -> bool:
+        """Raises MeterError; a file that was replaced is opened anew at the next look."""
+        ledger = await self._open()
+        try:
+            version = await ledger.changed(self._caller)
+        except StoreUnusable:
+            await self.close()
+            raise
+        is_new, self._version = version != self._version, version
+        return is_new
+
+    async def snapshot(self, wanted: Range) -> Snapshot:
+        ledger, caller = await self._open(), self._caller
+        used = await self.usage(wanted.window, "agent")
+        spent = await self.usage(wanted.chart_window, wanted.chart)
+        return Snapshot(
+            ledger.now_us(),
+            tuple(await self._agents(ledger)),
+            {str(group.key[0]): group.totals for group in used.groups},
+            used.total,
+            tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups)),
+            (await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_SHOWN))).events,
+            tuple(view for view in await ledger.limits(caller) if _is_for_everybody(view.limit)),
+            tuple(await ledger.switches(caller)),
+            tuple(await ledger.alerts(caller, limit=ALERTS_SHOWN)),
+        )
+
+    async def detail(self, agent_id: str, wanted: Range) -> Detail:
+        ledger, caller = await self._open(), self._caller
+        own = UsageFilter(agent=agent_id)
+        query = self._query(ledger, wanted.window, ("service", "operation", "model"))
+        audit = [] if caller.role == "agent" else await ledger.audit(caller)
+        return Detail(
+            tuple(await ledger.limits(caller, Who(agent_id))),
+            tuple(held for held in await ledger.reservations(caller) if held.who.agent == agent_id),
+            await ledger.summary(caller, query.replace(filter=query.filter.replace(agent=agent_id))),
+            (await ledger.events(caller, EventsQuery(own, EVENTS_SHOWN))).events,
+            tuple(entry for entry in audit if entry.target == f"agent {agent_id}"),
+        )
+
+    async def limits(self) -> tuple[LimitView, ...]:
+        return tuple(await (await self._open()).limits(self._caller))
+
+    async def usage(
+        self, window: str, *group_by: Dimension, service: str | None = None, zone: str | None = None
+    ) -> Summary:
+        ledger = await self._open()
+        query = self._query(ledger, window, group_by, zone)
+        return await ledger.summary(self._caller, query.replace(filter=query.filter.replace(service=service)))
+
+    async def audit(self) -> tuple[AuditEntry, ...]:
+        return tuple(await (await self._open()).audit(self._caller, limit=AUDIT_SHOWN))
+
+    def _query(
+        self, ledger: Ledger, window: str, group_by: tuple[Dimension, ...], zone: str | None = None
+    ) -> SummaryQuery:
+        chosen = zone or self._timezone
+        counted = span(parse_window(window), chosen, ledger.now_us())
+        return SummaryQuery(UsageFilter(*counted), group_by, chosen, limit=GROUPS_SHOWN)
+
+    async def _agents(self, ledger: Ledger) -> list[AgentView]:
+        found: list[AgentView] = []
+        after: str | None = None
+        while True:
+            page = await ledger.agents(self._caller, AgentsQuery(after_agent=after, limit=AGENTS_PAGE_MAX))
+            found += page.agents
+            after = page.next_agent
+            if after is None:
+                return found
+
+    # Acting
+
+    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
+        await (await self._open()).set_switch(self._caller, kind, name, True, reason)
+
+    async def resume(self, kind: SwitchKind, name: str | None) -> None:
+        await (await self._open()).set_switch(self._caller, kind, name, False, None)
+
+    async def set_limit(
+        self,
+        key: LimitKey,
+        maximum: int,
+        *,
+        action: Action | None = None,
+        zone: str | None = None,
+        thresholds: tuple[int, ...] | None = None,
+    ) -> None:
+        await (await self._open()).set_limit(
+            self._caller, key, maximum, action=action, zone=zone, thresholds=thresholds
+        )
+
+    async def remove_limit(self, limit_id: str) -> None:
+        await (await self._open()).remove_limit(self._caller, limit_id=limit_id)
+
+    async def release(self, reservation_id: str) -> None:
+        await (await self._open()).release(self._caller, reservation_id)
+
+    async def set_agent(self, agent_id: str, changes: dict[str, str | None]) -> None:
+        await (await self._open()).set_agent(self._caller, agent_id, changes)
+
+
+def _is_for_everybody(limit: Limit) -> bool:
+    return limit.key.subject.kind == "pool"

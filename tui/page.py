@@ -1,0 +1,145 @@
+"""What all screens have in common: the title, the tabs, trouble, a filter, the footer and their keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Input, Static
+
+from . import view
+from .dialogs import Help
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.sources.base import Range, Reader
+
+    from .app import Dashboard, Looked
+
+_COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success", "held": "text-secondary"}
+
+KEYS: list[BindingType] = [
+    Binding("slash", "filter", "Filter", key_display="/"),
+    Binding("t", "app.range(1)", "Range"),
+    Binding("T", "app.range(-1)", "Range back", show=False),
+    Binding("p", "app.pause", "Pause"),
+    Binding("r", "app.look", "Look again", show=False),
+    Binding("question_mark", "help", "Help", key_display="?"),
+    Binding("q", "app.quit", "Quit"),
+    Binding("escape", "back", "Back", show=False),
+]
+"""What every page does, in the order of the footer; each page puts its own before them."""
+
+
+class Page(Screen[None]):
+    """`MODE` is its name among the tabs ("" for what is opened from one of them).
+
+    `MAIN` is the widget that has the focus first, `wanted` the words that its rows are filtered by.
+    """
+
+    MODE: ClassVar[str] = ""
+    MAIN: ClassVar[str] = ""
+    HINT: ClassVar[str] = "words that a row has; !word: has not"
+    DEFAULT_CSS = """
+    Page { layout: vertical; }
+    Page #title { height: 1; background: $panel; }
+    Page #tabs { height: 1; padding: 0 1; }
+    Page #trouble { height: auto; padding: 0 1; color: $text-error; text-style: bold; display: none; }
+    Page #filter { display: none; height: 1; border: none; padding: 0 1; }
+    """
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        super().__init__()
+        self.dashboard = dashboard
+        self.wanted = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="title", markup=False)
+        yield Static(id="tabs", markup=False)
+        yield Static(id="trouble", markup=False)
+        yield from self.compose_body()
+        yield Input(placeholder=self.HINT, id="filter")
+        yield Footer(show_command_palette=False)
+
+    def compose_body(self) -> ComposeResult:
+        """What is between the title and the footer."""
+        yield from ()
+
+    def on_mount(self) -> None:
+        self.query_one(self.MAIN).focus()
+
+    def on_screen_resume(self) -> None:
+        self.dashboard.show_page()
+
+    # What it shows
+
+    def show(self, looked: Looked) -> None:
+        """What was found at the last look; the last snapshot stays when there was trouble."""
+        trouble = self.query_one("#trouble", Static)
+        trouble.display = bool(looked.trouble)
+        trouble.update(looked.trouble)
+        self._show_title(looked)
+        self.query_one("#tabs", Static).update(self._tabs())
+
+    async def look(self, reader: Reader, wanted: Range) -> None:
+        """Reads and shows what only this page shows: after each look of the dashboard, while it is on top.
+        May raise MeterError."""
+
+    def _show_title(self, looked: Looked) -> None:
+        state, style = self.dashboard.state
+        words = Text(" meter ", "bold")
+        words.append(f" {state} ", self.coloured(style))
+        words.append(f"  {self.dashboard.where}  ")
+        for cell in view.tally(looked.snapshot) if looked.snapshot is not None else ():
+            words.append(f" {cell.text} ", self.coloured(cell.style))
+        if self.wanted:
+            words.append(f"  filter: {self.wanted}", "bold")
+        self.query_one("#title", Static).update(words)
+
+    def _tabs(self) -> Text:
+        words = Text()
+        for number, mode in enumerate(self.dashboard.tabs, 1):
+            style = "bold reverse" if mode == self.dashboard.current_mode else ""
+            words.append(f" {number} {mode.capitalize()} ", style)
+        words.append(f"   range: {self.dashboard.range.name}")
+        return words
+
+    def coloured(self, name: str) -> str:
+        """The colour that the theme gives to what is an alarm, a warning and so on."""
+        value = self.dashboard.theme_variables.get(_COLOURS.get(name, ""), "")
+        bold = "bold " if name in ("alarm", "held") else ""
+        return "dim" if name == "dim" else f"{bold}{value}" if value.startswith("#") else bold.strip()
+
+    # Keys
+
+    def action_filter(self) -> None:
+        field = self.query_one("#filter", Input)
+        field.display = True
+        field.focus()
+
+    def action_back(self) -> None:
+        """Clears the filter; without one, leaves what was opened."""
+        field = self.query_one("#filter", Input)
+        if field.value or field.display:
+            field.value = ""
+            field.display = False
+            self.query_one(self.MAIN).focus()
+        elif not self.MODE:
+            self.dashboard.pop_screen()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self.wanted = event.value
+        self.refilter()
+
+    def on_input_submitted(self) -> None:
+        self.query_one("#filter").display = False
+        self.query_one(self.MAIN).focus()
+
+    def refilter(self) -> None:
+        """Other words are wanted now."""
+        self.dashboard.show_page()
+
+    def action_help(self) -> None:
+        self.dashboard.push_screen(Help())
