@@ -147,7 +147,7 @@ def dim_of(writer: Writer, plan: Plan, event: UsageEvent, outcome: Outcome, at_u
 
 def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Recorded:
     counters = plan.counters
-    states = tuple(writer.book.state(counter, at_us) for counter in counters)
+    states = tuple(writer.book.states(counters, at_us))
     retry_after_us = None
     if result.outcome == "over_limit":
         moments = [
