@@ -249,10 +249,7 @@ class Book:
             if exact and not fits(used, held, asked, counter.maximum):
                 self.settle_events(at_us - window.length_us + 1)
                 used, held = counter.exact(at_us)
-            filled = [
-                number for number, cell in counter.buckets.items() if number >= counter.oldest and cell[0] > 0
-            ]
-            frees_at = counter.leaves_at(min(filled)) if filled else None
+            frees_at = counter.frees_at()
             return LimitState(
                 counter.limit, counter.scope, used, held, at_us - window.length_us, None, frees_at, at_us
             )

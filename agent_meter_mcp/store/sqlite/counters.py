@@ -63,8 +63,9 @@ class Counter:
 
     __slots__ = (
         "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "current", "dirty", "edge",
-        "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum",
-        "metric", "oldest", "period_end", "scope", "since", "sums", "until", "used", "version", "window",
+        "filled", "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept",
+        "limit", "maximum", "metric", "oldest", "period_end", "scope", "since", "sums", "until", "used",
+        "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +110,8 @@ class Counter:
         self.version = 0
         """How often something else than the head was written, in the cells or as `first_us`."""
         self.first_written: int | None = None
+        self.filled = (-1, 0)
+        """(bucket, when it leaves the window) of the oldest bucket with usage, as it was last looked for."""
 
     # -- loading ---------------------------------------------------------------------------------------------
 
@@ -159,6 +162,7 @@ class Counter:
         else:
             self.before += used - cell[0] + held - cell[1]
         cell[0], cell[1] = used, held
+        self.filled = (-1, 0)
         self.alert_at = 0
         self.edge = (-1, 0, 0)
         return True
@@ -237,6 +241,8 @@ class Counter:
         cell[0] += used
         cell[1] += held
         self.dirty.add(number)
+        if number < self.filled[0]:
+            self.filled = (-1, 0)
         if number >= self.oldest:
             self.used += used
             self.held += held
@@ -318,6 +324,18 @@ class Counter:
     @property
     def rolling(self) -> bool:
         return self.window.kind == "rolling"
+
+    def frees_at(self) -> int | None:
+        """When the oldest usage in a rolling window has left it; None: there is none."""
+        number, at_us = self.filled
+        if number >= self.oldest and self.buckets[number][0] > 0:
+            return at_us
+        filled = [number for number, cell in self.buckets.items() if number >= self.oldest and cell[0] > 0]
+        if not filled:
+            return None
+        number = min(filled)
+        self.filled = (number, self.leaves_at(number))
+        return self.filled[1]
 
     def leaves_at(self, number: int) -> int:
         """When a bucket has left the rolling window as a whole."""
