@@ -150,59 +150,55 @@ class RemoteSource:
 
     async def snapshot(self, wanted: Range) -> Snapshot:
         status = await self._status()  # before the rest: what is written meanwhile is news
-        told, agents, alerts = await self._look(wanted)
-        used, spent, events, limits = told
+        async with together() as tasks:
+            asked = tasks.create_task(
+                self._link.call(
+                    self._summed(wanted.window, ("agent",)),
+                    self._summed(wanted.chart_window, (wanted.chart,)),
+                    ("list_usage_events", {"limit": EVENTS_SHOWN}),
+                    ("list_limits", {}),
+                )
+            )
+            agents, alerts = tasks.create_task(self._agents()), tasks.create_task(self._alerts())
+        used, spent, events, limits = asked.result()
         views = self._read(lambda: tuple(words.limit_view(one, status.at_us) for one in limits["limits"]))
         known = {view.limit.limit_id: view.limit for view in views}
         by_agent = self._read(lambda: words.summary(used, ("agent",)))
         by_time = self._read(lambda: words.summary(spent, (wanted.chart,)))
         found = Snapshot(
             status.at_us,
-            self._read(lambda: tuple(words.agent_view(one, known, status.at_us) for one in agents)),
+            self._read(lambda: tuple(words.agent_view(one, known, status.at_us) for one in agents.result())),
             {str(group.key[0]): group.totals for group in by_agent.groups},
             by_agent.total,
             tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in by_time.groups)),
             self._read(lambda: tuple(words.event(one) for one in events["events"])),
             tuple(view for view in views if view.limit.key.subject.kind == "pool"),
             status.switches,
-            alerts,
+            alerts.result(),
         )
         self._seen = status.changes
         return found
 
-    async def _look(
-        self, wanted: Range
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[Alert, ...]]:
-        """Two sums, the events and the limits as they are told; all agents; the alerts."""
-        asked = self._link.call(
-            self._summed(wanted.window, ("agent",)),
-            self._summed(wanted.chart_window, (wanted.chart,)),
-            ("list_usage_events", {"limit": EVENTS_SHOWN}),
-            ("list_limits", {}),
-        )
-        told, agents, alerts = await together(asked, self._agents(), self._alerts())
-        return told, agents, alerts  # pyright: ignore[reportReturnType] - in this order, as they were asked
-
     async def detail(self, agent_id: str, wanted: Range) -> Detail:
         group_by: tuple[Dimension, ...] = ("service", "operation", "model")
         status = await self._status()
-        told, held, entries = await together(
-            self._link.call(
-                ("list_limits", {"agent": agent_id}),
-                self._summed(wanted.window, group_by, agent=agent_id),
-                ("list_usage_events", {"agent": agent_id, "limit": EVENTS_SHOWN}),
-            ),
-            self._held(),
-            self._entries(AGENT_AUDIT_SHOWN),
-        )
-        limits, usage, events = told
+        async with together() as tasks:
+            asked = tasks.create_task(
+                self._link.call(
+                    ("list_limits", {"agent": agent_id}),
+                    self._summed(wanted.window, group_by, agent=agent_id),
+                    ("list_usage_events", {"agent": agent_id, "limit": EVENTS_SHOWN}),
+                )
+            )
+            held, entries = tasks.create_task(self._held()), tasks.create_task(self._entries())
+        limits, usage, events = asked.result()
         return self._read(
             lambda: Detail(
                 tuple(words.limit_view(one, status.at_us) for one in limits["limits"]),
-                tuple(hold for hold in held if hold.who.agent == agent_id),
+                tuple(hold for hold in held.result() if hold.who.agent == agent_id),
                 words.summary(usage, group_by),
                 tuple(words.event(one) for one in events["events"]),
-                tuple(entry for entry in entries if entry.target == f"agent {agent_id}"),
+                tuple(entry for entry in entries.result() if entry.target == f"agent {agent_id}"),
             )
         )
 
@@ -245,11 +241,11 @@ class RemoteSource:
         told = await self._link.get("/v1/reservations")
         return self._read(lambda: tuple(words.hold(one) for one in told["reservations"]))
 
-    async def _entries(self, limit: int) -> tuple[AuditEntry, ...]:
+    async def _entries(self) -> tuple[AuditEntry, ...]:
         """The newest control actions; none for an agent, who may not see them."""
         if self._role == "agent":
             return ()
-        told = await self._link.get("/v1/audit", limit=limit)
+        told = await self._link.get("/v1/audit", limit=AGENT_AUDIT_SHOWN)
         return self._read(lambda: tuple(words.audit_entry(one) for one in told["entries"]))
 
     # Acting

@@ -11,7 +11,8 @@ import json
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -27,9 +28,7 @@ from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Una
 from agent_meter_mcp.core.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
-
-T = TypeVar("T")
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
 PROTOCOL = "2026-07-28"
 """It has neither a handshake nor sessions: a meter that was started again needs no new connection."""
@@ -214,14 +213,14 @@ class Link:
             raise self._lost(error) from error
 
 
-async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
-    """All of them at once. When one fails the others end, and it alone is raised."""
+@asynccontextmanager
+async def together() -> AsyncGenerator[asyncio.TaskGroup]:
+    """Tasks that are waited for. When one fails the others end, and its error alone is raised."""
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(one) for one in work]
+            yield tasks
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
-    return [task.result() for task in running]
 
 
 def _base_of(url: str) -> str:
