@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Reservation,
         SwitchKind,
     )
-    from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary
+    from agent_meter_mcp.core.queries import Dimension, LimitView, Summary
 
     from .base import Range
     from .remote_link import Key
@@ -254,7 +254,9 @@ class RemoteSource:
     def refusal(self) -> str:
         if self._role == "operator":
             return ""
-        return f"this key has the role {self._role}, and only shows: to change anything takes the role operator"
+        return (
+            f"this key has the role {self._role}, and only shows: to change anything takes the role operator"
+        )
 
     async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
         await self._act("set_kill_switch", engaged=True, reason=reason, **_switched(kind, name))

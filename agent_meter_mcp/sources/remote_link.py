@@ -137,7 +137,9 @@ class Link:
             self.rest(error, REFUSED_S)
         elif wait_s:
             if status == 429:
-                error = Unreachable(f"{self.url} wants to be asked again in {wait_s:.0f} s, not before: {error}")
+                error = Unreachable(
+                    f"{self.url} wants to be asked again in {wait_s:.0f} s, not before: {error}"
+                )
             self.rest(error, wait_s)
         return error
 
@@ -274,9 +276,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, and what it came from, the nearest first."""
     while error is not None:
         yield error
-        if isinstance(error, BaseExceptionGroup):
-            for inner in error.exceptions:
-                yield from _causes(inner)
+        for inner in getattr(error, "exceptions", ()):  # of a group
+            yield from _causes(inner)
         error = error.__cause__ or error.__context__
 
 

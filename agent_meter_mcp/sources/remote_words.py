@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.decide import LimitState
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.keys import Key
 from agent_meter_mcp.core.limits import Bound
 from agent_meter_mcp.core.models import (
     Agent,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
     Told = dict[str, Any]
 
+_TIMES = {
+    field.removesuffix("_us") for kept in (KillSwitch, Key) for field in kept.fields if field.endswith("_us")
+}
 PER_CENT = 1000
 """What stands for the maximum of a limit that is gone: of its alerts only the percentage is told."""
 
@@ -254,4 +258,4 @@ def _kept(told: Told | None) -> str | None:
 
 
 def _named(name: str, told: Any) -> tuple[str, Any]:
-    return (f"{name}_us", optional_moment(told)) if name.endswith("_at") else (name, told)
+    return (f"{name}_us", optional_moment(told)) if name in _TIMES else (name, told)

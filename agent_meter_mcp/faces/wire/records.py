@@ -10,6 +10,7 @@ from .results import Number
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models
+    from agent_meter_mcp.core.roles import Role
 
 
 class Alerts(Result):
@@ -193,11 +194,11 @@ class Status(Result):
 
     at: str
     changes: int
-    role: Literal["agent", "viewer", "operator"]
+    role: Literal["agent", "service", "viewer", "operator"]
     switches: list[KillSwitch]
 
     @classmethod
-    def of(cls, at_us: int, changes: int, role: str, switches: "list[models.KillSwitch]") -> Self:
+    def of(cls, at_us: int, changes: int, role: "Role", switches: "list[models.KillSwitch]") -> Self:
         return cls(
             message=f"Kill switches that are engaged: {len(switches)}.",
             at=time_text(at_us),
