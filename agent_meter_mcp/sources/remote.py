@@ -225,11 +225,11 @@ class RemoteSource:
 
     async def _agents(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        page: dict[str, Any] = {"limit": AGENTS_PAGE}
+        page: dict[str, Any] = {"limit": AGENTS_PAGE}  # its answers fit the schema: the SDK has checked
         while True:
             (told,) = await self._link.call(("list_agents", page))
-            found += self._read(lambda: told["agents"])
-            if told.get("next_cursor") is None:
+            found += told["agents"]
+            if told["next_cursor"] is None:
                 return found
             page["cursor"] = told["next_cursor"]
 

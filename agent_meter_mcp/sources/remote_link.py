@@ -153,7 +153,8 @@ class Link:
         """An answer is not what it should be."""
         why = shown(f"{type(error).__name__} {error}", width=WHY_WIDTH)
         return Unreachable(
-            f"{self.url} answers in words that this dashboard does not know ({why}): it is of another version."
+            f"{self.url} answers in words that this dashboard does not know ({why}): it is of another"
+            " version."
         )
 
     def _lost(self, error: BaseException) -> Unreachable:
