@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -149,8 +149,15 @@ class Link:
             " the address of agent-meter serve? Then upgrade it."
         )
 
-    def misread(self, error: Exception) -> Unreachable:
-        """An answer is not what it should be."""
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """In it, an answer is read. Raises Unreachable where that is not what it should be."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise self._misread(error) from error
+
+    def _misread(self, error: Exception) -> Unreachable:
         why = shown(f"{type(error).__name__} {error}", width=WHY_WIDTH)
         return Unreachable(
             f"{self.url} answers in words that this dashboard does not know ({why}): it is of another"
@@ -192,7 +199,7 @@ class Link:
             await self.get("/v1/status")
         except MeterError as told:
             return told
-        return self.misread(error)
+        return self._misread(error)
 
     # The stream
 
