@@ -40,6 +40,8 @@ REFUSED_S = 30.0
 """How long a meter that does not take the key is left in peace."""
 REST_S_MAX = 60.0
 WHY_WIDTH = 200
+CHANGED_NOTHING = " Nothing was changed."
+"""What a meter adds to a refusal says nothing to whoever only looks."""
 
 
 class Key(httpx2.Auth):
@@ -127,7 +129,10 @@ class Link:
         status = response.status_code
         if status == 404 and (document is None or document.get("code") is None):
             return self._no_meter()
-        error = error_of(status, document)
+        said = document or {}
+        if isinstance(said.get("detail"), str):
+            said = {**said, "detail": said["detail"].removesuffix(CHANGED_NOTHING)}
+        error = error_of(status, said)
         if status == 401 and not isinstance(error, Unauthorized):
             error = Unauthorized(f"{self.url} wants a key (HTTP 401).")
         if 300 <= status < 400:
