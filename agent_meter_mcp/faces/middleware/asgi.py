@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .answers import over_budget, send_refusal, unidentified
 from .callers import agent_in_headers
-from .metering import Metering, Place
+from .metering import Metering
 from .operations import Operations
 
 if TYPE_CHECKING:
-    import os
     from collections import Counter
     from collections.abc import Awaitable, Callable, MutableMapping
     from typing import TypeAlias
 
-    from agent_meter_mcp.client import Hold, Meter
-    from agent_meter_mcp.client.hold import OnError
+    from agent_meter_mcp.client import Hold
 
-    from .callers import Identify, Scope, Unidentified
-    from .metering import Units
+    from .callers import Scope
+    from .metering import Options
 
     Message: TypeAlias = MutableMapping[str, Any]
     Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -55,27 +53,12 @@ class MeterMiddleware:
         self,
         app: App,
         service: str,
-        *,
-        url: str | None = None,
-        key: str | None = None,
-        db: str | os.PathLike[str] | None = None,
-        meter: Meter | None = None,
-        identify: Identify | None = None,
-        unidentified: Unidentified = "meter",
-        units: Units | None = None,
-        on_error: OnError = "allow",
+        **options: Unpack[Options],
     ) -> None:
         """Raises InvalidInput: what cannot be is found when the app is made."""
         self._app = app
         self._operations = Operations()
-        self._metering = Metering(
-            service,
-            Place(url, key, db, meter),
-            identify=identify,
-            unidentified=unidentified,
-            units=units,
-            on_error=on_error,
-        )
+        self._metering = Metering(service, **options)
 
     @property
     def counters(self) -> Counter[str]:

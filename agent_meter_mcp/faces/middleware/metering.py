@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from agent_meter_mcp.client import Hold, Meter
 from agent_meter_mcp.client.hold import without_meter
@@ -34,13 +34,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Place(NamedTuple):
-    """Where the meter is, as `Meter` takes it; or one that is open."""
+class Options(TypedDict, total=False):
+    """Where the meter is (`url` and `key`, `db`, or a `meter` that is open), and how it is used."""
 
     url: str | None
     key: str | None
     db: str | os.PathLike[str] | None
     meter: Meter | None
+    identify: Identify | None
+    unidentified: Unidentified
+    units: Units | None
+    on_error: OnError
 
 
 class Admission(NamedTuple):
@@ -56,22 +60,25 @@ class Metering:
     def __init__(
         self,
         service: str,
-        place: Place,
         *,
-        identify: Identify | None,
-        unidentified: Unidentified,
-        units: Units | None,
-        on_error: OnError,
+        url: str | None = None,
+        key: str | None = None,
+        db: str | os.PathLike[str] | None = None,
+        meter: Meter | None = None,
+        identify: Identify | None = None,
+        unidentified: Unidentified = "meter",
+        units: Units | None = None,
+        on_error: OnError = "allow",
     ) -> None:
+        """Raises InvalidInput."""
         if unidentified not in ("meter", "refuse", "pass"):
             raise InvalidInput("unidentified", 'must be "meter", "refuse" or "pass"')
         self.service = name(service, "service")
         self.unidentified: Unidentified = unidentified
-        self.counters: Counter[str] = Counter() if place.meter is None else place.meter.counters
+        self.counters: Counter[str] = Counter() if meter is None else meter.counters
         self._identify = identify
         self._units, self._units_by_route, self._units_after = _sorted(units)
         self._on_error: OnError = on_error
-        url, key, db, meter = place
 
         def make() -> Meter:
             return Meter(
