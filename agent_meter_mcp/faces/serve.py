@@ -27,10 +27,10 @@ from starlette.routing import Mount, Route
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.runtime import open_ledger, process_caller
+from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
 from .http.app import build_api
-from .http.secrets import SecretsFile
 from .mcp import OwnedSessions, build_server, http_caller, local_caller
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from typing import TypeAlias
 
+    from agent_meter_mcp.client.fields import SettleFields
     from agent_meter_mcp.client.hold import OnError
 
     from .callers import Identify, Unidentified
@@ -122,13 +123,25 @@ class Metering:
             return self._unmetered(MeterError(str(error)))
         return Admission(hold) if hold.allowed else Admission(refused=hold.decision)
 
-    async def settle(self, hold: Hold, request: object, status: int, duration_s: float) -> None:
+    async def settle(
+        self,
+        hold: Hold,
+        request: object,
+        status: int,
+        duration_s: float,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
         """What was used, once it is over. Others need not wait for it."""
         units = self._actual(request, status)
+        ended: SettleFields = {
+            "status_code": status,
+            "duration_ms": max(round(duration_s * 1000), 0),
+            "metadata": metadata,
+        }
 
         async def finish(_: Meter) -> None:
             try:
-                await self._finish(hold, units, status, max(round(duration_s * 1000), 0))
+                await self._finish(hold, units, ended)
             except Exception as error:  # whatever it is, it is ours, and not to be the app's
                 self.counters["unsettled"] += 1
                 _log.error(
@@ -141,15 +154,15 @@ class Metering:
             self.counters["unsettled"] += 1
             _log.exception("usage at %s could not be settled", self.service)
 
-    async def _finish(self, hold: Hold, units: Number | None, status: int, duration_ms: int) -> None:
+    async def _finish(self, hold: Hold, units: Number | None, ended: SettleFields) -> None:
         if units is not None:
             try:
-                await hold.end(units=units, status_code=status, duration_ms=duration_ms)
+                await hold.end(**{**ended, "units": units})
                 return
             except InvalidInput as error:
                 self.counters["units_failed"] += 1
                 _log.error("units of a request to %s: %s", self.service, error)
-        await hold.end(status_code=status, duration_ms=duration_ms)
+        await hold.end(**ended)
 
     def _unmetered(self, error: MeterError) -> Admission:
         decision = Decided(**without_meter(error, self._on_error, self.counters))
