@@ -187,4 +187,4 @@ async def test_a_websocket_is_signed_as_a_request_without_a_body(books: Books) -
     signed.incoming.put_nowait({"type": "websocket.connect"})
     await signed.run(app)
     (stored,) = await books.settled()
-    assert stored.event.operation == "WEBSOCKET (no route)"
+    assert stored.event.operation == "WEBSOCKET /ws"
