@@ -120,9 +120,8 @@ async def _messages(
                     position = position.after(item)
                     told.append(await _message(call, item, position))
                 yield b"".join(told)
-                await (
-                    anyio.lowlevel.checkpoint()
-                )  # sending may not wait, and it must be seen that a client left
+                # Sending may not wait, and who has left must be noticed.
+                await anyio.lowlevel.checkpoint()
             missed.items.clear()  # a stream lasts
             async with aclosing(_news(call, items, missed, position, heartbeat_s)) as news:
                 async for message in news:
