@@ -18,7 +18,7 @@ COLUMNS = (
     Column("Time", 8),
     Column("", 4),
     Column("Agent", 12),
-    Column("What", 0),
+    Column("What", 0, least=24),
     Column("Cost", 7, right=True, drop=1),
     Column("Model", 14, drop=2),
     Column("Session", 12, drop=3),

@@ -11,11 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Static
 
-from agent_meter_mcp.core.text import shown
-
 from . import chart, totals
 from .feed import Feed
-from .happening import event_facts, limits_by_id
+from .happening import facts_of, heading_of, limits_by_id
 from .page import KEYS, Page
 from .roster import SORTS, Roster
 from .sheet import FactsSheet
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from .app import Dashboard, Looked
 
 AGENT_COLUMNS = (
-    Column("Agent", 0),
+    Column("Agent", 0, least=12),
     Column("State", 9),
     Column("Req", 6, right=True, drop=3),
     Column("Tokens", 6, right=True, drop=4),
@@ -72,12 +70,13 @@ class Overview(Page):
     CSS = """
     Overview #top { height: auto; }
     Overview #figures { height: auto; width: 1fr; }
-    Overview #totals, Overview #fleet { height: auto; padding: 0 1; text-wrap: nowrap; }
+    Overview #totals, Overview #fleet { height: auto; padding: 0 1; }
+    Overview #totals, Overview #fleet, Overview #chart { text-wrap: nowrap; text-overflow: ellipsis; }
     Overview #fleet { display: none; }
-    Overview #chart { width: 1fr; height: 7; padding: 0 1; display: none; text-wrap: nowrap; }
+    Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
     Overview #tables { height: 1fr; }
-    Overview #agents { width: 2fr; }
-    Overview #feed { width: 1fr; border-left: vkey $panel; }
+    Overview #agents { width: 3fr; }
+    Overview #feed { width: 2fr; border-left: vkey $panel; }
     Overview #alarms {
         height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
     }
@@ -120,7 +119,7 @@ class Overview(Page):
                 yield Static(id="fleet", markup=False)
             yield Static(id="chart", markup=False)
         with Horizontal(id="tables"):
-            yield LineTable(AGENT_COLUMNS, empty=EMPTY, id="agents")
+            yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
             yield Feed(id="feed")
         yield Static(id="alarms", markup=False)
 
@@ -177,7 +176,7 @@ class Overview(Page):
     def _show_much(self, snapshot: Snapshot) -> None:
         """Totals and the limit for everybody beside the chart."""
         name = self.dashboard.range.name
-        words = [totals.headline(snapshot, name), totals.token_kinds(snapshot)]
+        words = [totals.headline(snapshot, name), totals.token_kinds(snapshot), totals.exceptions(snapshot)]
         self.query_one("#totals", Static).update("\n".join(words))
         fleet = totals.fleet_lines(snapshot, 48)
         line = self.query_one("#fleet", Static)
@@ -194,6 +193,7 @@ class Overview(Page):
         """All that in a line or two."""
         spent = totals.spend_line(snapshot, CHART_WIDTH)
         words = totals.headline(snapshot, self.dashboard.range.name)
+        words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
         wide = self.size.width >= len(words) + len(spent) + 14
         self.query_one("#totals", Static).update(
             f"{words}   per {self.dashboard.range.chart} {spent}" if wide else words
@@ -216,8 +216,9 @@ class Overview(Page):
             return
         one, snapshot = self.feed.happening(message.key), self.dashboard.looked.snapshot
         if one is not None and snapshot is not None:
-            facts = event_facts(one, limits_by_id(snapshot.limits), self.dashboard.zone)
-            self.dashboard.push_screen(FactsSheet(shown(" ".join(facts[0])), facts))
+            limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
+            facts = facts_of(one, limits, zone, snapshot.switches)
+            self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
 
     def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:
         sort = _SORTS_AT.get(message.column)

@@ -30,13 +30,12 @@ if TYPE_CHECKING:
     from .view import Cell, Row
 
 HEADER = 1
-FLEXIBLE_MIN = 10
 MARKS_MAX = 8
 """So many characters to a cell are looked at: a name can be one letter under a thousand accents."""
 
 
 class Column(Value):
-    """`width` is in cells; 0 takes what the others leave.
+    """`width` is in cells; 0 takes what the others leave, which should be `least`.
 
     Where all do not fit, the one with the highest `drop` goes first.
     """
@@ -45,6 +44,7 @@ class Column(Value):
     width: int
     right: bool = False
     drop: int = 0
+    least: int = 10
 
 
 class LineTable(ScrollView, can_focus=True):
@@ -249,9 +249,9 @@ class LineTable(ScrollView, can_focus=True):
         kept = list(range(len(self._columns)))
 
         def needed() -> int:
-            return sum(self._columns[column].width or FLEXIBLE_MIN for column in kept) + self._gap * (
-                len(kept) - 1
-            )
+            return sum(
+                self._columns[column].width or self._columns[column].least for column in kept
+            ) + self._gap * (len(kept) - 1)
 
         while needed() > room and any(self._columns[column].drop for column in kept):
             kept.remove(max(kept, key=lambda column: self._columns[column].drop))
