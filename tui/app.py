@@ -5,6 +5,7 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC
 from functools import partial
@@ -43,19 +44,22 @@ if TYPE_CHECKING:
 LOOK_S = 0.5
 LOOK_ANYWAY_S = 10.0
 """Ages and windows move on even when nobody writes."""
-PAUSES_S = (1.0, 2.0, 5.0)
-"""How long it waits after trouble, each time a little longer."""
+PAUSES_S = (0.5, 1.0, 2.0, 5.0)
+"""How long it waits after trouble, each time a little longer, and a little differently."""
+REFUSALS = {"unauthorized": "KEY REFUSED", "forbidden": "NOT ALLOWED"}
+"""Trouble that no waiting will end."""
 WIDE = 100
 """From so many cells on, the tables stand side by side."""
 PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPage, AuditPage)
 
 
 class Looked(Value):
-    """What the last look found. With trouble, the snapshot is that of the last look without."""
+    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look without."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
     at_s: float = 0.0
+    code: str = ""
 
 
 class Dashboard(App[None]):
@@ -98,6 +102,8 @@ class Dashboard(App[None]):
     def state(self) -> tuple[str, Style]:
         """The state of the connection, in a word."""
         if self.looked.trouble:
+            if self.looked.code in REFUSALS:
+                return REFUSALS[self.looked.code], "alarm"
             age_s = int(time.monotonic() - self.looked.at_s)
             return ("NO DATA", "alarm") if self.looked.snapshot is None else (f"STALE {age_s} s", "alarm")
         if self.looked.snapshot is None:
@@ -141,7 +147,9 @@ class Dashboard(App[None]):
             except MeterError as error:
                 failures += 1
                 self._trouble(error)
-            pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] if failures else self.look_s
+            pause_s = self.look_s
+            if failures:
+                pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
             with anyio.move_on_after(pause_s):
                 await self._again.wait()
 
@@ -178,7 +186,7 @@ class Dashboard(App[None]):
             self._trouble(error)
 
     def _trouble(self, error: MeterError) -> None:
-        self.looked = self.looked.replace(trouble=shown(str(error)))
+        self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
         if self.page is not None:
             self.page.show(self.looked)
 

@@ -116,6 +116,11 @@ class Reader(Protocol):
 class Operator(Protocol):
     """What a person may do from here. All may raise MeterError: then nothing was changed."""
 
+    @property
+    def refusal(self) -> str:
+        """Why nothing can be changed from here; "" where it can, as far as is known."""
+        ...
+
     async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None: ...
 
     async def resume(self, kind: SwitchKind, name: str | None) -> None: ...

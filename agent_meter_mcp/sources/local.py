@@ -154,6 +154,8 @@ class LocalSource:
 
     # Acting
 
+    refusal = ""
+
     async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
         await (await self._open()).set_switch(self._caller, kind, name, True, reason)
 
