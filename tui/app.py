@@ -157,7 +157,7 @@ class Dashboard(App[None]):
         """While it is paused, only what somebody asked for is shown; all else waits."""
         if self.paused and not is_asked and self.looked.snapshot is not None:
             self.waiting = looked
-            self.looked = self.looked.replace(trouble="", at_s=looked.at_s)
+            self.looked = self.looked.replace(trouble="", at_s=looked.at_s, code="")
             if self.page is not None:
                 self.page.show(self.looked)
             return

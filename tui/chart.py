@@ -66,12 +66,13 @@ def _bar(fill: int, thick: int, has_gap: bool) -> str:
 def drawn(bars: Sequence[tuple[int, int]], wanted: Range, zone: tzinfo, width: int, height: int) -> list[str]:
     """The chart in `height` lines of at most `width` cells: a title, the bars with their scale, the times."""
     highest = max((cost for _, cost in bars), default=0)
-    scale = max(len(dollars(highest)), 5)
+    half = dollars(highest // 2) if highest else ""
+    scale = max(len(dollars(highest)), len(half))
     room = max(width - scale - 1, 8)
     shown = bars[-room:]
     rows = blocks([cost for _, cost in shown], room, max(height - 2, 1))
     middle = len(rows) // 2
-    marks = {0: dollars(highest), middle: dollars(highest // 2) if middle and highest else ""}
+    marks = {middle: half, 0: dollars(highest)}
     total = dollars(sum(cost for _, cost in shown))
     title = f"spend per {wanted.chart}, last {wanted.chart_window}"
     title = f"spend per {wanted.chart}" if wanted.chart_window == "total" else title
