@@ -40,8 +40,8 @@ AGENT_COLUMNS = (
 _SORTED_BY: dict[str, int] = dict(zip(SORTS, (4, 0, 1, 2, 3, 6, 8, 9), strict=True))
 _SORTS_AT = {column: sort for sort, column in _SORTED_BY.items()} | {5: "budget"}
 CHART_WIDTH = 40
-TALL, HIGH = 30, 48
-"""From so many lines on there is room for the chart, and for a higher one."""
+LOW, TALL, HIGH = 20, 30, 48
+"""From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
@@ -80,10 +80,12 @@ class Overview(Page):
     Overview #alarms {
         height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
     }
-    Overview.-broad #feed { width: 45%; }
+    Overview.-broad #feed { width: 54%; }
+    Overview.-broad #agents { width: 1fr; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
     Overview.-narrow #feed { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
+    Overview.-narrow.-tiny #feed { display: none; }
     Overview.-high.-narrow #feed { height: 1fr; }
     Overview.roomy #figures { width: 52; }
     Overview.roomy #chart { display: block; }
@@ -94,7 +96,7 @@ class Overview(Page):
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
-        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall"), (HIGH, "-high")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-low"), (TALL, "-tall"), (HIGH, "-high")]
         self.roster = Roster()
         self._resorts = False
         self._filters_feed = False
