@@ -59,12 +59,20 @@ class Overview(Page):
         Binding("x", "stop", "Stop/resume"),
         Binding("s", "sort(1)", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
-        Binding("left", "fold(True)", "Fold", show=False),
-        Binding("right", "fold(False)", "Unfold", show=False),
-        Binding("space", "fold", "Fold or unfold", show=False),
-        Binding("v", "flat", "Tree or list", show=False),
-        Binding("f", "feed", "Events", show=False),
-        Binding("E", "refusals", "Only refusals", show=False),
+        Binding(
+            "left",
+            "fold(True)",
+            "Fold",
+            show=False,
+            tooltip="fold what is beneath the agent, or go to its parent",
+        ),
+        Binding("right", "fold(False)", "Unfold", show=False, tooltip="unfold what is beneath the agent"),
+        Binding(
+            "space", "fold", "Fold or unfold", show=False, tooltip="fold or unfold what is beneath the agent"
+        ),
+        Binding("v", "flat", "Tree or list", show=False, tooltip="the agents as trees, or as a list"),
+        Binding("f", "feed", "Events", show=False, tooltip="to the events, and back to the agents"),
+        Binding("E", "refusals", "Only refusals", show=False, tooltip="of the events, only refusals"),
         *KEYS,
     ]
     CSS = """
