@@ -54,7 +54,7 @@ PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPag
 
 
 class Looked(Value):
-    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look without."""
+    """What the last look found. With trouble, which `code` names, the snapshot is that of the look before."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
