@@ -54,7 +54,8 @@ PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPag
 
 
 class Looked(Value):
-    """What the last look found. With trouble, which `code` names, the snapshot is that of the look before."""
+    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look
+    without."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
