@@ -54,7 +54,8 @@ PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPag
 
 
 class Looked(Value):
-    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look without."""
+    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look
+    without."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
@@ -157,7 +158,7 @@ class Dashboard(App[None]):
         """While it is paused, only what somebody asked for is shown; all else waits."""
         if self.paused and not is_asked and self.looked.snapshot is not None:
             self.waiting = looked
-            self.looked = self.looked.replace(trouble="", at_s=looked.at_s)
+            self.looked = self.looked.replace(trouble="", at_s=looked.at_s, code="")
             if self.page is not None:
                 self.page.show(self.looked)
             return
