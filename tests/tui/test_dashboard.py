@@ -2,102 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
-from agent_meter_mcp import (
-    Caller,
-    Ledger,
-    LimitKey,
-    Report,
-    Settings,
-    Subject,
-    Usage,
-    Who,
-    load_settings,
-    open_ledger,
-)
-from agent_meter_mcp.sources.local import LocalSource
+from agent_meter_mcp import Ledger, LimitKey, Report, Settings, Subject, Usage, Who, open_ledger
 from tui.agent import AgentScreen
-from tui.app import Dashboard
 from tui.dialogs import Confirm, Help
 from tui.overview import Overview
 from tui.table import LineTable
 
-OPERATOR = Caller("operator", "olga")
-WAIT_S = 10
-CENT = 10_000_000
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    return load_settings(
-        {"AGENT_METER_DB": str(tmp_path / "meter.db"), "AGENT_METER_PRICES": str(tmp_path / "p")}
-    )
-
-
-@pytest.fixture
-async def ledger(settings: Settings) -> AsyncGenerator[Ledger]:
-    """Those who use and write, as another process would."""
-    async with open_ledger(settings) as opened:
-        yield opened
-
-
-async def use(ledger: Ledger, agent: str, cents: int = 1, service: str = "api") -> None:
-    usage = Usage(input_tokens=100, cost_nano_usd=cents * CENT, cost_source="reported")
-    await ledger.record(OPERATOR, Report(Who(agent, service), usage, operation="chat"))
-
-
-@asynccontextmanager
-async def watching(
-    settings: Settings, *, may_act: bool = True, size: tuple[int, int] = (120, 36)
-) -> AsyncGenerator[tuple[Dashboard, Pilot[None]]]:
-    local = LocalSource(settings, OPERATOR, "UTC")
-    app = Dashboard(local, local if may_act else None, look_s=0.02)
-    try:
-        async with app.run_test(size=size, notifications=True) as pilot:
-            yield app, pilot
-    finally:
-        await local.close()
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(WAIT_S):
-        while not holds():
-            await pilot.pause(0.02)
-
-
-def overview(app: Dashboard) -> Overview:
-    (screen,) = (screen for screen in app.screen_stack if isinstance(screen, Overview))
-    return screen
-
-
-def agents(app: Dashboard) -> list[str]:
-    return [row.key for row in overview(app).query_one("#agents", LineTable).rows]
-
-
-def feed(app: Dashboard) -> list[str]:
-    return [
-        " ".join(cell.text for cell in row.cells) for row in overview(app).query_one("#feed", LineTable).rows
-    ]
-
-
-def said(app: Dashboard, where: str) -> str:
-    return str(overview(app).query_one(where, Static).content)
-
-
-def screen_text(app: Dashboard) -> list[str]:
-    """What is painted, line by line."""
-    strips: Any = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage] - there is no other way
-    return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+from .watching import (
+    CENT,
+    OPERATOR,
+    WAIT_S,
+    agents,
+    feed,
+    overview,
+    said,
+    screen_text,
+    until,
+    use,
+    watching,
+)
 
 
 async def test_it_shows_who_uses_what_and_what_happens_elsewhere(settings: Settings, ledger: Ledger) -> None:
