@@ -258,5 +258,6 @@ def _verdict(found: Preview) -> tuple[str, Style]:
         )
         return f"✖ {who}: {refused} at once", "alarm"
     if near:
-        return ("▲ It is nearly used up" if alone else f"▲ {len(near):,} have nearly used it up"), "warn"
+        some = f"{len(near):,} {'has' if len(near) == 1 else 'have'} nearly used it up"
+        return f"▲ {'It is nearly used up' if alone else some}", "warn"
     return "● Nobody is near it", "good"

@@ -350,7 +350,7 @@ def test_a_row_says_how_it_stands_in_the_zone_of_who_looks() -> None:
     assert words[0] == "each agent · cost_usd/day (coder)"
     assert words[1] == "$9.00 of $10.00"
     assert words[3:5] == ["90 %", "02:00"]
-    assert words[5:] == ["$8.00/h", "8 min", "reject"]
+    assert words[5:] == ["$8.00/h", "7 min 30 s", "reject"]
     unused = limit_view.row(there(EACH_AGENT, 10), NOW_US, UTC)
     assert [cell.text for cell in unused.cells][3:] == ["0 %", "Wed 00:00", "—", "—", "reject"]
 
