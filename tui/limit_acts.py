@@ -109,10 +109,13 @@ class LimitActs:
         await self._ask_and_set(Typed(zone=zone).replace(**whom), None, None)
 
     async def _ask_and_set(self, typed: Typed, edited: Wish | None, seen: Limit | None) -> None:
-        dialog = LimitDialog(self.preview, typed, await self._acting.who.known(), edited=edited)
+        dialog = LimitDialog(self.preview, typed, self._known, edited=edited)
         found = await self._acting.dashboard.push_screen_wait(dialog)
         if found is not None:
             await self._set(found.wish, seen if edited is not None else found.before)
+
+    async def _known(self) -> dict[str, list[str]]:
+        return {**self._acting.who.seen(), **await self._acting.who.used()}
 
     async def _raise(self, view: LimitView) -> None:
         most = await self._acting.dashboard.push_screen_wait(RaiseDialog(view))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .limit_preview import Preview
 
     Look = Callable[[Wish], Awaitable[Preview]]
+    Known = Callable[[], Awaitable[dict[str, list[str]]]]
 
 TYPING_S = 0.15
 """Nothing is looked up while somebody is still typing."""
@@ -60,18 +61,17 @@ _HINTS = {
 class LimitDialog(Form["Preview | None"]):
     """Answers what was last looked at and agreed to. `edited`: the limit is there, and stays what it counts.
 
-    `look` tells whom a limit would bind; `known` are names by kind (agent, tier, service, ...).
+    `look` tells whom a limit would bind, `known` which names there are, by kind (agent, tier, service, ...).
     """
 
     DEFAULT_CSS = "LimitDialog #told { min-height: 4; }"
 
-    def __init__(
-        self, look: Look, typed: Typed, known: dict[str, list[str]], *, edited: Wish | None = None
-    ) -> None:
+    def __init__(self, look: Look, typed: Typed, known: Known, *, edited: Wish | None = None) -> None:
         super().__init__()
         self._look = look
         self._typed = typed
         self._known = known
+        self._names: dict[str, list[str]] = {}
         self._edited = edited
         self._fields: dict[str, Field] = {}
 
@@ -103,8 +103,18 @@ class LimitDialog(Form["Preview | None"]):
     def on_mount(self) -> None:
         self.query_one("#tick").display = False
         if self._edited is None:
-            self.suggest("service", self._known.get("service", []))
+            self.know()
         self.query_one("#max" if self._edited is not None or self._typed.name else "#whom").focus()
+
+    @work
+    async def know(self) -> None:
+        """Completion comes when the names are there; typing need not wait for it."""
+        try:
+            self._names = await self._known()
+        except MeterError:
+            return
+        self.suggest("service", self._names["service"])
+        self._enable(self.typed)
 
     # While it is typed
 
@@ -143,7 +153,7 @@ class LimitDialog(Form["Preview | None"]):
         if self._edited is None:
             self.query_one("#name").disabled = not typed.has_name
             kind = WHOM[typed.whom][0]
-            self.suggest("name", self._known.get(kind, []))
+            self.suggest("name", self._names.get(kind, []))
 
     def _tell_fields(self, typed: Typed, wrong: dict[str, str]) -> None:
         for name, field in self._fields.items():
