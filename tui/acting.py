@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
+ONLY_SHOWS = "this dashboard only shows: to change anything takes the role operator"
 
 
 class Acting:
@@ -69,11 +70,10 @@ class Acting:
 
     def may_act(self) -> bool:
         """Says why not."""
-        if self._operator is None:
-            self.dashboard.say(
-                "this dashboard only shows: to change anything takes the role operator", wrong=True
-            )
-        return self._operator is not None
+        refusal = ONLY_SHOWS if self._operator is None else self._operator.refusal
+        if refusal:
+            self.dashboard.say(refusal, wrong=True)
+        return not refusal
 
     # Switches
 
