@@ -10,7 +10,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Button, Checkbox, Input, Select, Static
+from textual.widgets import Button, Input, Select, Static
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.figures import number
@@ -19,7 +19,7 @@ from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import shown
 
 from . import limit_form, limit_preview
-from .fields import Field, Form, buttons, choice, field_input
+from .fields import Field, Form, Tick, buttons, choice, field_input
 from .format import percent
 from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain, what_of
 
@@ -92,7 +92,7 @@ class LimitDialog(Form["Preview | None"]):
             yield self._field(field_input("zone", typed.zone))
             yield self._field(field_input("thresholds", typed.thresholds))
             yield Static(id="told", classes="told", markup=False)
-            yield Checkbox("I want that all the same", id="tick", compact=True)
+            yield Tick("I want that all the same", id="tick", compact=True)
             yield buttons("Set (Ctrl+S)")
 
     def _field(self, widget: Input | Select[str]) -> Field:
@@ -134,7 +134,7 @@ class LimitDialog(Form["Preview | None"]):
         """Says at once what is wrong, and a moment later what it would do."""
         typed = self.typed
         wish, wrong = limit_form.read(typed)
-        self.query_one("#tick", Checkbox).value = False
+        self.query_one("#tick", Tick).value = False
         self.query_one("#tick").display = False
         self._enable(typed)
         self._tell_fields(typed, wrong)
@@ -212,7 +212,7 @@ class LimitDialog(Form["Preview | None"]):
     async def send(self, wish: Wish) -> None:
         """Looks once more: what it would do now is what counts."""
         found = await self._seen(wish)
-        tick = self.query_one("#tick", Checkbox)
+        tick = self.query_one("#tick", Tick)
         if found is not None and found.refuses and not tick.value:
             tick.focus()
         elif found is not None:
