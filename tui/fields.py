@@ -71,7 +71,7 @@ class Form(ModalScreen[Answer]):
         return self.query_one(f"#{name}", Input).value
 
     def chosen(self, name: str) -> str:
-        return str(self.query_one(f"#{name}", Select).value)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - a Select of any values
+        return str(self.query_one(f"#{name}", Select).value)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - of any values
 
     def suggest(self, name: str, known: list[str]) -> None:
         """What could stand in a field, completed by the right arrow."""

@@ -35,7 +35,7 @@ COLUMNS = (
     Column("Full", 6, right=True),
     Column("Resets", 10, right=True, drop=3),
     Column("Burn", 10, right=True, drop=5),
-    Column("Runs out", 10, right=True, drop=2),
+    Column("Runs out", 11, right=True, drop=2),
     Column("Beyond", 6, drop=6),
 )
 """Those of `limit_view.row`."""

@@ -437,6 +437,20 @@ def test_a_moment_is_as_short_as_it_can_be(hours: int, text: str) -> None:
     assert limit_view.clock(NOW_US + hours * HOUR_US, NOW_US, UTC) == text
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("cost_usd", 1_234_567_890, "$1.23"),
+        ("tokens", 1_500_000, "1.50M"),
+        ("units", 34_792_945, "34.79"),
+        ("units", 25_000_999_999, "25.00k"),
+        ("units", 0, "0"),
+    ],
+)
+def test_an_amount_in_a_table_is_short(metric: Metric, value: int, text: str) -> None:
+    assert limit_view.brief(metric, value) == text
+
+
 def test_names_of_limits() -> None:
     assert limit_form.what_of(LimitKey(ALL, None, "requests", "total")) == "everyone · requests in total"
     tier = LimitKey(Subject("tier", "gold"), "api", "tokens", "24h")
