@@ -68,7 +68,7 @@ class Dashboard(App[None]):
     TITLE = "agent-meter"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
-        Binding("u", "undo", "Undo", show=False),
+        Binding("u", "undo", "Undo", show=False, tooltip="undo the last action; asks first"),
         *(
             Binding(str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False)
             for number, page in enumerate(PAGES, 1)

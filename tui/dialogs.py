@@ -28,7 +28,17 @@ KEYS = {
     },
     "Acting": {
         "x": "stop the agent, or let it go on; asks first",
+        "l": "what binds the agent: raise one, or make one",
+        "e": "the agent's name, tier, owner and parent",
+        "h": "what it holds: release one (all about an agent)",
+        "u": "undo the last action; asks first",
         "Ctrl+P": "all commands: stop everything, colours, ...",
+    },
+    "Limits": {
+        "n": "a new limit, with a look at whom it would bind",
+        "Enter, e, l": "change what the limit allows, and what happens beyond",
+        "+": "raise the limit by 10 %, by 50 %, or to what you type",
+        "d, Del": "remove the limit; asks first",
     },
     "Leaving": {"q, Ctrl+Q": "quit", "?": "this page"},
 }
