@@ -47,7 +47,7 @@ class ServicesPage(Page):
     MAIN = "#services"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Operations"),
-        Binding("x", "stop", "Stop", tooltip="stop the service, or let it go on; asks first"),
+        Binding("x", "stop", "Stop", tooltip="stop the service, or resume it; asks first"),
         *KEYS,
     ]
     CSS = "ServicesPage #services { height: 1fr; }"
