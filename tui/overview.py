@@ -56,7 +56,9 @@ class Overview(Page):
     HINT = "words of a name; state:over cost>10 tier:x owner:y; ! inverts"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Detail"),
-        Binding("x", "stop", "Stop/resume"),
+        Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("l", "limit", "Limit", tooltip="what binds the agent: raise one, or make one"),
+        Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
         Binding("s", "sort(1)", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
         Binding(
@@ -219,6 +221,14 @@ class Overview(Page):
     def action_stop(self) -> None:
         if self.chosen is not None:
             self.dashboard.acting.stop_or_resume("agent", self.chosen)
+
+    def action_limit(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.limits.of_agent(self.chosen)
+
+    def action_edit(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.who.edit(self.chosen)
 
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
         if message.table is self.agents:
