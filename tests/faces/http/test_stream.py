@@ -189,9 +189,11 @@ async def test_refusals_are_resumed_by_their_count(site: Site) -> None:
         site.meter.clock.advance(2)
         await refused(1)
         async with watching(site, last=seen.id) as watcher:
-            told = await watcher.several(3)
-            assert [message.data["count"] for message in told] == [3, 1, 1]
-            assert [message.kind for message in told] == ["refusal", "usage", "refusal"]
+            counts: dict[str, int] = {}
+            while counts.get("refusal", 0) < 4 or "usage" not in counts:
+                message = await watcher.next()  # in how many pieces depends on when they were written
+                counts[message.kind] = counts.get(message.kind, 0) + message.data["count"]
+            assert counts == {"refusal": 4, "usage": 1}
 
 
 async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
