@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
+ONLY_SHOWS = "this dashboard only shows: to change anything takes the role operator"
 
 
 class Acting:
@@ -30,11 +31,10 @@ class Acting:
 
     def may_act(self) -> bool:
         """Says why not."""
-        if self._operator is None:
-            self._dashboard.say(
-                "this dashboard only shows: to change anything takes the role operator", wrong=True
-            )
-        return self._operator is not None
+        refusal = ONLY_SHOWS if self._operator is None else self._operator.refusal
+        if refusal:
+            self._dashboard.say(refusal, wrong=True)
+        return not refusal
 
     def stop_or_resume(self, kind: SwitchKind, name: str) -> None:
         """An agent (with its tree) or a service: stopped, or let go on when a switch of its own stops it."""

@@ -5,6 +5,7 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC
 from functools import partial
@@ -18,11 +19,12 @@ from textual.binding import Binding, BindingType
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
-from agent_meter_mcp.sources.base import RANGES
+from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES
 
 from .acting import Acting
 from .agent import AgentScreen
 from .audit import AuditPage
+from .happening import newer_than
 from .limits import LimitsPage
 from .overview import Overview
 from .page import Page
@@ -42,19 +44,22 @@ if TYPE_CHECKING:
 LOOK_S = 0.5
 LOOK_ANYWAY_S = 10.0
 """Ages and windows move on even when nobody writes."""
-PAUSES_S = (1.0, 2.0, 5.0)
-"""How long it waits after trouble, each time a little longer."""
+PAUSES_S = (0.5, 1.0, 2.0, 5.0)
+"""How long it waits after trouble, each time a little longer, and a little differently."""
+REFUSALS = {"unauthorized": "KEY REFUSED", "forbidden": "NOT ALLOWED"}
+"""Trouble that no waiting will end."""
 WIDE = 100
 """From so many cells on, the tables stand side by side."""
 PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPage, AuditPage)
 
 
 class Looked(Value):
-    """What the last look found. With trouble, the snapshot is that of the last look without."""
+    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look without."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
     at_s: float = 0.0
+    code: str = ""
 
 
 class Dashboard(App[None]):
@@ -76,12 +81,14 @@ class Dashboard(App[None]):
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self._reader = reader
         self.acting = Acting(self, operator)
-        self._look_s = look_s
+        self.look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
         self.range: Range = RANGES[1]
         self.paused = False
         self.looked = Looked()
+        self.waiting: Looked | None = None
+        """What was found while it is paused."""
 
     @property
     def tabs(self) -> tuple[str, ...]:
@@ -95,11 +102,20 @@ class Dashboard(App[None]):
     def state(self) -> tuple[str, Style]:
         """The state of the connection, in a word."""
         if self.looked.trouble:
+            if self.looked.code in REFUSALS:
+                return REFUSALS[self.looked.code], "alarm"
             age_s = int(time.monotonic() - self.looked.at_s)
             return ("NO DATA", "alarm") if self.looked.snapshot is None else (f"STALE {age_s} s", "alarm")
         if self.looked.snapshot is None:
             return "opening", "dim"
-        return ("PAUSED", "warn") if self.paused else ("● LIVE", "good")
+        return (f"PAUSED{self._waits()}", "warn") if self.paused else ("● LIVE", "good")
+
+    def _waits(self) -> str:
+        shown, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
+        if shown is None or waiting is None:
+            return ""
+        count = newer_than(waiting, shown.events[0].seq if shown.events else 0)
+        return f" · {count}{'+' if count >= EVENTS_SHOWN else ''} waiting"
 
     def on_mount(self) -> None:
         for page in PAGES:
@@ -123,20 +139,29 @@ class Dashboard(App[None]):
             self._again, again = anyio.Event(), self._again
             try:
                 is_due = again.is_set() or time.monotonic() - looked_s >= LOOK_ANYWAY_S
-                if (await self._reader.changed() or is_due) and not self.paused:
+                if await self._reader.changed() or is_due:
                     snapshot = await self._reader.snapshot(self.range)
                     looked_s = time.monotonic()
-                    self._found(Looked(snapshot, "", looked_s))
+                    self._found(Looked(snapshot, "", looked_s), is_asked=again.is_set())
                 failures = 0
             except MeterError as error:
                 failures += 1
                 self._trouble(error)
-            pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] if failures else self._look_s
+            pause_s = self.look_s
+            if failures:
+                pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
             with anyio.move_on_after(pause_s):
                 await self._again.wait()
 
-    def _found(self, looked: Looked) -> None:
-        self.looked = looked
+    def _found(self, looked: Looked, *, is_asked: bool = False) -> None:
+        """While it is paused, only what somebody asked for is shown; all else waits."""
+        if self.paused and not is_asked and self.looked.snapshot is not None:
+            self.waiting = looked
+            self.looked = self.looked.replace(trouble="", at_s=looked.at_s)
+            if self.page is not None:
+                self.page.show(self.looked)
+            return
+        self.looked, self.waiting = looked, None
         self.show_page()
 
     @property
@@ -161,7 +186,7 @@ class Dashboard(App[None]):
             self._trouble(error)
 
     def _trouble(self, error: MeterError) -> None:
-        self.looked = self.looked.replace(trouble=shown(str(error)))
+        self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
         if self.page is not None:
             self.page.show(self.looked)
 
@@ -170,8 +195,7 @@ class Dashboard(App[None]):
 
     def action_pause(self) -> None:
         self.paused = not self.paused
-        self._again.set()
-        self._found(self.looked)
+        self._found(self.waiting or self.looked, is_asked=True)
 
     def action_range(self, step: int) -> None:
         self.range = RANGES[(RANGES.index(self.range) + step) % len(RANGES)]

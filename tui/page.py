@@ -10,10 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from . import view
+from . import totals
 from .dialogs import Help
+from .table import LineTable
 
 if TYPE_CHECKING:
+    from textual.widget import Widget
+
     from agent_meter_mcp.sources.base import Range, Reader
 
     from .app import Dashboard, Looked
@@ -54,6 +57,7 @@ class Page(Screen[None]):
         super().__init__()
         self.dashboard = dashboard
         self.wanted = ""
+        self._focused_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
@@ -91,11 +95,11 @@ class Page(Screen[None]):
         state, style = self.dashboard.state
         words = Text(" meter ", "bold")
         words.append(f" {state} ", self.coloured(style))
-        words.append(f"  {self.dashboard.where}  ")
-        for cell in view.tally(looked.snapshot) if looked.snapshot is not None else ():
+        for cell in totals.tally(looked.snapshot) if looked.snapshot is not None else ():
             words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
+        words.append(f"  {self.dashboard.where}", "dim")
         self.query_one("#title", Static).update(words)
 
     def _tabs(self) -> Text:
@@ -114,8 +118,14 @@ class Page(Screen[None]):
 
     # Keys
 
+    def action_choose(self) -> None:
+        """Enter, on the table that has the focus."""
+        if isinstance(self.focused, LineTable):
+            self.focused.choose()
+
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
+        self._focused_before = self.focused
         field.display = True
         field.focus()
 
@@ -124,21 +134,27 @@ class Page(Screen[None]):
         field = self.query_one("#filter", Input)
         if field.value or field.display:
             field.value = ""
-            field.display = False
-            self.query_one(self.MAIN).focus()
+            self._leave_filter()
         elif not self.MODE:
             self.dashboard.pop_screen()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.wanted = event.value
-        self.refilter()
+        self.filter_by(event.value)
 
     def on_input_submitted(self) -> None:
+        self._leave_filter()
+
+    def _leave_filter(self) -> None:
         self.query_one("#filter").display = False
-        self.query_one(self.MAIN).focus()
+        (self._focused_before or self.query_one(self.MAIN)).focus()
+
+    def filter_by(self, words: str) -> None:
+        """Other words are wanted now."""
+        self.wanted = words
+        self.refilter()
 
     def refilter(self) -> None:
-        """Other words are wanted now."""
+        """Shows what was found already, by the words that are wanted."""
         self.dashboard.show_page()
 
     def action_help(self) -> None:

@@ -215,7 +215,7 @@ class Book:
             counter.advance(at_us)
         counter.generation = self.generation
         for held in self.expired:
-            if self.policy.coverage(counter.limit, counter.scope).includes(held.who):
+            if counter.coverage.includes(held.who):
                 counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
                 counter.head = None
 
