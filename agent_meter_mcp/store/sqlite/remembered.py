@@ -1,0 +1,88 @@
+"""What a reader has summed up before, so that whoever asks again and again pays for the news alone.
+
+It stays exact because events are only ever added, in the order of their ids, and whatever else changes a sum
+leaves a trace that is looked at in the same snapshot: a correction its row, a refusal a count in `meta`.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .driver import Connection
+
+    Key = tuple[str | int | None, ...]
+    Row = tuple[Key, Sequence[int]]
+    Place = tuple[object, ...]
+    Sums = dict[Key, list[int]]
+
+ROWS_MAX = 30_000
+"""So many groups are remembered at most; beyond that, it begins anew."""
+REFUSED = "refused"
+"""The row of `meta` that counts refusals as they are written."""
+
+
+class Remembered:
+    """Sums of one reading connection, by what was asked: the place of a sum."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._corrected = self._refused = -1
+        self._upto = 0
+        self._events: dict[Place, tuple[int, Sums]] = {}
+        self._refusals: dict[Place, list[Row]] = {}
+        self._seen: dict[str, int] = {}
+        self._seen_upto = 0
+        self._rows = 0
+
+    def begin(self) -> None:
+        """Within a read transaction, before any sum of it: forgets what was changed since."""
+        corrected, refused, self._upto = self._connection.execute(
+            "SELECT coalesce((SELECT max(id) FROM correction), 0),"
+            f" coalesce((SELECT v FROM meta WHERE k = '{REFUSED}'), 0),"
+            " coalesce((SELECT max(id) FROM event), 0)"
+        ).fetchone()
+        if self._rows > ROWS_MAX:
+            self._events.clear()
+            self._refusals.clear()
+            self._rows = 0
+        if corrected != self._corrected:
+            self._corrected = corrected
+            self._events.clear()
+        if refused != self._refused:
+            self._refused = refused
+            self._refusals.clear()
+
+    def events(
+        self, place: Place, read: Callable[[], Iterable[Row]], since: Callable[[int], Iterable[Row]]
+    ) -> Iterable[Row]:
+        """Sums of events: `read` reads them all, `since(upto)` those that were recorded after `upto`."""
+        known = self._events.pop(place, None)
+        if known is None:
+            upto, sums = self._upto, _added({}, read())
+            self._rows += len(sums)
+        else:
+            upto, sums = known
+            if upto < self._upto:
+                before = len(sums)
+                sums = _added(sums, since(upto))
+                self._rows += len(sums) - before
+        self._events[place] = (self._upto, sums)
+        return sums.items()
+
+    def refusals(self, place: Place, read: Callable[[], list[Row]]) -> list[Row]:
+        """Sums of refusals."""
+        if place not in self._refusals:
+            self._refusals[place] = read()
+            self._rows += len(self._refusals[place])
+        return self._refusals[place]
+
+
+def _added(sums: Sums, rows: Iterable[Row]) -> Sums:
+    for key, figures in rows:
+        have = sums.get(key)
+        sums[key] = (
+            [*figures] if have is None else [one + other for one, other in zip(have, figures, strict=True)]
+        )
+    return sums
