@@ -6,6 +6,8 @@ leaves a trace that is looked at in the same snapshot: a correction its row, a r
 
 from __future__ import annotations
 
+from .schema import ALL
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,9 +34,9 @@ class Remembered:
         self._upto = 0
         self._events: dict[Place, tuple[int, Sums]] = {}
         self._refusals: dict[Place, list[Row]] = {}
+        self._rows = 0
         self._seen: dict[str, int] = {}
         self._seen_upto = 0
-        self._rows = 0
 
     def begin(self) -> None:
         """Within a read transaction, before any sum of it: forgets what was changed since."""
@@ -77,6 +79,31 @@ class Remembered:
             self._refusals[place] = read()
             self._rows += len(self._refusals[place])
         return self._refusals[place]
+
+    def last_seen(self) -> dict[str, int]:
+        """When each agent's newest event or refusal was recorded."""
+        execute, upto = self._connection.execute, self._seen_upto
+        (self._seen_upto,) = execute(
+            "SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM refusal), 0))"
+        ).fetchone()
+        if not self._seen:
+            # The rollups have the older ones; refusals are in them at once.
+            (upto,) = execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+            self._seen.update(
+                execute(
+                    f"SELECT d.agent, max(x.last) FROM dim d CROSS JOIN rollup x ON x.grain = {ALL}"
+                    " AND x.bucket = 0 AND x.dim = d.id GROUP BY 1"
+                ).fetchall()
+            )
+        for agent, seen_us in execute(
+            "SELECT d.agent, max(x.id) FROM event x CROSS JOIN dim d ON d.id = x.dim WHERE x.id > ?"
+            " GROUP BY 1 UNION ALL"
+            " SELECT d.agent, max(x.id) FROM refusal x CROSS JOIN dim d ON d.id = x.dim WHERE x.id > ?1"
+            " GROUP BY 1",
+            (upto,),
+        ):
+            self._seen[agent] = max(seen_us, self._seen.get(agent, 0))
+        return self._seen
 
 
 def _added(sums: Sums, rows: Iterable[Row]) -> Sums:

@@ -56,13 +56,7 @@ _FIGURES = 12
 
 def summary(reader: Reader, query: SummaryQuery) -> Summary:
     """Rule 27, over [since, until) of the filter."""
-    pieces = _Pieces(reader, query)
-    groups: dict[Key, list[int]] = {}
-    for number, span in enumerate(pieces.spans):
-        pieces.read(number, span)
-    for key, figures in pieces.rows:
-        have = groups.get(key)
-        groups[key] = [*figures] if have is None else [*map(add, have, figures)]
+    groups = sums(reader, query)
     total = [sum(column) for column in zip(*groups.values(), strict=True)] or [0] * _FIGURES
     found = [Group(key, Totals(*figures)) for key, figures in groups.items() if any(figures)]
     if not query.group_by:
@@ -71,6 +65,18 @@ def summary(reader: Reader, query: SummaryQuery) -> Summary:
     if query.order_by != "key":
         found.sort(key=lambda group: -_ordered(group.totals, query.order_by))
     return Summary(Totals(*total), tuple(found[: query.limit]), max(len(found) - query.limit, 0))
+
+
+def sums(reader: Reader, query: SummaryQuery) -> dict[Key, Sequence[int]]:
+    """The figures of each group, in the order of `Totals`. They are remembered: not to be changed."""
+    pieces = _Pieces(reader, query)
+    for number, span in enumerate(pieces.spans):
+        pieces.read(number, span)
+    groups: dict[Key, Sequence[int]] = {}
+    for key, figures in pieces.rows:
+        have = groups.get(key)
+        groups[key] = figures if have is None else [*map(add, have, figures)]
+    return groups
 
 
 def _sortable(key: Key) -> tuple[tuple[bool, str | int], ...]:
