@@ -1,12 +1,14 @@
 """What a reader has summed up before, so that whoever asks again and again pays for the news alone.
 
-It stays exact because events are only ever added, in the order of their ids, and whatever else changes a sum
-leaves a trace that is looked at in the same snapshot: a correction its row, a refusal a count in `meta`.
+It stays exact because events and refusals are added in the order of their ids, and whatever else changes a
+sum leaves a trace that is looked at in the same snapshot: a correction its row, a refusal that is folded into
+one of more than `LATE_US` before a count in `meta`. Later ones are read each time.
 """
 
 from __future__ import annotations
 
 from .schema import ALL
+from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 
 ROWS_MAX = 30_000
 """So many groups are remembered at most; beyond that, it begins anew."""
-REFUSED = "refused"
-"""The row of `meta` that counts refusals as they are written."""
+LATE_US = 15_000_000
+LATE = "late"
+"""The row of `meta` that counts refusals which were written so late."""
 
 
 class Remembered:
@@ -30,21 +33,22 @@ class Remembered:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._corrected = self._refused = -1
-        self._upto = 0
+        self._corrected = self._late = -1
+        self._upto = self._settled = 0
         self._events: dict[Place, tuple[int, Sums]] = {}
-        self._refusals: dict[Place, list[Row]] = {}
+        self._refusals: dict[Place, tuple[int, Sums]] = {}
         self._rows = 0
         self._seen: dict[str, int] = {}
         self._seen_upto = 0
 
-    def begin(self) -> None:
-        """Within a read transaction, before any sum of it: forgets what was changed since."""
-        corrected, refused, self._upto = self._connection.execute(
+    def begin(self, last: int) -> None:
+        """Within a read transaction, before any sum of it, with its highest seq: forgets what was changed."""
+        corrected, late, self._upto = self._connection.execute(
             "SELECT coalesce((SELECT max(id) FROM correction), 0),"
-            f" coalesce((SELECT v FROM meta WHERE k = '{REFUSED}'), 0),"
+            f" coalesce((SELECT v FROM meta WHERE k = '{LATE}'), 0),"
             " coalesce((SELECT max(id) FROM event), 0)"
         ).fetchone()
+        self._settled = last - LATE_US
         if self._rows > ROWS_MAX:
             self._events.clear()
             self._refusals.clear()
@@ -52,8 +56,8 @@ class Remembered:
         if corrected != self._corrected:
             self._corrected = corrected
             self._events.clear()
-        if refused != self._refused:
-            self._refused = refused
+        if late != self._late:
+            self._late = late
             self._refusals.clear()
 
     def events(
@@ -73,12 +77,22 @@ class Remembered:
         self._events[place] = (self._upto, sums)
         return sums.items()
 
-    def refusals(self, place: Place, read: Callable[[], list[Row]]) -> list[Row]:
-        """Sums of refusals."""
+    def refusals(
+        self, place: Place, read: Callable[[], Iterable[Row]], between: Callable[[int, int], Iterable[Row]]
+    ) -> Iterable[Row]:
+        """Sums of refusals: `read` reads them all, `between` those that were recorded in a range of seqs."""
+        settled, sums = self._refusals.get(place, (0, {}))
         if place not in self._refusals:
-            self._refusals[place] = read()
-            self._rows += len(self._refusals[place])
-        return self._refusals[place]
+            sums = _added({}, read())
+            recent = [
+                (key, [-figure for figure in figures]) for key, figures in between(self._settled, FAR_US)
+            ]
+            sums = _added(sums, recent)
+            self._rows += len(sums)
+        elif settled < self._settled:
+            sums = _added(sums, between(settled, self._settled))
+        self._refusals[place] = (max(settled, self._settled), sums)
+        return [*sums.items(), *between(max(settled, self._settled), FAR_US)]
 
     def last_seen(self) -> dict[str, int]:
         """When each agent's newest event or refusal was recorded."""

@@ -6,7 +6,6 @@ event that is rolled up already moves its figures."""
 
 from __future__ import annotations
 
-from .remembered import REFUSED
 from .schema import ALL, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
@@ -111,10 +110,6 @@ class Rollups:
     def add_refusals(self, dim: int, count: int, seq: int) -> None:
         """Refusals that were folded under `seq`."""
         self._add([(seq // GRAIN_US[HOUR], dim, count, 0, 0, 0, 0, 0, 0, 0, 0, 0, seq)])
-        self._connection.execute(
-            "INSERT INTO meta (k, v) VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = v + excluded.v",
-            (REFUSED, count),
-        )
 
     def correct(self, seq: int, booked_us: int, older: Sums, newer: Sums) -> None:
         """Replaces an event's figures, if it is rolled up:

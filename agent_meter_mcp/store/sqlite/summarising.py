@@ -118,7 +118,7 @@ class _Pieces:
         self._from_events = f"{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
         self._last = reader.book.last
         self._remembered = reader.remembered
-        self._remembered.begin()
+        self._remembered.begin(reader.book.last)
         self.rows: list[Row] = []
         self._starts: list[tuple[int, ...]] = []
         self._missed_hours: tuple[Span, list[Row]] = ((0, 0), [])
@@ -182,7 +182,14 @@ class _Pieces:
                 lambda upto: self._events_since(upto, whole_us, end_us),
             ),
         )
-        self._note(number, self._remembered.refusals(place, lambda: self._refusals_in(whole_us, end_us)))
+        self._note(
+            number,
+            self._remembered.refusals(
+                place,
+                lambda: self._refusals_in(whole_us, end_us),
+                lambda first, last: self._refusals_between(max(first, whole_us), min(last, end_us)),
+            ),
+        )
 
     def _note(self, number: int, found: Iterable[Row]) -> None:
         self.rows += [(self._key(number, named), figures) for named, figures in found]
@@ -228,12 +235,18 @@ class _Pieces:
                 (first, last),
             )
         for edge in _edges(start_us, end_us):
-            found += self._take(
-                f"{_REFUSED} sum(x.count) FROM refusal x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-                " WHERE x.id >= ? AND x.id < ?",
-                edge,
-            )
+            found += self._refusals_between(*edge)
         return found
+
+    def _refusals_between(self, start_us: int, end_us: int) -> list[Row]:
+        """As `_refusals_in`, row by row."""
+        if start_us >= end_us:
+            return []
+        return self._take(
+            f"{_REFUSED} sum(x.count) FROM refusal x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
+            " WHERE x.id >= ? AND x.id < ?",
+            (start_us, end_us),
+        )
 
     def _take(self, sql: str, values: Iterable[Any]) -> list[Row]:
         wanted = f"SELECT {self._keys}{sql} AND {self._where}{self._by}"
