@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .reading import Reader
 
     Key = tuple[str | int | None, ...]
-    Row = tuple[Any, ...]
     Span = tuple[int, int]
     Row = tuple[Key, Sequence[int]]
 
