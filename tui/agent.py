@@ -15,7 +15,7 @@ from agent_meter_mcp.core.text import shown
 
 from . import portrait
 from .chart import filled
-from .happening import Happening, event_facts, event_row, limits_by_id
+from .happening import Happening, event_row, facts_of, heading_of, limits_by_id
 from .page import KEYS, Page
 from .sheet import FactsSheet
 from .table import Column, LineTable
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 LIMIT_COLUMNS = (
-    Column("Limit", 0),
+    Column("Limit", 0, least=25),
     Column("Used", 20, right=True),
     Column("", BAR_WIDTH, drop=2),
     Column("", 6, right=True),
-    Column("Resets", 18, drop=1),
+    Column("Resets", 17, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),
@@ -43,7 +43,7 @@ USAGE_COLUMNS = (
 )
 SESSION_COLUMNS = (Column("Project, session", 0), *USAGE_COLUMNS[1:])
 CHILD_COLUMNS = (
-    Column("Agent it spawned", 0),
+    Column("Spawned", 0),
     Column("State", 9),
     Column("Cost", 10, right=True),
     Column("Used", 6, right=True, drop=1),
@@ -57,19 +57,23 @@ class AgentScreen(Page):
 
     MAIN = "#limits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "Stop/resume"),
+        Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("l", "limit", "Limits", tooltip="what binds it: raise one, or make one"),
+        Binding("h", "holds", "Holds", tooltip="what it holds: release one"),
+        Binding("e", "edit", "Edit", tooltip="its name, tier, owner and parent"),
         Binding("enter", "choose", "Open", show=False),
         *KEYS,
     ]
     CSS = """
     AgentScreen #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
     AgentScreen #about { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    AgentScreen #left, AgentScreen #right { width: 1fr; height: 1fr; }
+    AgentScreen #left { width: 5fr; height: 1fr; }
+    AgentScreen #right { width: 3fr; height: 1fr; }
     AgentScreen #right { border-left: vkey $panel; }
     AgentScreen LineTable { height: 1fr; min-height: 2; margin-top: 1; }
-    AgentScreen #limits, AgentScreen #events { height: 2fr; }
+    AgentScreen #events { height: 2fr; }
     AgentScreen.-narrow #halves { layout: vertical; }
-    AgentScreen.-narrow #left, AgentScreen.-narrow #right { height: auto; border-left: none; }
+    AgentScreen.-narrow #left, AgentScreen.-narrow #right { width: 1fr; height: auto; border-left: none; }
     AgentScreen.-narrow #left.has-focus, AgentScreen.-narrow #right.has-focus { height: 1fr; }
     AgentScreen.-narrow #left LineTable, AgentScreen.-narrow #right LineTable { height: 2; margin-top: 0; }
     AgentScreen.-narrow #left LineTable:focus, AgentScreen.-narrow #right LineTable:focus { height: 1fr; }
@@ -85,7 +89,9 @@ class AgentScreen(Page):
         yield Static(id="about", markup=False)
         with Horizontal(id="halves"):
             with Vertical(id="left"):
-                yield LineTable(LIMIT_COLUMNS, empty="No limit is set: it may do what it likes.", id="limits")
+                yield LineTable(
+                    LIMIT_COLUMNS, gap=1, empty="No limit is set: it may do what it likes.", id="limits"
+                )
                 yield LineTable(USAGE_COLUMNS, empty="Nothing was used in this range.", id="usage")
                 yield LineTable(SESSION_COLUMNS, empty="In no session in this range.", id="sessions")
             with Vertical(id="right"):
@@ -133,6 +139,15 @@ class AgentScreen(Page):
     def action_stop(self) -> None:
         self.dashboard.acting.stop_or_resume("agent", self.agent_id)
 
+    def action_limit(self) -> None:
+        self.dashboard.acting.limits.of_agent(self.agent_id)
+
+    def action_holds(self) -> None:
+        self.dashboard.acting.who.holds(self.agent_id)
+
+    def action_edit(self) -> None:
+        self.dashboard.acting.who.edit(self.agent_id)
+
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
         """Enter on an agent it spawned opens that one, on an event all of it, on a limit why it binds."""
         detail, snapshot, zone = self._detail, self.dashboard.looked.snapshot, self.dashboard.zone
@@ -145,8 +160,10 @@ class AgentScreen(Page):
             event = next((one for one in detail.events if str(one.seq) == message.key), None)
             if event is not None:
                 limits = limits_by_id(() if snapshot is None else snapshot.limits)
-                facts = event_facts(Happening(event, event.count, event.seq), limits, zone)
-                self.dashboard.push_screen(FactsSheet(shown(" ".join(facts[0])), facts))
+                one = Happening(event, event.count, event.seq)
+                switches = () if snapshot is None else snapshot.switches
+                facts = facts_of(one, limits, zone, switches)
+                self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
         elif table == "limits":
             facts = portrait.limit_facts(message.key, detail.limits, zone)
             self.dashboard.push_screen(FactsSheet("limit", facts))

@@ -54,7 +54,8 @@ PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPag
 
 
 class Looked(Value):
-    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look without."""
+    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look
+    without."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
@@ -68,6 +69,7 @@ class Dashboard(App[None]):
     TITLE = "agent-meter"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("u", "undo", "Undo", show=False, tooltip="undo the last action; asks first"),
         *(
             Binding(str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False)
             for number, page in enumerate(PAGES, 1)
@@ -80,7 +82,7 @@ class Dashboard(App[None]):
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self._reader = reader
-        self.acting = Acting(self, operator)
+        self.acting = Acting(self, reader, operator)
         self.look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
@@ -125,9 +127,7 @@ class Dashboard(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType] - of any screen
-        stop, resume = self.acting.stop_everything, self.acting.resume_everything
-        yield SystemCommand("Stop everything", "Refuse all new work, everywhere", stop)
-        yield SystemCommand("Resume everything", "Let all go on that were stopped so", resume)
+        yield from self.acting.commands()
 
     # Looking
 
@@ -157,7 +157,7 @@ class Dashboard(App[None]):
         """While it is paused, only what somebody asked for is shown; all else waits."""
         if self.paused and not is_asked and self.looked.snapshot is not None:
             self.waiting = looked
-            self.looked = self.looked.replace(trouble="", at_s=looked.at_s)
+            self.looked = self.looked.replace(trouble="", at_s=looked.at_s, code="")
             if self.page is not None:
                 self.page.show(self.looked)
             return
@@ -200,6 +200,9 @@ class Dashboard(App[None]):
     def action_range(self, step: int) -> None:
         self.range = RANGES[(RANGES.index(self.range) + step) % len(RANGES)]
         self._again.set()
+
+    def action_undo(self) -> None:
+        self.acting.undo_last()
 
     def open_agent(self, agent_id: str) -> None:
         self.push_screen(AgentScreen(self, agent_id))

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from agent_meter_mcp.core.text import shown
-
-from .happening import audit_facts, audit_row
+from .happening import Happening, audit_facts, audit_row, heading_of
 from .page import KEYS, Page
 from .sheet import FactsSheet
 from .table import Column, LineTable
@@ -57,5 +55,5 @@ class AuditPage(Page):
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
         entry = next((entry for entry in self._found if str(entry.seq) == message.key), None)
         if entry is not None:
-            heading = shown(f"{entry.action}: {entry.target}", width=80)
+            heading = heading_of(Happening(entry, 1, entry.seq))
             self.dashboard.push_screen(FactsSheet(heading, audit_facts(entry, self.dashboard.zone)))

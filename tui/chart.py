@@ -42,31 +42,37 @@ def filled(
 def blocks(values: Sequence[int], width: int, height: int) -> list[str]:
     """`height` lines of `width` cells, the highest first; above 0 there is at least the lowest block."""
     shown = values[-width:]
-    each = max(width // max(len(shown), 1), 1)
     top = max(shown, default=0)
     levels = [-(-value * height * 8 // top) if top and value > 0 else 0 for value in shown]
+    has_gap = bool(shown) and width // len(shown) > 2
     lines: list[str] = []
     for line in reversed(range(height)):
         fills = [min(max(level - line * 8, 0), 8) for level in levels]
-        drawn = [(SPARKS[fill - 1] if fill else " ") * _thick(each) for fill in fills]
-        lines.append("".join(bar.ljust(each) for bar in drawn).ljust(width))
+        bars = zip(fills, _widths(len(fills), width), strict=True)
+        lines.append("".join(_bar(fill, thick, has_gap) for fill, thick in bars).ljust(width))
     return lines
 
 
-def _thick(each: int) -> int:
-    """Bars that are wide enough have a gap between them."""
-    return each - 1 if each > 2 else each
+def _widths(count: int, width: int) -> list[int]:
+    """How many cells each of so many bars has: together all of them."""
+    return [width * (number + 1) // count - width * number // count for number in range(count)]
+
+
+def _bar(fill: int, thick: int, has_gap: bool) -> str:
+    drawn = (SPARKS[fill - 1] if fill else " ") * (thick - has_gap)
+    return drawn.ljust(thick)
 
 
 def drawn(bars: Sequence[tuple[int, int]], wanted: Range, zone: tzinfo, width: int, height: int) -> list[str]:
     """The chart in `height` lines of at most `width` cells: a title, the bars with their scale, the times."""
     highest = max((cost for _, cost in bars), default=0)
-    scale = max(len(dollars(highest)), 5)
+    half = dollars(highest // 2) if highest else ""
+    scale = max(len(dollars(highest)), len(half))
     room = max(width - scale - 1, 8)
     shown = bars[-room:]
     rows = blocks([cost for _, cost in shown], room, max(height - 2, 1))
     middle = len(rows) // 2
-    marks = {0: dollars(highest), middle: dollars(highest // 2) if middle and highest else ""}
+    marks = {middle: half, 0: dollars(highest)}
     total = dollars(sum(cost for _, cost in shown))
     title = f"spend per {wanted.chart}, last {wanted.chart_window}"
     title = f"spend per {wanted.chart}" if wanted.chart_window == "total" else title
@@ -79,13 +85,11 @@ def _times(shown: Sequence[tuple[int, int]], wanted: Range, zone: tzinfo, room: 
     """When the first, the middle and the last bar begin."""
     if not shown:
         return "─" * room
-    each = max(room // len(shown), 1)
     line = ["─"] * room
-    last_us = shown[-1][0]
-    places = [(each * (len(shown) // 2), shown[len(shown) // 2][0]), (each * (len(shown) - 1), last_us)]
-    for at, start_us in [(0, shown[0][0]), *places]:
-        label = moment(start_us, zone, _FORMS[wanted.chart])
-        at = max(min(at, room - len(label)), 0)
+    last = len(shown) - 1
+    for number in (0, last, last // 2):
+        label = moment(shown[number][0], zone, _FORMS[wanted.chart])
+        at = max(min(room * number // len(shown), room - len(label)), 0)
         if all(mark == "─" for mark in line[max(at - 1, 0) : at + len(label) + 1]):
             line[at : at + len(label)] = label
     return "".join(line)

@@ -15,20 +15,33 @@ KEYS = {
     "Moving": {
         "↑ ↓, j k": "up and down",
         "PgUp PgDn, Home End": "pages, first and last",
-        "Tab": "agents or events",
-        "Enter": "all about an agent",
+        "Tab, f": "agents or events",
+        "Enter": "all about an agent, an event, a service, an entry",
         "Esc": "back",
     },
     "Looking": {
-        "/": "filter: words of a name or state; !word: not",
-        "s  S": "sort by the next column; reverse",
+        "/": "filter: words, state:over, cost>10, tier:x, owner:y; ! inverts",
+        "s  S": "sort by the next column; reverse; or click its title",
+        "← →, Space": "fold and unfold the agents beneath one",
+        "v": "agents as trees or a list; projects or sessions",
+        "E": "of the events, only refusals",
         "t  T": "the next, the previous range of time",
         "p": "pause; nothing is lost meanwhile",
         "r": "look again now",
     },
     "Acting": {
         "x": "stop the agent, or let it go on; asks first",
+        "l": "what binds the agent: raise one, or make one",
+        "e": "the agent's name, tier, owner and parent",
+        "h": "what the agent holds: release one",
+        "u": "undo the last action; asks first",
         "Ctrl+P": "all commands: stop everything, colours, ...",
+    },
+    "Limits": {
+        "n": "a new limit; first shows whom it would bind",
+        "Enter, e, l": "change the limit; shows whom it would hit",
+        "+": "raise the limit: by 10 %, 50 %, or as typed",
+        "d, Del": "remove the limit; asks first",
     },
     "Leaving": {"q, Ctrl+Q": "quit", "?": "this page"},
 }
@@ -37,7 +50,8 @@ KEYS = {
 class Confirm(ModalScreen[str | None]):
     """Answers the reason that was typed (or "" where none is asked for); None: it is not to be done.
 
-    `must_type` are words that have to be typed first, for what cannot be meant for somebody else.
+    `must_type` are words that have to be typed first, for what cannot be meant for somebody else. What asks
+    for a reason is grave.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -55,8 +69,17 @@ class Confirm(ModalScreen[str | None]):
     Confirm Button { margin-left: 2; min-width: 12; }
     """
 
-    def __init__(self, question: str, what: str, *, reason: str | None = None, must_type: str = "") -> None:
-        super().__init__(classes="" if reason is not None else "calm")
+    def __init__(
+        self,
+        question: str,
+        what: str,
+        *,
+        reason: str | None = None,
+        must_type: str = "",
+        grave: bool = False,
+    ) -> None:
+        self._grave = grave or reason is not None
+        super().__init__(classes="" if self._grave else "calm")
         self._question = question
         self._what = what
         self._reason = reason
@@ -71,9 +94,7 @@ class Confirm(ModalScreen[str | None]):
                 yield Input(self._reason, placeholder="why", max_length=REASON_MAX, id="reason")
             with Horizontal():
                 yield Button("Cancel", id="no")
-                yield Button(
-                    f"{self._what} (y)", variant="error" if self._reason is not None else "success", id="yes"
-                )
+                yield Button(f"{self._what} (y)", variant="error" if self._grave else "success", id="yes")
 
     def on_mount(self) -> None:
         self.query_one("#typed" if self._must_type else "#no").focus()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import Alert, Limit
+    from agent_meter_mcp.core.models import Alert, KillSwitch, Limit
     from agent_meter_mcp.core.queries import Group, LimitView, Summary
     from agent_meter_mcp.sources.base import Snapshot
 
@@ -160,11 +160,20 @@ def alert_line(alert: Alert, limits: Mapping[str, Limit], zone: tzinfo) -> Cell:
     return Cell(f"{sign} {when}  {whom} {alert.threshold} %: {used}  ({limit_name(limit)})", style)
 
 
-def why_refused(event: StoredEvent, limits: Mapping[str, Limit]) -> str:
-    """In words: by which limit, or that it was stopped."""
+def why_refused(event: StoredEvent, limits: Mapping[str, Limit], switches: Iterable[KillSwitch] = ()) -> str:
+    """In words: by which limit, or that it was stopped: by whom, if the switch is still engaged."""
     times = f", {event.count} times within a second" if event.count > 1 else ""
     if event.limit_id is None:
-        return f"it, its parent, the service or everything was stopped{times}"
+        who = event.event.who
+        for switch in switches:
+            if (switch.kind, switch.name) in (
+                ("everything", None),
+                ("service", who.service),
+                ("agent", who.agent),
+            ):
+                by = shown(f"{switch} is stopped by {switch.engaged_by}: {switch.reason}", width=NAME_WIDTH)
+                return f"{by}{times}"
+        return f"it, an agent above it, the service or everything was stopped{times}"
     limit = limits.get(event.limit_id)
     if limit is None:
         return f"over a limit that was removed since{times}"
@@ -188,8 +197,19 @@ def _source(group: Group) -> str:
 # All of one
 
 
-def event_facts(one: Happening, limits: Mapping[str, Limit], zone: tzinfo) -> list[tuple[str, str]]:
-    """Everything that the ledger has of an event."""
+def heading_of(one: Happening) -> str:
+    """What it is, in a few words."""
+    if isinstance(one.newest, AuditEntry):
+        return shown(f"{one.newest.action}: {one.newest.target}", width=80)
+    who = one.newest.event.who
+    parts = (who.agent, who.service, one.newest.event.operation, one.newest.outcome.replace("_", " "))
+    return " · ".join(shown(part, width=40) for part in parts if part)
+
+
+def facts_of(
+    one: Happening, limits: Mapping[str, Limit], zone: tzinfo, switches: Iterable[KillSwitch] = ()
+) -> list[tuple[str, str]]:
+    """Everything that the ledger has of it."""
     stored = one.newest
     if isinstance(stored, AuditEntry):
         return audit_facts(stored, zone)
@@ -198,7 +218,7 @@ def event_facts(one: Happening, limits: Mapping[str, Limit], zone: tzinfo) -> li
     prices = f", prices {usage.price_version}" if usage.price_version else ""
     facts: list[tuple[str, object]] = [
         ("what became of it", stored.outcome.replace("_", " ")),
-        ("why", why_refused(stored, limits) if stored.outcome == "rejected" else None),
+        ("why", why_refused(stored, limits, switches) if stored.outcome == "rejected" else None),
         ("how often", f"{one.count} times in {age(stored.seq - one.since_seq)}" if one.count > 1 else None),
         ("recorded", moment(stored.seq, zone, "%Y-%m-%d %H:%M:%S.%f %Z")),
         ("counts at", moment(stored.booked_at_us, zone, "%Y-%m-%d %H:%M:%S.%f %Z")),
@@ -228,10 +248,16 @@ def audit_facts(entry: AuditEntry, zone: tzinfo) -> list[tuple[str, str]]:
             ("did", entry.action),
             ("to what", entry.target),
             ("why", entry.reason),
-            *[(f"before: {name}", value) for name, value in fields_of(entry.before)],
-            *[(f"after: {name}", value) for name, value in fields_of(entry.after)],
+            *[(f"before: {name}", _readable(name, told, zone)) for name, told in fields_of(entry.before)],
+            *[(f"after: {name}", _readable(name, told, zone)) for name, told in fields_of(entry.after)],
         ]
     )
+
+
+def _readable(name: str, told: str, zone: tzinfo) -> str:
+    """A moment as one."""
+    is_moment = name.endswith("_at_us") and told.isdigit()
+    return moment(int(told), zone, "%Y-%m-%d %H:%M:%S %Z") if is_moment else told
 
 
 def _told(facts: Sequence[tuple[str, object]]) -> list[tuple[str, str]]:

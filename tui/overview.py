@@ -11,11 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from agent_meter_mcp.core.text import shown
-
 from . import chart, totals
 from .feed import Feed
-from .happening import event_facts, limits_by_id
+from .happening import facts_of, heading_of, limits_by_id
 from .page import KEYS, Page
 from .roster import SORTS, Roster
 from .sheet import FactsSheet
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from .app import Dashboard, Looked
 
 AGENT_COLUMNS = (
-    Column("Agent", 0),
+    Column("Agent", 0, least=12),
     Column("State", 9),
     Column("Req", 6, right=True, drop=3),
     Column("Tokens", 6, right=True, drop=4),
@@ -43,8 +41,8 @@ AGENT_COLUMNS = (
 _SORTED_BY: dict[str, int] = dict(zip(SORTS, (4, 0, 1, 2, 3, 6, 8, 9), strict=True))
 _SORTS_AT = {column: sort for sort, column in _SORTED_BY.items()} | {5: "budget"}
 CHART_WIDTH = 40
-TALL, HIGH = 30, 48
-"""From so many lines on there is room for the chart, and for a higher one."""
+LOW, TALL, HIGH = 20, 30, 48
+"""From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
@@ -59,33 +57,46 @@ class Overview(Page):
     HINT = "words of a name; state:over cost>10 tier:x owner:y; ! inverts"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Detail"),
-        Binding("x", "stop", "Stop/resume"),
+        Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("l", "limit", "Limit", tooltip="what binds the agent: raise one, or make one"),
+        Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
         Binding("s", "sort(1)", "Sort"),
         Binding("S", "reverse", "Reverse", show=False),
-        Binding("left", "fold(True)", "Fold", show=False),
-        Binding("right", "fold(False)", "Unfold", show=False),
-        Binding("space", "fold", "Fold or unfold", show=False),
-        Binding("v", "flat", "Tree or list", show=False),
-        Binding("f", "feed", "Events", show=False),
-        Binding("E", "refusals", "Only refusals", show=False),
+        Binding(
+            "left",
+            "fold(True)",
+            "Fold",
+            show=False,
+            tooltip="fold what is beneath the agent, or go to its parent",
+        ),
+        Binding("right", "fold(False)", "Unfold", show=False, tooltip="unfold what is beneath the agent"),
+        Binding(
+            "space", "fold", "Fold or unfold", show=False, tooltip="fold or unfold what is beneath the agent"
+        ),
+        Binding("v", "flat", "Tree or list", show=False, tooltip="the agents as trees, or as a list"),
+        Binding("f", "feed", "Events", show=False, tooltip="to the events, and back to the agents"),
+        Binding("E", "refusals", "Only refusals", show=False, tooltip="of the events, only refusals"),
         *KEYS,
     ]
     CSS = """
     Overview #top { height: auto; }
     Overview #figures { height: auto; width: 1fr; }
-    Overview #totals, Overview #fleet { height: auto; padding: 0 1; text-wrap: nowrap; }
+    Overview #totals, Overview #fleet { height: auto; padding: 0 1; }
+    Overview #totals, Overview #fleet, Overview #chart { text-wrap: nowrap; text-overflow: ellipsis; }
     Overview #fleet { display: none; }
-    Overview #chart { width: 1fr; height: 7; padding: 0 1; display: none; text-wrap: nowrap; }
+    Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
     Overview #tables { height: 1fr; }
-    Overview #agents { width: 2fr; }
-    Overview #feed { width: 1fr; border-left: vkey $panel; }
+    Overview #agents { width: 3fr; }
+    Overview #feed { width: 2fr; border-left: vkey $panel; }
     Overview #alarms {
         height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
     }
-    Overview.-broad #feed { width: 45%; }
+    Overview.-broad #feed { width: 54%; }
+    Overview.-broad #agents { width: 1fr; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
     Overview.-narrow #feed { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
+    Overview.-narrow.-tiny #feed { display: none; }
     Overview.-high.-narrow #feed { height: 1fr; }
     Overview.roomy #figures { width: 52; }
     Overview.roomy #chart { display: block; }
@@ -96,7 +107,7 @@ class Overview(Page):
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
-        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall"), (HIGH, "-high")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-low"), (TALL, "-tall"), (HIGH, "-high")]
         self.roster = Roster()
         self._resorts = False
         self._filters_feed = False
@@ -121,7 +132,7 @@ class Overview(Page):
                 yield Words(id="fleet")
             yield Words(id="chart")
         with Horizontal(id="tables"):
-            yield LineTable(AGENT_COLUMNS, empty=EMPTY, id="agents")
+            yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
             yield Feed(id="feed")
         yield Words(id="alarms")
 
@@ -178,7 +189,7 @@ class Overview(Page):
     def _show_much(self, snapshot: Snapshot) -> None:
         """Totals and the limit for everybody beside the chart."""
         name = self.dashboard.range.name
-        words = [totals.headline(snapshot, name), totals.token_kinds(snapshot)]
+        words = [totals.headline(snapshot, name), totals.token_kinds(snapshot), totals.exceptions(snapshot)]
         self.query_one("#totals", Words).update("\n".join(words))
         fleet = totals.fleet_lines(snapshot, 48)
         line = self.query_one("#fleet", Words)
@@ -195,6 +206,7 @@ class Overview(Page):
         """All that in a line or two."""
         spent = totals.spend_line(snapshot, CHART_WIDTH)
         words = totals.headline(snapshot, self.dashboard.range.name)
+        words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
         wide = self.size.width >= len(words) + len(spent) + 14
         self.query_one("#totals", Words).update(
             f"{words}   per {self.dashboard.range.chart} {spent}" if wide else words
@@ -211,14 +223,23 @@ class Overview(Page):
         if self.chosen is not None:
             self.dashboard.acting.stop_or_resume("agent", self.chosen)
 
+    def action_limit(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.limits.of_agent(self.chosen)
+
+    def action_edit(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.who.edit(self.chosen)
+
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
         if message.table is self.agents:
             self.dashboard.open_agent(message.key)
             return
         one, snapshot = self.feed.happening(message.key), self.dashboard.looked.snapshot
         if one is not None and snapshot is not None:
-            facts = event_facts(one, limits_by_id(snapshot.limits), self.dashboard.zone)
-            self.dashboard.push_screen(FactsSheet(shown(" ".join(facts[0])), facts))
+            limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
+            facts = facts_of(one, limits, zone, snapshot.switches)
+            self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
 
     def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:
         sort = _SORTS_AT.get(message.column)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Detail, Range, Snapshot
 
 HELD_SHOWN = 3
+_NEVER_REFUSED = Cell("was never refused", "dim")
+_HOLDS_NOTHING = Cell("holds no reservation", "dim")
 
 
 def heading(agent_id: str, view: AgentView | None, used: Totals, range_name: str) -> str:
@@ -43,8 +45,8 @@ def about(view: AgentView | None, detail: Detail, zone: tzinfo, now_us: int) -> 
 
 
 def shortest(lines: Sequence[Cell]) -> list[Cell]:
-    """What of it is shown where there is little room."""
-    return list(lines[:4])
+    """What of it is shown where there is little room: not what there is nothing of."""
+    return [line for line in lines if line not in (_NEVER_REFUSED, _HOLDS_NOTHING)][:4]
 
 
 def _who(view: AgentView, zone: tzinfo, now_us: int) -> list[str]:
@@ -64,7 +66,7 @@ def _who(view: AgentView, zone: tzinfo, now_us: int) -> list[str]:
 def _refused(detail: Detail, zone: tzinfo, now_us: int) -> Cell:
     event = detail.refused
     if event is None:
-        return Cell("was never refused", "dim")
+        return _NEVER_REFUSED
     limits = limits_by_id(detail.limits)
     when = moment(event.seq, zone, "%d %b %H:%M:%S")
     what = " ".join(part for part in (event.event.who.service, event.event.operation) if part)
@@ -77,7 +79,7 @@ def _refused(detail: Detail, zone: tzinfo, now_us: int) -> Cell:
 
 def _held(detail: Detail, now_us: int) -> list[Cell]:
     if not detail.held:
-        return [Cell("holds no reservation", "dim")]
+        return [_HOLDS_NOTHING]
     lines: list[Cell] = []
     for hold in detail.held[:HELD_SHOWN]:
         what = shown(hold.operation or hold.who.service or "", width=40)
@@ -125,7 +127,7 @@ def _ends(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us: int
     if at_us is None:
         return "never resets"
     form = "%H:%M" if at_us - now_us < 86_400_000_000 else "%d %b %H:%M"
-    return f"{moment(at_us, zone, form)}, {until(at_us, now_us)}"
+    return f"{moment(at_us, zone, form)}, {age(max(at_us - now_us, 0))}"
 
 
 def _replacing(view: LimitView, views: Sequence[LimitView]) -> Limit | None:

@@ -89,9 +89,8 @@ def together(one: Standing, other: Standing) -> Standing:
     )
 
 
-def children_of(views: Iterable[AgentView]) -> dict[str, list[str]]:
+def children_of(parents: Mapping[str, str | None]) -> dict[str, list[str]]:
     """Who is beneath whom, of the agents that are there."""
-    parents = {view.agent.agent_id: view.agent.parent for view in views}
     found: dict[str, list[str]] = {}
     for agent_id, parent in parents.items():
         if parent is not None and parent in parents:
@@ -201,16 +200,20 @@ class Roster:
             else standing(view, used.get(agent_id, NOTHING))
             for agent_id, view in self._views.items()
         }
-        self._parents = {agent_id: view.agent.parent for agent_id, view in self._views.items()}
-        self._children = children_of(snapshot.agents)
         self._whole = {}
+        parents = {agent_id: view.agent.parent for agent_id, view in self._views.items()}
+        is_as_before = parents == self._parents
+        if not is_as_before:
+            self._parents, self._children = parents, children_of(parents)
         if self._sorted_s is None or now_s - self._sorted_s >= resort_s:
             self.resort(now_s)
             return False
-        known = set(self._order)
-        self._order = [agent_id for agent_id in self._order if agent_id in self._views]
-        self._order += sorted(agent_id for agent_id in self._views if agent_id not in known)
-        self.arrange()
+        if not is_as_before:
+            known = set(self._order)
+            self._order = [agent_id for agent_id in self._order if agent_id in parents]
+            self._order += sorted(agent_id for agent_id in parents if agent_id not in known)
+        if self.typed or not is_as_before:
+            self.arrange()
         return True
 
     def resort(self, now_s: float) -> None:

@@ -45,7 +45,11 @@ class ServicesPage(Page):
 
     MODE = "services"
     MAIN = "#services"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "Operations"), *KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "Operations"),
+        Binding("x", "stop", "Stop", tooltip="stop the service, or resume it; asks first"),
+        *KEYS,
+    ]
     CSS = "ServicesPage #services { height: 1fr; }"
 
     def __init__(self, dashboard: Dashboard) -> None:
@@ -81,3 +85,8 @@ class ServicesPage(Page):
             return
         heading = f"{shown(service, width=60)}   {wanted.name}"
         self.dashboard.push_screen(TableSheet(heading, PART_COLUMNS, parts_of(operations, agents)))
+
+    def action_stop(self) -> None:
+        service = self.query_one("#services", LineTable).cursor_key
+        if service:
+            self.dashboard.acting.stop_or_resume("service", service)

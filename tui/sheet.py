@@ -11,7 +11,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from .table import LineTable
+from .table import LineTable, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .table import Column
     from .view import Row
 
-LABEL_WIDTH = 24
+LABEL_WIDTH = 32
 
 
 class Sheet(ModalScreen[None]):
@@ -68,8 +68,9 @@ class FactsSheet(Sheet):
     def compose_body(self) -> ComposeResult:
         with VerticalScroll():
             words = Text()
+            width = min(max((len(name) for name, _ in self._facts), default=0) + 2, LABEL_WIDTH)
             for name, value in self._facts:
-                words.append(f"{name:<{LABEL_WIDTH}}", "dim").append(f"{value}\n")
+                words.append(f"{fitted(name, width - 1)} ", "dim").append(f"{value}\n")
             yield Static(words, id="facts")
 
     def action_scroll(self, by: int) -> None:

@@ -40,18 +40,20 @@ def headline(snapshot: Snapshot, range_name: str) -> str:
         f"{short_count(total.requests)} requests",
         f"{short_count(total.tokens)} tokens",
     ]
-    parts += [f"{short_count(total.rejected)} refused"] if total.rejected else []
-    parts += [f"{short_count(total.unpriced)} unpriced"] if total.unpriced else []
     return "  ".join(parts)
+
+
+def exceptions(snapshot: Snapshot) -> str:
+    """What of it was not as it should be; nothing where all was."""
+    total = snapshot.total
+    counts = ((total.rejected, "refused"), (total.unpriced, "unpriced"), (total.over_limit, "over a limit"))
+    return "  ".join(f"{short_count(count)} {name}" for count, name in counts if count)
 
 
 def token_kinds(snapshot: Snapshot) -> str:
     """The tokens of the range, kind by kind; those of which there are none are left out."""
     counts = [(getattr(snapshot.total, field), name) for field, name in KINDS]
-    told = [f"{short_count(count)} {name}" for count, name in counts if count]
-    over = snapshot.total.over_limit
-    told += [f"{counted(over, 'request')} over a limit"] if over else []
-    return "  ".join(told)
+    return "  ".join(f"{short_count(count)} {name}" for count, name in counts if count)
 
 
 def tally(snapshot: Snapshot) -> list[Cell]:
@@ -122,7 +124,9 @@ def alarms(snapshot: Snapshot, zone: tzinfo, most: int) -> list[Cell]:
         name = shown(refused.event.who.agent, width=NAME_WIDTH)
         style: Style = "held" if refused.limit_id is None else "alarm"
         when = moment(refused.seq, zone, "%H:%M:%S")
-        lines.insert(0, Cell(f"✖ {when}  {name} was refused: {why_refused(refused, limits)}", style))
+        lines.insert(
+            0, Cell(f"✖ {when}  {name} was refused: {why_refused(refused, limits, snapshot.switches)}", style)
+        )
     lines += [alert_line(alert, limits, zone) for alert in snapshot.alerts[:most]]
     return lines[:most]
 

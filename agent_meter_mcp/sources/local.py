@@ -17,7 +17,16 @@ from agent_meter_mcp.core.queries import (
 )
 from agent_meter_mcp.core.windows import parse_window, span
 
-from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot
+from .base import (
+    ACTIONS_SHOWN,
+    ALERTS_SHOWN,
+    AUDIT_SHOWN,
+    EVENTS_SHOWN,
+    GROUPS_SHOWN,
+    Detail,
+    Snapshot,
+    bars_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +39,6 @@ if TYPE_CHECKING:
 
     from .base import Range
 
-ALERTS_SHOWN = 50
-AUDIT_SHOWN = 500
-ACTIONS_SHOWN = 50
 AGENTS_MAX = 1_000_000
 WHOLE_FREE_S = 0.02
 WHOLE_PACE = 50
@@ -104,7 +110,7 @@ class LocalSource:
             await self._agents(ledger, events, rules),
             {str(group.key[0]): group.totals for group in used.groups},
             used.total,
-            _bars(spent),
+            bars_of(spent),
             events,
             tuple(view for view in limits if _is_for_everybody(view.limit)),
             switches,
@@ -133,7 +139,7 @@ class LocalSource:
             tuple(entry for entry in audit if entry.target == f"agent {agent_id}"),
             await used(wanted.window, "project", "session"),
             await used(wanted.window, "source"),
-            _bars(await used(wanted.chart_window, wanted.chart)),
+            bars_of(await used(wanted.chart_window, wanted.chart)),
             next(iter(await events(own.replace(outcome="rejected"), 1)), None),
         )
 
@@ -264,7 +270,3 @@ class _Crowd:
 
 def _is_for_everybody(limit: Limit) -> bool:
     return limit.key.subject.kind == "pool"
-
-
-def _bars(spent: Summary) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups))
