@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 
 from agent_meter_mcp import Report, Usage, Who, load_settings, open_ledger
 from agent_meter_mcp import runtime as composition
+from agent_meter_mcp.core.commands import Record, Refusal, Refuse, SetSwitch
 from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.models import UsageEvent
+from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.sources import local
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
 from agent_meter_mcp.sources.local import LocalSource
 from agent_meter_mcp.store.sqlite import open_store
 
-from .ledgers import OPERATOR, Clock, Step, steps, usages, whos
+from .ledgers import OPERATOR, START_US, Clock, Step, steps, usages, whos
 
 if TYPE_CHECKING:
-    from agent_meter_mcp import Ledger, Settings
+    from agent_meter_mcp import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 FREE_S, DEAR_S = 1000.0, -1000.0
@@ -34,38 +37,21 @@ UNWANTED = "mcp", "pydantic", "starlette", "uvicorn", "httpx2", "genai_prices", 
 
 
 @st.composite
-def _grows(draw: st.DrawFn) -> Step:
-    """Usage that is told of in parts: the second word corrects the first."""
+def _grows(draw: st.DrawFn) -> list[Step]:
+    """Usage that is told of in parts: what is said later corrects what was said first."""
     usage = draw(usages)
-    report = Report(draw(whos), usage, id="streamed", operation="chat")
-
-    async def grow(ledger: Ledger, clock: Clock) -> None:
-        await ledger.record(OPERATOR, report)
-        clock.now_us += 20_000_000
-        more = usage.replace(requests=usage.requests + 1, output_tokens=(usage.output_tokens or 0) + 5)
-        await ledger.record(OPERATOR, report.replace(usage=more))
-
-    return grow
+    report = Report(draw(whos), usage, id=f"streamed {draw(st.integers(0, 9))}", operation="chat")
+    more = usage.replace(requests=usage.requests + 1, output_tokens=(usage.output_tokens or 0) + 5)
+    return [
+        lambda ledger, _: ledger.record(OPERATOR, report),
+        lambda ledger, _: ledger.record(OPERATOR, report.replace(usage=more)),
+    ]
 
 
-@st.composite
-def _refused_later(draw: st.DrawFn) -> Step:
-    """Refusals, of which some are written long after they happened."""
-    report = Report(draw(whos), Usage(requests=10**6))
-
-    async def refuse(ledger: Ledger, clock: Clock) -> None:
-        for wait_us in (0, 100, 17_000_000):
-            clock.now_us += wait_us
-            await ledger.reserve(OPERATOR, report)
-
-    return refuse
-
-
-does_all = st.builds(
-    lambda does, more: [step for pair in zip(does, more * len(does), strict=False) for step in pair],
-    steps,
-    st.lists(_grows() | _refused_later(), min_size=1, max_size=3),
-)
+does_all = st.lists(
+    st.tuples(_grows() | steps.map(lambda does: does[:8]), st.sampled_from([1003, 1003, 20_000_000])),
+    max_size=6,
+).map(lambda parts: [(step, pause_us) for does, pause_us in parts for step in does])
 
 
 @settings(
@@ -78,23 +64,23 @@ does_all = st.builds(
     does_all, st.lists(st.sampled_from(RANGES), min_size=1, max_size=3), st.sampled_from([0, 0, -61_000_000])
 )
 def test_what_is_kept_from_look_to_look_is_what_a_first_look_finds(
-    monkeypatch: pytest.MonkeyPatch, does: list[Step], ranges: list[Range], clock_step_us: int
+    monkeypatch: pytest.MonkeyPatch, does: list[tuple[Step, int]], ranges: list[Range], back_us: int
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(composition, "system_clock_us", clock)
     monkeypatch.setattr(local, "WHOLE_FREE_S", FREE_S)
     with tempfile.TemporaryDirectory() as folder:
         chosen = load_settings({"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/p"})
-        anyio.run(_compare, chosen, clock, does, ranges, clock_step_us)
+        anyio.run(_compare, chosen, clock, does, ranges, back_us)
 
 
 async def _compare(
-    chosen: Settings, clock: Clock, does: list[Step], ranges: list[Range], clock_step_us: int
+    chosen: Settings, clock: Clock, does: list[tuple[Step, int]], ranges: list[Range], back_us: int
 ) -> None:
     async with open_ledger(chosen) as ledger:
         kept = LocalSource(chosen, OPERATOR, "Europe/Berlin")
-        for number, step in enumerate(does):
-            clock.now_us += 1003 if number % 5 else clock_step_us
+        for number, (step, pause_us) in enumerate(does):
+            clock.now_us += pause_us if number % 5 else -back_us
             with suppress(MeterError):
                 await step(ledger, clock)
             wanted = ranges[number % len(ranges)]
@@ -108,6 +94,35 @@ async def _first_look(chosen: Settings, wanted: Range) -> Snapshot:
         return await source.snapshot(wanted)
     finally:
         await source.close()
+
+
+def test_what_changes_old_figures_is_seen_as_soon_as_what_is_new(tmp_path: Path) -> None:
+    path, query = str(tmp_path / "m.db"), SummaryQuery(UsageFilter(0), ("agent",))
+    who, second = Who("ann", "api"), 1_000_000
+    writer, reader = open_store(path), open_store(path)
+
+    def seen() -> tuple[int, int, int]:
+        total = reader.summary(query, START_US).total
+        assert reader.summary(query.replace(group_by=("tier",)), START_US).total == total  # not remembered
+        return total.events, total.requests, total.rejected
+
+    def told(requests: int) -> Record:
+        return Record(UsageEvent("streamed", who, Usage(requests=requests)))
+
+    refusals = Refuse((Refusal(who, None, "self", Usage(), None, START_US),))
+    writer.apply([told(1), refusals], START_US)
+    assert seen() == (1, 1, 1)
+    writer.apply([told(5)], START_US + second)
+    assert seen() == (1, 5, 1)
+    writer.apply([refusals], START_US + second)
+    assert seen() == (1, 5, 2)
+    writer.apply([refusals, SetSwitch("agent", "bob", True, "why", "olga")], START_US + 20 * second)
+    assert seen() == (1, 5, 3)
+    assert seen() == (1, 5, 3)
+    writer.apply([refusals], START_US + 40 * second)
+    assert seen() == (1, 5, 4)
+    writer.close()
+    reader.close()
 
 
 async def test_in_between_those_are_read_that_something_new_is_known_of(
