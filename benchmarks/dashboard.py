@@ -230,7 +230,7 @@ def _keys(terminal: Terminal, presses: int = 20) -> dict[str, list[float]]:
         for kind, key, text in (
             ("move", "jk"[number // 3 % 2], None),
             ("page", "\x1b[6~" if number % 4 < 2 else "\x1b[5~", None),
-            ("dialog", "?", b"States"),
+            ("dialog", "?", "╭".encode()),
         ):
             times[kind].append(terminal.painted(terminal.press(key), text))
             time.sleep(0.217)

@@ -71,9 +71,10 @@ class Policy:
         made.agents = {**self.agents, agent.agent_id: agent}
         made._children = dict(self._children)
         before = self.agents.get(agent.agent_id)
-        for parent in {agent.parent, None if before is None else before.parent} - {None}:
-            others = [child for child in self._children.get(parent, ()) if child != agent.agent_id]
-            made._children[parent] = [*others, agent.agent_id] if parent == agent.parent else others
+        for parent in (agent.parent, None if before is None else before.parent):
+            if parent is not None:
+                others = [child for child in self._children.get(parent, ()) if child != agent.agent_id]
+                made._children[parent] = [*others, agent.agent_id] if parent == agent.parent else others
         return made
 
     def lineage(self, agent_id: str) -> tuple[str, ...]:
