@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +16,7 @@ import anyio
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
@@ -158,8 +160,7 @@ class Dashboard(App[None]):
         if self.paused and not is_asked and self.looked.snapshot is not None:
             self.waiting = looked
             self.looked = self.looked.replace(trouble="", at_s=looked.at_s, code="")
-            if self.page is not None:
-                self.page.show(self.looked)
+            self._show()
             return
         self.looked, self.waiting = looked, None
         self.show_page()
@@ -172,23 +173,27 @@ class Dashboard(App[None]):
 
     def show_page(self) -> None:
         """What was found, on the page on top."""
-        page = self.page
-        if page is not None:
-            page.show(self.looked)
-            self.look_for_page(page)
+        self._show()
+        if self.page is not None:
+            self.look_for_page(self.page)
+
+    def _show(self) -> None:
+        if self.page is not None:
+            with suppress(NoMatches):  # it is being left, and has no widgets any more
+                self.page.show(self.looked)
 
     @work(exclusive=True, group="page")
     async def look_for_page(self, page: Page) -> None:
         """Reads what only that screen shows."""
         try:
-            await page.look(self._reader, self.range)
+            with suppress(NoMatches):  # it was left meanwhile
+                await page.look(self._reader, self.range)
         except MeterError as error:
             self._trouble(error)
 
     def _trouble(self, error: MeterError) -> None:
         self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
-        if self.page is not None:
-            self.page.show(self.looked)
+        self._show()
 
     def action_look(self) -> None:
         self._again.set()

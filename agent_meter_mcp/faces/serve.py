@@ -33,6 +33,7 @@ from .auth import Authentication, KnownHosts
 from .connections import PunctualProtocol
 from .http.app import build_api
 from .http.bodies import BoundedBodies
+from .http.metrics import Metrics
 from .mcp import OwnedSessions, build_server, http_caller, local_caller
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
     sessions = BoundedBodies(OwnedSessions(mcp))
     routes = [Route(MCP_PATH, sessions), Route(f"{MCP_PATH}/", sessions), Mount("/", api)]
     owner = process_caller(settings) if _is_ours_alone(settings, host) else None
-    site = Authentication(Starlette(routes=routes, lifespan=lifespan), ledger, owner)
+    metrics: Metrics = api.state.metrics
+    app = Starlette(routes=routes, lifespan=lifespan)
+    site = Authentication(app, ledger, owner, refused=metrics.refused)
     return KnownHosts(site, (*_LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
 
 
