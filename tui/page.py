@@ -13,6 +13,7 @@ from textual.widgets import Footer, Input, Static
 from . import totals
 from .dialogs import Help
 from .table import LineTable
+from .words import Words
 
 if TYPE_CHECKING:
     from textual.widget import Widget
@@ -60,8 +61,8 @@ class Page(Screen[None]):
         self._focused_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
-        yield Static(id="tabs", markup=False)
+        yield Words(id="title")
+        yield Words(id="tabs")
         yield Static(id="trouble", markup=False)
         yield from self.compose_body()
         yield Input(placeholder=self.HINT, id="filter")
@@ -83,9 +84,10 @@ class Page(Screen[None]):
         """What was found at the last look; the last snapshot stays when there was trouble."""
         trouble = self.query_one("#trouble", Static)
         trouble.display = bool(looked.trouble)
-        trouble.update(looked.trouble)
+        if trouble.content != looked.trouble:
+            trouble.update(looked.trouble)
         self._show_title(looked)
-        self.query_one("#tabs", Static).update(self._tabs())
+        self.query_one("#tabs", Words).update(self._tabs())
 
     async def look(self, reader: Reader, wanted: Range) -> None:
         """Reads and shows what only this page shows: after each look of the dashboard, while it is on top.
@@ -100,7 +102,7 @@ class Page(Screen[None]):
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
         words.append(f"  {self.dashboard.where}", "dim")
-        self.query_one("#title", Static).update(words)
+        self.query_one("#title", Words).update(words)
 
     def _tabs(self) -> Text:
         words = Text()
