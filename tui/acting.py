@@ -28,6 +28,10 @@ class Acting:
         self._dashboard = dashboard
         self._operator = operator
 
+    @property
+    def is_allowed(self) -> bool:
+        return self._operator is not None
+
     def may_act(self) -> bool:
         """Says why not."""
         if self._operator is None:

@@ -5,21 +5,25 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 
 from __future__ import annotations
 
+import io
+import os
 import time
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.widgets import Input
 
-from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
+from agent_meter_mcp.core.text import guarded, shown
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.sources.base import RANGES
 
+from . import commands, export, faces, themes
 from .acting import Acting
 from .agent import AgentScreen
 from .audit import AuditPage
@@ -28,12 +32,15 @@ from .overview import Overview
 from .page import Page
 from .services import ServicesPage
 from .sessions import SessionsPage
+from .settings import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import tzinfo
 
+    from textual.app import SystemCommand
     from textual.screen import Screen
+    from textual.theme import Theme
 
     from agent_meter_mcp.sources.base import Operator, Range, Reader, Snapshot
 
@@ -46,40 +53,78 @@ PAUSES_S = (1.0, 2.0, 5.0)
 """How long it waits after trouble, each time a little longer."""
 WIDE = 100
 """From so many cells on, the tables stand side by side."""
+TALL = 16
+"""With fewer lines than these, what matters most has them all."""
+OPENING_S = 0.3
+"""Only what takes longer than this is said to be opening."""
 PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPage, AuditPage)
+TABS = ", ".join(page.MODE for page in PAGES)
 
 
 class Looked(Value):
-    """What the last look found. With trouble, the snapshot is that of the last look without."""
+    """What the last look found. With trouble (`code` is that of the error), the snapshot is that of the last
+    look without."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
     at_s: float = 0.0
+    code: str = ""
 
 
 class Dashboard(App[None]):
-    """`operator` None: it only shows."""
+    """`operator` None: it only shows. `theme` "" is the one that was chosen last. `export_to` is a folder.
+
+    Raises:
+        InvalidInput: there is no such theme.
+    """
 
     TITLE = "agent-meter"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         *(
-            Binding(str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False)
+            Binding(
+                str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False, tooltip=TABS
+            )
             for number, page in enumerate(PAGES, 1)
+        ),
+        Binding("p", "pause", "Pause", show=False, tooltip="pause; nothing is lost meanwhile"),
+        Binding("r", "look", "Look again", show=False, tooltip="look again now"),
+        Binding("c", "copy", "Copy", show=False, tooltip="copy the id under the cursor"),
+        Binding("C", "copy_row", "Copy row", show=False, tooltip="copy the row under the cursor"),
+        Binding("w", "export_table", "Export table", show=False, tooltip="save the table as CSV"),
+        Binding("W", "export_picture", "Export picture", show=False, tooltip="save the screen as a picture"),
+        Binding("ctrl+p", "command_palette", show=False, priority=True, tooltip="all commands, colours too"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, tooltip="quit"),
+        Binding(
+            "ctrl+c", "copy_or_quit", show=False, priority=True, tooltip="copy what is selected; or quit"
         ),
     ]
 
     def __init__(
-        self, reader: Reader, operator: Operator | None, *, zone: tzinfo = UTC, look_s: float = LOOK_S
+        self,
+        reader: Reader,
+        operator: Operator | None,
+        *,
+        zone: tzinfo = UTC,
+        look_s: float = LOOK_S,
+        theme: str = "",
+        choices: Choices | None = None,
+        export_to: str = "",
     ) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
         self._reader = reader
         self.acting = Acting(self, operator)
         self._look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
-        self.range: Range = RANGES[1]
+        self.choices = choices or Choices()
+        self._export_to = export_to
+        self._started_s = time.monotonic()
+        self.failure: Exception | None = None
+        self._set_first_theme(theme)
+        names = [one.name for one in RANGES]
+        self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
         self.looked = Looked()
 
@@ -94,24 +139,80 @@ class Dashboard(App[None]):
     @property
     def state(self) -> tuple[str, Style]:
         """The state of the connection, in a word."""
+        face = self.face
+        if face is not None:
+            return face.title, face.style
         if self.looked.trouble:
-            age_s = int(time.monotonic() - self.looked.at_s)
-            return ("NO DATA", "alarm") if self.looked.snapshot is None else (f"STALE {age_s} s", "alarm")
-        if self.looked.snapshot is None:
-            return "opening", "dim"
+            return f"STALE {int(time.monotonic() - self.looked.at_s)} s", "alarm"
         return ("PAUSED", "warn") if self.paused else ("● LIVE", "good")
+
+    @property
+    def face(self) -> faces.Face | None:
+        """What stands in place of the ledger as long as nothing of it was seen."""
+        where = self._reader.where
+        if self.looked.snapshot is not None:
+            return None
+        if self.looked.trouble:
+            return faces.trouble(self.looked.code, self.looked.trouble, where)
+        return faces.opening(where)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it has been opening for so long that somebody wonders."""
+        return time.monotonic() - self._started_s >= OPENING_S
+
+    @property
+    def nothing_used(self) -> faces.Face:
+        return faces.empty(self._reader.where)
 
     def on_mount(self) -> None:
         for page in PAGES:
             self.add_mode(page.MODE, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
-        self.switch_mode(self.tabs[0])
+        self.switch_mode(self.choices.get("page", self.tabs, self.tabs[0]))
         self.keep_looking()
+        self.set_timer(OPENING_S, self.show_page)
+        if self.choices.trouble:
+            self.say(self.choices.trouble, wrong=True)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType] - of any screen
-        stop, resume = self.acting.stop_everything, self.acting.resume_everything
-        yield SystemCommand("Stop everything", "Refuse all new work, everywhere", stop)
-        yield SystemCommand("Resume everything", "Let all go on that were stopped so", resume)
+        return commands.all_of(self, screen)
+
+    # Colours
+
+    def _set_first_theme(self, wanted: str) -> None:
+        for one in themes.THEMES:
+            self.register_theme(one)
+        known = self.available_themes
+        if wanted not in ("", themes.AUTO) and wanted not in known:
+            raise InvalidInput("theme", f"must be {themes.AUTO} or one of {', '.join(sorted(known))}")
+        last = self.choices.get("theme", known, themes.AUTO)
+        self.set_reactive(App.theme, themes.chosen(wanted or last, known))
+
+    @property
+    def available_themes(self) -> dict[str, Theme]:
+        """Without colours, those that leave all colours to the terminal would be black on black."""
+        known = super().available_themes
+        if os.environ.get("NO_COLOR") is None:
+            return known
+        return {name: one for name, one in known.items() if not one.ansi}
+
+    def watch_theme(self, name: str) -> None:
+        if self.is_running:
+            self.remember("theme", name)
+
+    def remember(self, name: str, word: str) -> None:
+        """For the next time. That it cannot be kept is said once."""
+        if self.choices.put(name, word):
+            self._keep_choices()
+
+    @work(group="choices")
+    async def _keep_choices(self) -> None:
+        try:
+            await anyio.to_thread.run_sync(self.choices.save)
+        except OSError as error:
+            if not self.choices.trouble:
+                self.choices.trouble = f"what you choose is not kept for the next time: {error.strerror}"
+                self.say(self.choices.trouble, wrong=True)
 
     # Looking
 
@@ -157,11 +258,15 @@ class Dashboard(App[None]):
         """Reads what only that screen shows."""
         try:
             await page.look(self._reader, self.range)
+            trouble = ""
         except MeterError as error:
-            self._trouble(error)
+            trouble = shown(str(error))
+        if page.is_mounted and page.trouble != trouble:
+            page.trouble = trouble
+            page.show(self.looked)
 
     def _trouble(self, error: MeterError) -> None:
-        self.looked = self.looked.replace(trouble=shown(str(error)))
+        self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
         if self.page is not None:
             self.page.show(self.looked)
 
@@ -174,7 +279,11 @@ class Dashboard(App[None]):
         self._found(self.looked)
 
     def action_range(self, step: int) -> None:
-        self.range = RANGES[(RANGES.index(self.range) + step) % len(RANGES)]
+        self.take_range(RANGES[(RANGES.index(self.range) + step) % len(RANGES)])
+
+    def take_range(self, wanted: Range) -> None:
+        self.range = wanted
+        self.remember("range", wanted.name)
         self._again.set()
 
     def open_agent(self, agent_id: str) -> None:
@@ -185,3 +294,62 @@ class Dashboard(App[None]):
     def say(self, text: str, *, wrong: bool = False) -> None:
         """A notice that goes away by itself. What agents chose in it is shown as it is."""
         self.notify(shown(text), severity="error" if wrong else "information", markup=False)
+
+    # Taking along
+
+    def action_copy_or_quit(self) -> None:
+        """Whoever has selected something wants to copy it; everybody else, to leave."""
+        field = self.focused
+        selected = field.selected_text if isinstance(field, Input) else self.screen.get_selected_text()
+        if selected:
+            self.copy_to_clipboard(selected)
+        else:
+            self.exit()
+
+    def action_copy(self) -> None:
+        """The id under the cursor, or the command that is recommended."""
+        self._copy(self.page.to_copy() if self.page is not None else "")
+
+    def action_copy_row(self) -> None:
+        table = self.page.table if self.page is not None else None
+        row = None if table is None else table.cursor_row
+        self._copy("" if row is None else "\t".join(guarded(cell.text) for cell in row.cells))
+
+    def _copy(self, text: str) -> None:
+        if text:
+            self.copy_to_clipboard(text)
+        self.say(f"copied: {text}" if text else "there is nothing to copy here", wrong=not text)
+
+    def action_export_table(self) -> None:
+        table = self.page.table if self.page is not None else None
+        if table is None:
+            self.say("there is no table here", wrong=True)
+        else:
+            titles = [column.title.rstrip("▲▼") for column in table.columns]
+            self._save(table.id or "table", "csv", export.csv_of(titles, table.rows))
+
+    def action_export_picture(self) -> None:
+        self._save("screen", "svg", self.export_screenshot())
+
+    def _save(self, what: str, ending: str, text: str) -> None:
+        """In a browser the file goes to whoever looks at it there."""
+        name = export.name_of(what, datetime.now(self.zone), ending)
+        if self.is_web:
+            self.deliver_text(io.StringIO(text), save_filename=name)
+            return
+        try:
+            path = export.write_new(self._export_to or os.getcwd(), name, text)
+        except MeterError as error:
+            self.say(str(error), wrong=True)
+        else:
+            self.say(f"saved: {path}")
+
+    # Ending
+
+    def _handle_exception(self, error: Exception) -> None:
+        self.failure = self.failure or error
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """Whoever runs it says what has failed, in a sentence: Textual would show all our variables."""
+        self._close_messages_no_wait()

@@ -11,27 +11,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 REASON_MAX = 500
-KEYS = {
-    "Moving": {
-        "↑ ↓, j k": "up and down",
-        "PgUp PgDn, Home End": "pages, first and last",
-        "Tab": "agents or events",
-        "Enter": "all about an agent",
-        "Esc": "back",
-    },
-    "Looking": {
-        "/": "filter: words of a name or state; !word: not",
-        "s  S": "sort by the next column; reverse",
-        "t  T": "the next, the previous range of time",
-        "p": "pause; nothing is lost meanwhile",
-        "r": "look again now",
-    },
-    "Acting": {
-        "x": "stop the agent, or let it go on; asks first",
-        "Ctrl+P": "all commands: stop everything, colours, ...",
-    },
-    "Leaving": {"q, Ctrl+Q": "quit", "?": "this page"},
-}
 
 
 class Confirm(ModalScreen[str | None]):
@@ -102,7 +81,7 @@ class Confirm(ModalScreen[str | None]):
 
 
 class Help(ModalScreen[None]):
-    """All keys."""
+    """All keys: `keys` has them by what they are for."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "app.pop_screen", "Close", show=False)
@@ -116,11 +95,15 @@ class Help(ModalScreen[None]):
     Help Static { width: 1fr; }
     """
 
+    def __init__(self, keys: dict[str, dict[str, str]]) -> None:
+        super().__init__()
+        self._keys = keys
+
     def compose(self) -> ComposeResult:
         lines: list[str] = []
-        for title, keys in KEYS.items():
+        for title, keys in self._keys.items():
             lines.append(title)
-            lines += [f"  {key:<20}{meaning}" for key, meaning in keys.items()]
+            lines += [f"  {key:<24}{meaning}" for key, meaning in keys.items()]
         lines += ["States", "  ✖ over a hard limit   ▲ near one   ■ stopped   ● in use   ○ idle"]
         with VerticalScroll():
             yield Static("\n".join(lines), markup=False)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Snapshot
 
     from .app import Dashboard, Looked
+    from .faces import Face
 
 AGENT_COLUMNS = (
     Column("Agent", 0),
@@ -52,10 +53,10 @@ class Overview(Page):
     MAIN = "#agents"
     HINT = "words that a name or state has; !word: has not"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "detail", "Detail"),
-        Binding("x", "stop", "Stop/resume"),
-        Binding("s", "sort(1)", "Sort"),
-        Binding("S", "reverse", "Reverse", show=False),
+        Binding("enter", "detail", "Detail", tooltip="all about the agent"),
+        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
+        Binding("S", "reverse", "Reverse", show=False, tooltip="turn the order round"),
         *KEYS,
     ]
     CSS = """
@@ -91,6 +92,11 @@ class Overview(Page):
         self._title_columns()
 
     # What it shows
+
+    def face(self, looked: Looked) -> Face | None:
+        snapshot = looked.snapshot
+        is_empty = snapshot is not None and not snapshot.agents and not snapshot.events
+        return self.dashboard.nothing_used if is_empty else super().face(looked)
 
     def show(self, looked: Looked) -> None:
         super().show(looked)

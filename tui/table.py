@@ -46,12 +46,12 @@ class LineTable(ScrollView, can_focus=True):
     """Rows under a header, with a cursor that stays with its row wherever that moves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False),
-        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False),
-        Binding("home,g", "edge(False)", "First", show=False),
-        Binding("end,G", "edge(True)", "Last", show=False),
+        Binding("down,j", "move(1)", "Down", show=False, tooltip="up and down"),
+        Binding("up,k", "move(-1)", "Up", show=False, tooltip="up and down"),
+        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, tooltip="by a page"),
+        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False, tooltip="by a page"),
+        Binding("home,g", "edge(False)", "First", show=False, tooltip="to the first, to the last"),
+        Binding("end,G", "edge(True)", "Last", show=False, tooltip="to the first, to the last"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"line-table--{name}" for name in ("header", "text", "cursor", "alarm", "warn", "good", "dim", "held")
@@ -104,6 +104,15 @@ class LineTable(ScrollView, can_focus=True):
     def cursor_key(self) -> str | None:
         """The key of the row under the cursor."""
         return self._rows[self._cursor].key if self._rows else None
+
+    @property
+    def cursor_row(self) -> Row | None:
+        return self._rows[self._cursor] if self._rows else None
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Those that do not fit, too."""
+        return self._columns
 
     def show(self, rows: Sequence[Row]) -> None:
         """These rows from now on. The cursor stays with its row; of one that is gone the next takes it."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
+
+from agent_meter_mcp.settings import FOLDER
 
 from . import options
 from .times import zone_of
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     "dashboard", "agent-meter dashboard", "agent-meter dashboard --read-only --timezone Europe/Berlin"
 )
 @click.option("--read-only", is_flag=True, help="Only show: nobody can be stopped from it.")
+@click.option("--theme", metavar="NAME", default="", help="The colours; auto: as the terminal's background.")
+@click.option("--export-to", metavar="FOLDER", default="", help="Where w saves tables; by default here.")
 @options.timezone
 @options.pass_session
-def dashboard(session: Session, read_only: bool, timezone: str | None) -> None:
+def dashboard(session: Session, read_only: bool, theme: str, export_to: str, timezone: str | None) -> None:
     """Watch all agents in the terminal, live, and stop one with two keys (x, y).
 
     It needs no server: it looks at the file. ? shows all keys.
@@ -36,19 +41,28 @@ def dashboard(session: Session, read_only: bool, timezone: str | None) -> None:
     source = LocalSource(settings, session.caller, chosen)
     may_act = not read_only and session.caller.role == "operator"
 
-    async def run() -> None:
+    folder = os.path.expanduser(FOLDER)
+
+    async def run() -> int | None:
+        choices = tui("settings").Choices(os.path.join(folder, "dashboard.json"))
+        operator = source if may_act else None
         try:
-            await dashboard_app()(source, source if may_act else None, zone=zone).run_async()
+            app = tui("app").Dashboard(
+                source, operator, zone=zone, theme=theme, choices=choices, export_to=export_to
+            )
+            return await tui("running").run(app, os.path.join(folder, "dashboard.log"))
         finally:
             await source.close()
 
-    anyio.run(run)
+    told = anyio.run(run)
+    if told is not None:
+        tui("running").end_by(told)
 
 
-def dashboard_app() -> Any:
-    """Its class. As installed the dashboard is within this package, in a checkout a folder beside it."""
+def tui(module: str) -> Any:
+    """Of the dashboard: as installed it is within this package, in a checkout a folder beside it."""
     from importlib import import_module
     from importlib.util import find_spec
 
     package = "tui" if find_spec("agent_meter_mcp.tui") is None else "agent_meter_mcp.tui"
-    return import_module(f"{package}.app").Dashboard
+    return import_module(f"{package}.{module}")
