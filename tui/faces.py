@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 USUAL = "~/.agent-meter/meter.db"
 WAITING = "It is opened by itself as soon as that has changed; r looks again now."
+NOTHING_THERE = "Nothing is at {where}. The first agent that uses the server makes a ledger there, and so does:"
 
 
 class Face(Value):
@@ -23,6 +24,7 @@ class Face(Value):
     heading: str
     text: str
     command: str = ""
+    after: str = ""
 
 
 _FACES: dict[str, tuple[str, Style, str]] = {
@@ -38,7 +40,9 @@ _FACES: dict[str, tuple[str, Style, str]] = {
     "overloaded": ("BUSY", "warn", "The meter has too much to do"),
 }
 _UNKNOWN: tuple[str, Style, str] = ("NO DATA", "alarm", "The ledger cannot be read")
-_COMMANDS = {"store_unusable": "doctor", "store_read_only": "doctor"}
+FIRST_RECORD = "record --agent me --service test"
+_COMMANDS = {"not_found": FIRST_RECORD, "store_unusable": "doctor", "store_read_only": "doctor"}
+"""What finds out more, or puts it right."""
 
 
 def opening(where: str) -> Face:
@@ -48,29 +52,25 @@ def opening(where: str) -> Face:
 def trouble(code: str, message: str, where: str) -> Face:
     """Of an error's code and what it says."""
     title, style, heading = _FACES.get(code, _UNKNOWN)
-    command = first_record(where) if code == "not_found" else ""
-    if code in _COMMANDS:
-        command = _command(where, _COMMANDS[code])
-    return Face(title, style, heading, f"{shown(message)}\n\n{WAITING}", command)
+    command = _command(where, _COMMANDS[code]) if code in _COMMANDS else ""
+    text = NOTHING_THERE.format(where=shown(where)) if code == "not_found" and command else shown(message)
+    return Face(title, style, heading, text, command, WAITING)
 
 
 def empty(where: str) -> Face:
     """A ledger in which nobody has recorded anything."""
+    command = _command(where, FIRST_RECORD)
     text = (
         "Register the server with an agent, and all that it uses is shown here. To see how that looks, record"
         " something yourself:"
-        if first_record(where)
+        if command
         else "Point an agent at this meter, and all that it uses is shown here."
     )
-    return Face("● LIVE", "good", "No usage yet", text, first_record(where))
-
-
-def first_record(where: str) -> str:
-    """The command that makes a ledger, or records the first usage in it; "" for one that is elsewhere."""
-    return _command(where, "record --agent me --service test")
+    return Face("● LIVE", "good", "No usage yet", text, command)
 
 
 def _command(where: str, rest: str) -> str:
+    """Nothing for a meter that is elsewhere, or a path that cannot be typed."""
     if "://" in where or not where.isprintable():
         return ""
     home, path = ("~/", where[2:]) if where.startswith("~/") else ("", where)

@@ -116,17 +116,23 @@ class Page(Screen[None]):
         is_back = face is None and not body.display
         body.display, place.display = face is None, face is not None
         if face is not None:
-            words = Text()
-            if face.style != "dim" or self.dashboard.is_slow:
-                words.append(f"{face.heading}\n\n", f"bold {self.coloured(face.style)}")
-                words.append(face.text)
-            if face.command:
-                words.append("\n\n  ")
-                words.append(f" {face.command} ", "reverse")
-                words.append("\n\n  c copies it", self.coloured("dim"))
-            place.query_one(Static).update(words)
+            place.query_one(Static).update(self._words_of(face))
         elif is_back and self.focused is None:
             self.query_one(self.MAIN).focus()
+
+    def _words_of(self, face: Face) -> Text:
+        words = Text()
+        if face.style == "dim" and not self.dashboard.is_slow:
+            return words
+        words.append(f"{face.heading}\n\n", f"bold {self.coloured(face.style)}")
+        words.append(face.text)
+        if face.command:
+            words.append("\n\n")
+            words.append(f" {face.command} ", "reverse")
+            words.append("\n c copies it", self.coloured("dim"))
+        if face.after:
+            words.append(f"\n\n{face.after}", self.coloured("dim"))
+        return words
 
     async def look(self, reader: Reader, wanted: Range) -> None:
         """Reads and shows what only this page shows: after each look of the dashboard, while it is on top.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ class Screen:
 
 
 @contextmanager
-def in_terminal(folder: Path, program: str = START, *options: str) -> Iterator[Screen]:
+def in_terminal(folder: Path, program: str = START, *options: str) -> Generator[Screen]:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     db = str(folder / "meter.db")
@@ -96,9 +96,8 @@ def in_terminal(folder: Path, program: str = START, *options: str) -> Iterator[S
 
 
 def is_left_as_it_was(screen: Screen, modes: list[Any]) -> bool:
-    return screen.modes == modes and screen.shown.rpartition(ENTERED)[2].count(LEFT) == 1 and SHOWS_CURSOR in (
-        screen.shown.rpartition(ENTERED)[2]
-    )  # fmt: skip
+    after = screen.shown.rpartition(ENTERED)[2]
+    return screen.modes == modes and after.count(LEFT) == 1 and SHOWS_CURSOR in after
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03", b"\x11"])
