@@ -21,7 +21,7 @@ from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
 from agent_meter_mcp.core.windows import bucket
 
-from .counters import Counter
+from .counters import Counter, heads_of
 from .rows import RESERVATION_COLUMNS, limit_of, reservation_of
 from .sums import FAR_US
 
@@ -32,13 +32,16 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Stated
     from agent_meter_mcp.core.models import Reservation
 
+    from .counters import Head
     from .driver import Connection
 
-_LAST = """
+_LOOK = """
 SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM reservation), 0),
     coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0),
-    (SELECT v FROM meta WHERE k = 'swept'))"""
-"""The highest seq in the file."""
+    (SELECT v FROM meta WHERE k = 'swept')),
+    (SELECT v FROM meta WHERE k = 'epoch'),
+    (SELECT min(expires) FROM reservation WHERE state = 0)"""
+"""The highest seq in the file, which configuration it has, and when the next hold is over."""
 COUNTERS_MAX = 20_000
 PLANS_MAX = 20_000
 
@@ -72,6 +75,8 @@ class Book:
         self._writes = writes
         self.policy = Policy()
         self.last = 0
+        self.next_expiry_us: int | None = None
+        """When the first of the open holds is over, as others have left them."""
         self.generation = 0
         self.expired: list[Reservation] = []
         """Holds that are over but still counted in the cells:
@@ -104,8 +109,7 @@ class Book:
             return False
         self._version = version
         self.generation += 1
-        (self.last,) = self.connection.execute(_LAST).fetchone()
-        (epoch,) = self.connection.execute("SELECT v FROM meta WHERE k = 'epoch'").fetchone()
+        self.last, epoch, self.next_expiry_us = self.connection.execute(_LOOK).fetchone()
         if epoch != self._epoch:
             self._epoch = epoch
             self.load_policy()
@@ -182,28 +186,35 @@ class Book:
             self._counters[limit.limit_id, scope] = counter
         return counter
 
-    def ready(self, counter: Counter, at_us: int) -> Counter:
-        """The counter, loaded and advanced to `at_us`."""
-        if counter.generation != self.generation:
-            if not counter.catch_up(self.connection, at_us):
-                counter.load(self.connection, at_us)
+    def ready(self, counters: Sequence[Counter], at_us: int) -> None:
+        """Loads and advances to `at_us` those of the counters that are not there already."""
+        generation = self.generation
+        behind = [counter for counter in counters if counter.generation != generation]
+        if behind:
+            heads = heads_of(self.connection, behind)
+            for counter in behind:
+                self._bring(counter, heads.get(counter.id), at_us)
+        for counter in counters:
+            if at_us >= counter.until:
                 counter.advance(at_us)
-            elif at_us >= counter.until:
-                counter.advance(at_us)
-            counter.generation = self.generation
-            for held in self.expired:
-                if self.policy.coverage(counter.limit, counter.scope).includes(held.who):
-                    counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
-                    counter.head = None
+            elif at_us < counter.since:
+                # A clock went back behind what a read has seen: what had left the window then is in it again.
+                self.put_down()
+                counter.head = None
+                self._bring(counter, None, at_us)
+
+    def _bring(self, counter: Counter, head: Head | None, at_us: int) -> None:
+        """What the counter is in the file, from its head alone or from all that is written of it."""
+        if not counter.catch_up(head, at_us):
+            counter.load(self.connection, at_us)
+            counter.advance(at_us)
         elif at_us >= counter.until:
             counter.advance(at_us)
-        elif at_us < counter.since:
-            # A clock went back behind what a read has seen: what had left the window then is in it again.
-            self.put_down()
-            counter.generation = -1
-            counter.head = None
-            return self.ready(counter, at_us)
-        return counter
+        counter.generation = self.generation
+        for held in self.expired:
+            if self.policy.coverage(counter.limit, counter.scope).includes(held.who):
+                counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
+                counter.head = None
 
     def make_final(self, at_us: int) -> None:
         """What was changed at `at_us` without a seq stays: the clock may not go back before it (rule 1)."""
@@ -220,21 +231,25 @@ class Book:
 
     # -- decisions -------------------------------------------------------------------------------------------
 
-    def state(
+    def states(
+        self, counters: Sequence[Counter], at_us: int, asked: Stated | None = None
+    ) -> list[LimitState]:
+        """How they stand; where what is asked does not fit by buckets, exactly (rules 16 and 17)."""
+        self.ready(counters, at_us)
+        if asked is None:
+            return [self._state(counter, at_us) for counter in counters]
+        return [self._state(counter, at_us, asked[counter.metric], exact=True) for counter in counters]
+
+    def _state(
         self, counter: Counter, at_us: int, asked: int | None = 0, *, exact: bool = False
     ) -> LimitState:
-        """The counter's figures; exact ones where the request does not fit by buckets (rules 16 and 17)."""
-        self.ready(counter, at_us)
         used, held = counter.used, counter.held
         window = counter.window
         if counter.rolling:
             if exact and not fits(used, held, asked, counter.maximum):
                 self.settle_events(at_us - window.length_us + 1)
                 used, held = counter.exact(at_us)
-            filled = [
-                number for number, cell in counter.buckets.items() if number >= counter.oldest and cell[0] > 0
-            ]
-            frees_at = counter.leaves_at(min(filled)) if filled else None
+            frees_at = counter.frees_at()
             return LimitState(
                 counter.limit, counter.scope, used, held, at_us - window.length_us, None, frees_at, at_us
             )
@@ -247,7 +262,7 @@ class Book:
         """Would it be allowed at `at_us`?"""
         plan = self.plan(who) if who.parent is None else self._plan_with_parent(who)
         asked = usage.stated
-        states = [self.state(counter, at_us, asked[counter.metric], exact=True) for counter in plan.counters]
+        states = self.states(plan.counters, at_us, asked)
         reasons = [
             self._reason(counter, state, asked, at_us)
             for counter, state in zip(plan.counters, states, strict=True)

@@ -30,9 +30,21 @@ if TYPE_CHECKING:
     from .driver import Connection
 
     Row = tuple[int | None, ...]
+    Head = tuple[int, int, int, int]
 
 NEVER = 2**63
 _HEAD = "SELECT bucket, used, held, version FROM head WHERE counter = ?"
+_HEADS = "SELECT counter, bucket, used, held, version FROM head WHERE counter IN ({})"
+
+
+def heads_of(connection: Connection, counters: list[Counter]) -> dict[int | None, Head]:
+    """(bucket, used, held, version) that the file has as the heads of these counters, by their ids."""
+    ids = [counter.id for counter in counters if counter.head is not None]
+    if not ids:
+        return {}
+    marks = ",".join("?" * len(ids))
+    rows = connection.execute(_HEADS.format(marks), ids)
+    return {counter: (number, used, held, version) for counter, number, used, held, version in rows}
 
 
 def window_start(limit: Limit, at_us: int) -> int:
@@ -51,8 +63,9 @@ class Counter:
 
     __slots__ = (
         "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "current", "dirty", "edge",
-        "first_us", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric",
-        "oldest", "period_end", "scope", "since", "sums", "until", "used", "version", "window",
+        "filled", "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept",
+        "limit", "maximum", "metric", "oldest", "period_end", "scope", "since", "sums", "until", "used",
+        "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +108,10 @@ class Counter:
         self.head: int | None = None
         """The bucket in the file's `head`; None: there is none, or what is here differs from the file."""
         self.version = 0
-        """How often something else than the head was written."""
+        """How often something else than the head was written, in the cells or as `first_us`."""
+        self.first_written: int | None = None
+        self.filled = (-1, 0)
+        """(bucket, when it leaves the window) of the oldest bucket with usage, as it was last looked for."""
 
     # -- loading ---------------------------------------------------------------------------------------------
 
@@ -117,6 +133,7 @@ class Counter:
                 self._compute(at_us)
                 return
             self.id, self.first_us = row
+            self.first_written = self.first_us
         for number, used, held in connection.execute(
             "SELECT bucket, used, held FROM cell WHERE counter = ? AND bucket >= ?",
             (self.id, self._kept_from(at_us)),
@@ -128,23 +145,24 @@ class Counter:
             self.head = number
             self.buckets[number] = [used, held]
 
-    def catch_up(self, connection: Connection, at_us: int) -> bool:
+    def catch_up(self, head: Head | None, at_us: int) -> bool:
         """Takes over the file's head, where that is all that may have changed since this was as the file is.
 
         False: it has to be loaded. Otherwise it still has to be advanced.
         """
-        if self.head is None or self.window.kind == "total" or at_us < self.since:
+        if head is None or self.head is None or at_us < self.since:
             return False
-        row = connection.execute(_HEAD, (self.id,)).fetchone()
-        if row is None or (row[0], row[3]) != (self.head, self.version):
+        number, used, held, version = head
+        if number != self.head or version != self.version:
             return False
-        cell = self.buckets[self.head]
-        if self.head >= self.oldest:
-            self.used += row[1] - cell[0]
-            self.held += row[2] - cell[1]
+        cell = self.buckets[number]
+        if number >= self.oldest:
+            self.used += used - cell[0]
+            self.held += held - cell[1]
         else:
-            self.before += row[1] - cell[0] + row[2] - cell[1]
-        cell[0], cell[1] = row[1], row[2]
+            self.before += used - cell[0] + held - cell[1]
+        cell[0], cell[1] = used, held
+        self.filled = (-1, 0)
         self.alert_at = 0
         self.edge = (-1, 0, 0)
         return True
@@ -223,6 +241,8 @@ class Counter:
         cell[0] += used
         cell[1] += held
         self.dirty.add(number)
+        if number < self.filled[0]:
+            self.filled = (-1, 0)
         if number >= self.oldest:
             self.used += used
             self.held += held
@@ -264,8 +284,10 @@ class Counter:
             head = self.head = self.current
         buckets = self.buckets
         is_only_head = len(dirty) == 1 and head in dirty
-        if not is_only_head:
+        if not is_only_head or (self.window.kind == "total" and self.first_written != self.first_us):
             self.version += 1
+            self.first_written = self.first_us
+        if not is_only_head:
             cells += [
                 (self.id, number % SLOTS, number, *buckets[number])
                 for number in sorted(dirty)
@@ -302,6 +324,18 @@ class Counter:
     @property
     def rolling(self) -> bool:
         return self.window.kind == "rolling"
+
+    def frees_at(self) -> int | None:
+        """When the oldest usage in a rolling window has left it; None: there is none."""
+        number, at_us = self.filled
+        if number >= self.oldest and self.buckets[number][0] > 0:
+            return at_us
+        filled = [number for number, cell in self.buckets.items() if number >= self.oldest and cell[0] > 0]
+        if not filled:
+            return None
+        number = min(filled)
+        self.filled = (number, self.leaves_at(number))
+        return self.filled[1]
 
     def leaves_at(self, number: int) -> int:
         """When a bucket has left the rolling window as a whole."""

@@ -92,7 +92,7 @@ def _check_holds(writer: Writer, amounts: Amounts) -> None:
 def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason, ...] = ()) -> Decision:
     """The decision as the caller gets it: allowed, with the states as they are with this hold."""
     plan = writer.book.plan(held.who)
-    states = [writer.book.state(counter, at_us) for counter in plan.counters]
+    states = writer.book.states(plan.counters, at_us)
     plan.leave()
     return decision(states, None, reasons, at_us)
 

@@ -22,6 +22,7 @@ from .rows import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import Amounts, Outcome
 
     from .book import Plan
@@ -98,10 +99,15 @@ def _store(
         event.who.service or "",
         booked_us,
     )
-    result = Recorded(
+    if want_limits:
+        limits, retry_after_us = _limits(writer, plan, outcome, at_us)
+        return Recorded(
+            event.id, at_us, "recorded", outcome, usage.cost_nano_usd, usage.cost_source, booked_us, late,
+            limits, retry_after_us, plan.switch,
+        )  # fmt: skip
+    return Recorded(
         event.id, at_us, "recorded", outcome, usage.cost_nano_usd, usage.cost_source, booked_us, late
     )
-    return _with_limits(writer, plan, result, at_us) if want_limits else result
 
 
 def _settled_outcome(writer: Writer, plan: Plan, held: Reservation, actual: Amounts, at_us: int) -> Outcome:
@@ -145,11 +151,14 @@ def dim_of(writer: Writer, plan: Plan, event: UsageEvent, outcome: Outcome, at_u
     return dim
 
 
-def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Recorded:
+def _limits(
+    writer: Writer, plan: Plan, outcome: Outcome, at_us: int
+) -> tuple[tuple[LimitState, ...], int | None]:
+    """The states of all that binds, and when one more would fit again, if it does not now."""
     counters = plan.counters
-    states = tuple(writer.book.state(counter, at_us) for counter in counters)
+    states = tuple(writer.book.states(counters, at_us))
     retry_after_us = None
-    if result.outcome == "over_limit":
+    if outcome == "over_limit":
         moments = [
             writer.book.retry_at(counter, None, at_us)
             for counter in counters
@@ -158,7 +167,7 @@ def _with_limits(writer: Writer, plan: Plan, result: Recorded, at_us: int) -> Re
         if moments and None not in moments:
             retry_after_us = max(moment for moment in moments if moment is not None) - at_us
     plan.leave()
-    return result.replace(limits=states, retry_after_us=retry_after_us, switch=plan.switch)
+    return states, retry_after_us
 
 
 # -- replays -------------------------------------------------------------------------------------------------
@@ -197,8 +206,11 @@ def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: 
         usage.cost_source,
         stored.booked_at_us,
     )
+    if not want_limits:
+        return result
     plan = writer.book.plan(sent.who)
-    return _with_limits(writer, plan, result, writer.at_us) if want_limits else result
+    limits, retry_after_us = _limits(writer, plan, stored.outcome, writer.at_us)
+    return result.replace(limits=limits, retry_after_us=retry_after_us, switch=plan.switch)
 
 
 def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEvent:

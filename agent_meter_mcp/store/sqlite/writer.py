@@ -75,7 +75,8 @@ class Writer:
                     "SELECT service, key FROM reservation WHERE state = 0"
                 )
             }
-            self._look_for_expiry()
+            next_us = self.book.next_expiry_us
+            self.next_expiry_us = NEVER - 1 if next_us is None else next_us
             self.rollups.load()
 
     def finish(self) -> None:
@@ -122,11 +123,16 @@ class Writer:
         generation = self.book.generation
         for counter in plan.counters:
             if counter.generation != generation or not counter.since <= at_us < counter.until:
-                self.book.ready(counter, at_us)
-                if counter.id is None:
-                    self._touched.append(counter)
-                    counter.id = self._new_counter(counter)
+                self.book.ready(plan.counters, at_us)
+                self._enter(plan.counters)
+                break
         return plan.counters
+
+    def _enter(self, counters: Sequence[Counter]) -> None:
+        for counter in counters:
+            if counter.id is None:
+                self._touched.append(counter)
+                counter.id = self._new_counter(counter)
 
     def over(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> Outcome:
         """The outcome of usage that happened (rule 7); it has not been counted yet."""

@@ -232,3 +232,15 @@ def test_a_head_that_moved_on_is_seen_by_a_clock_that_went_back(desks: tuple[Des
     one.now = other.now = 0.01
     one.record()
     assert other.peek().affordable[0] == 8
+
+
+def test_that_usage_began_earlier_is_seen_by_others(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    limit = one.limit(10, "total")
+    one.now = other.now = 100
+    one.record()
+    one.record()
+    began_us = other.state(limit).since_us
+    one.record(occurred=50)
+    state = other.state(limit)
+    assert (state.since_us, state.used) == (began_us - 50 * SECOND, 3)
