@@ -122,7 +122,7 @@ class Dashboard(App[None]):
         self._export_to = export_to
         self._started_s = time.monotonic()
         self.failure: Exception | None = None
-        self._set_first_theme(theme)
+        self._first_theme = self._theme_of(theme)
         names = [one.name for one in RANGES]
         self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
@@ -166,6 +166,8 @@ class Dashboard(App[None]):
         return faces.empty(self._reader.where)
 
     def on_mount(self) -> None:
+        self.theme = self._first_theme
+        self.watch(self, "theme", partial(self.remember, "theme"), init=False)
         for page in PAGES:
             self.add_mode(page.MODE, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
         self.switch_mode(self.choices.get("page", self.tabs, self.tabs[0]))
@@ -179,14 +181,15 @@ class Dashboard(App[None]):
 
     # Colours
 
-    def _set_first_theme(self, wanted: str) -> None:
+    def _theme_of(self, wanted: str) -> str:
         for one in themes.THEMES:
             self.register_theme(one)
         known = self.available_themes
         if wanted not in ("", themes.AUTO) and wanted not in known:
             raise InvalidInput("theme", f"must be {themes.AUTO} or one of {', '.join(sorted(known))}")
         last = self.choices.get("theme", known, themes.AUTO)
-        self.set_reactive(App.theme, themes.chosen(wanted or last, known))
+        few = self.console.color_system == "standard"
+        return themes.chosen(wanted or last, known, few=few)
 
     @property
     def available_themes(self) -> dict[str, Theme]:
@@ -195,10 +198,6 @@ class Dashboard(App[None]):
         if os.environ.get("NO_COLOR") is None:
             return known
         return {name: one for name, one in known.items() if not one.ansi}
-
-    def watch_theme(self, name: str) -> None:
-        if self.is_running:
-            self.remember("theme", name)
 
     def remember(self, name: str, word: str) -> None:
         """For the next time. That it cannot be kept is said once."""

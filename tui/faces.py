@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 USUAL = "~/.agent-meter/meter.db"
 WAITING = "It is opened by itself as soon as that has changed; r looks again now."
-NOTHING_THERE = "Nothing is at {where}. The first agent that uses the server makes a ledger there, and so does:"
+NOTHING_THERE = (
+    "Nothing is at {where}. The first agent that uses the server makes a ledger there, and so does:"
+)
 
 
 class Face(Value):

@@ -58,10 +58,10 @@ DARK = _theme(
     success="#7ee08a",
     accent="#79b8ff",
     foreground="#d7dce3",
-    background="#0f1216",
-    surface="#0f1216",
-    panel="#1f252d",
-    boost="#232a33",
+    background="#111316",
+    surface="#111316",
+    panel="#20242a",
+    boost="#282c33",
     muted="#9aa4b1",
     faint="#66707d",
 )
@@ -78,7 +78,7 @@ LIGHT = _theme(
     background="#fafaf8",
     surface="#fafaf8",
     panel="#e3e6ea",
-    boost="#d5dae0",
+    boost="#d7dade",
     muted="#4d5663",
     faint="#7d8693",
 )
@@ -102,14 +102,21 @@ CONTRAST = _theme(
 THEMES = (DARK, LIGHT, CONTRAST)
 
 
-def chosen(wanted: str, known: Container[str], environment: Mapping[str, str] = os.environ) -> str:
-    """The theme that is wanted if it is known; else the one that suits the terminal's background.
+def chosen(
+    wanted: str, known: Container[str], *, few: bool, environment: Mapping[str, str] = os.environ
+) -> str:
+    """The theme that is wanted if it is known; else the one that suits the terminal.
 
-    `wanted` "" or "auto" is none in particular: then TEXTUAL_THEME names one.
+    `wanted` "" or "auto" is none in particular: then TEXTUAL_THEME names one. Where there are only a `few`
+    colours (16), they are whatever their owner likes, so they are taken as they are.
     """
     if wanted in ("", AUTO):
         wanted = environment.get("TEXTUAL_THEME", "")
-    return wanted if wanted in known else (LIGHT if _is_light(environment) else DARK).name
+    if wanted in known:
+        return wanted
+    is_light = _is_light(environment)
+    its_own = "ansi-light" if is_light else "ansi-dark"
+    return its_own if few and its_own in known else (LIGHT if is_light else DARK).name
 
 
 def _is_light(environment: Mapping[str, str]) -> bool:
