@@ -43,7 +43,7 @@ class AgentScreen(Page):
 
     MAIN = "#limits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on"),
         *KEYS,
     ]
     CSS = """

@@ -82,7 +82,7 @@ class Dashboard(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(
-                str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False, tooltip=TABS
+                str(number), f"switch_mode('{page.MODE}')", f"Go to {page.MODE}", show=False, tooltip=TABS
             )
             for number, page in enumerate(PAGES, 1)
         ),
@@ -199,6 +199,9 @@ class Dashboard(App[None]):
             return known
         return {name: one for name, one in known.items() if not one.ansi}
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return themes.cursor_lines(self.current_theme)
+
     def remember(self, name: str, word: str) -> None:
         """For the next time. That it cannot be kept is said once."""
         if self.choices.put(name, word):
@@ -242,8 +245,9 @@ class Dashboard(App[None]):
     @property
     def page(self) -> Page | None:
         """The page on top, be it behind a dialog."""
-        pages = [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.is_mounted]
-        return pages[-1] if pages else None
+        pages = [screen for screen in self.screen_stack if isinstance(screen, Page)]
+        is_there = self.is_running and bool(pages) and pages[-1].is_mounted
+        return pages[-1] if is_there else None
 
     def show_page(self) -> None:
         """What was found, on the page on top."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from .app import Dashboard
 
-MOVING = ("move", "page", "edge")
+NOT_OURS = ("move(", "page(", "edge(", "scroll_", "page_", "screen.", "app.focus_")
+"""What is of no use without a key: moving, and what Textual binds for itself."""
 _NAMES = {
     **{"enter": "Enter", "escape": "Esc", "delete": "Del", "space": "Space", "tab": "Tab"},
     **{"home": "Home", "end": "End", "pageup": "PgUp", "pagedown": "PgDn"},
@@ -35,7 +36,7 @@ def all_of(app: Dashboard, screen: Screen[Any]) -> Iterator[SystemCommand]:
     for key, active in screen.active_bindings.items():
         binding = active.binding
         title = binding.description
-        if not title or title in told or binding.action.partition("(")[0] in MOVING:
+        if not title or title in told or binding.action.startswith(NOT_OURS):
             continue
         told.add(title)
         about = f"{binding.tooltip or title} ({name_of(key)})"

@@ -41,6 +41,7 @@ FEED_COLUMNS = (
     Column("Cost", 7, right=True, drop=1),
 )
 CHART_WIDTH = 40
+ORDERS = ("usual", "reversed")
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
 )
@@ -54,7 +55,7 @@ class Overview(Page):
     HINT = "words that a name or state has; !word: has not"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "detail", "Detail", tooltip="all about the agent"),
-        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on"),
         Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
         Binding("S", "reverse", "Reverse", show=False, tooltip="turn the order round"),
         *KEYS,
@@ -72,8 +73,9 @@ class Overview(Page):
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
-        self.sort = view.SORTS[0]
-        self.reversed = False
+        choices = dashboard.choices
+        self.sort = choices.get("sort of agents", view.SORTS, view.SORTS[0])
+        self.reversed = choices.get("order of agents", ORDERS, ORDERS[0]) == ORDERS[1]
 
     @property
     def chosen(self) -> str | None:
@@ -154,5 +156,7 @@ class Overview(Page):
         self._sorted()
 
     def _sorted(self) -> None:
+        self.dashboard.remember("sort of agents", self.sort)
+        self.dashboard.remember("order of agents", ORDERS[self.reversed])
         self._title_columns()
         self.show(self.dashboard.looked)

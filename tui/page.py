@@ -28,9 +28,7 @@ _COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success
             "dim": "text-muted"}  # fmt: skip
 
 KEYS: list[BindingType] = [
-    Binding(
-        "slash", "filter", "Filter", key_display="/", tooltip="only rows with these words; !word: without"
-    ),
+    Binding("slash", "filter", "Filter", key_display="/", tooltip="rows with these words; !word: without"),
     Binding("t", "app.range(1)", "Range", tooltip="the next, the previous range of time"),
     Binding("T", "app.range(-1)", "Range back", show=False, tooltip="the next, the previous range of time"),
     Binding("p", "app.pause", "Pause", tooltip="pause; nothing is lost meanwhile"),
@@ -63,6 +61,8 @@ class Page(Screen[None]):
     Page #face > Static { width: 76; max-width: 94%; height: auto; }
     Page #filter { display: none; height: 1; border: none; padding: 0 1; }
     Page.-low #tabs { display: none; }
+    Page FooterKey.-disabled .footer-key--key { color: $text-disabled; }
+    Page FooterKey.-disabled .footer-key--description { color: $text-disabled; }
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
@@ -144,11 +144,12 @@ class Page(Screen[None]):
         words.append(f" {state} ", self.coloured(style))
         if not self.dashboard.acting.is_allowed:
             words.append(" read-only ", self.coloured("dim"))
-        words.append(f"  {self.dashboard.where}  ")
+        words.append("  ")
         for cell in view.tally(looked.snapshot) if looked.snapshot is not None else ():
             words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
+        words.append(f"   {self.dashboard.where}", self.coloured("dim"))
         self.query_one("#title", Static).update(words)
 
     def _tabs(self) -> Text:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 HEADER = 1
 FLEXIBLE_MIN = 10
+CURSOR = "▌"
+"""Before the row under the cursor of the table that has the focus: it is seen without colours, too."""
 
 
 class Column(Value):
@@ -61,14 +63,15 @@ class LineTable(ScrollView, can_focus=True):
         background: $surface; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
         & .line-table--header { color: $text-muted; text-style: bold; }
         & .line-table--text { color: $foreground; }
-        & .line-table--cursor { background: $boost; text-style: bold; }
+        & .line-table--cursor { background: $cursor-line-blurred; text-style: bold; }
         & .line-table--alarm { color: $text-error; text-style: bold; }
         & .line-table--warn { color: $text-warning; }
         & .line-table--good { color: $text-success; }
         & .line-table--dim { color: $text-muted; }
         & .line-table--held { color: $text-secondary; text-style: bold; }
     }
-    LineTable:focus { & .line-table--cursor { text-style: bold reverse; } }
+    LineTable:focus { & .line-table--cursor { background: $cursor-line; } }
+    LineTable:focus:ansi { & .line-table--cursor { background: transparent; text-style: bold reverse; } }
     """
 
     class Chosen(Message):
@@ -184,7 +187,10 @@ class LineTable(ScrollView, can_focus=True):
 
     def _style(self, name: str) -> Style:
         if name not in self._styles:
-            self._styles[name] = self.get_component_rich_style(f"line-table--{name or 'text'}")
+            # The line under the cursor lies behind what is written on it: its words keep their colours.
+            self._styles[name] = self.get_component_rich_style(
+                f"line-table--{name or 'text'}", partial=name == "cursor"
+            )
         return self._styles[name]
 
     @property
@@ -223,7 +229,8 @@ class LineTable(ScrollView, can_focus=True):
         base = self._style("text")
         if line == "cursor":
             base = base + self._style("cursor")
-        segments, used = [Segment(" ", base)], 1
+        mark = CURSOR if line == "cursor" and self.has_focus else " "
+        segments, used = [Segment(mark, base)], 1
         for number, (column, room) in enumerate(self._widths()):
             text, name = cells[column]
             text = shortened(text, room)

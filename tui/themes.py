@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from textual.color import Color
 from textual.theme import Theme
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _LIGHT_FROM = 7
 """Of the 16 colours of a terminal, this one and the bright ones are light; 8 is a dark grey."""
 
 
-def _theme(name: str, *, dark: bool, muted: str, faint: str, boost: str, **colours: str) -> Theme:
+def _theme(name: str, *, dark: bool, muted: str, faint: str, boost: str, line: str, **colours: str) -> Theme:
     """Textual mixes `$text-error` and its kind from the colours; here they are the colours themselves."""
     return Theme(
         name,
@@ -27,6 +28,8 @@ def _theme(name: str, *, dark: bool, muted: str, faint: str, boost: str, **colou
         dark=dark,
         variables={
             "boost": boost,
+            "cursor-line": line,
+            "cursor-line-blurred": boost,
             "text-primary": colours["primary"],
             "text-secondary": colours["secondary"],
             "text-warning": colours["warning"],
@@ -61,7 +64,8 @@ DARK = _theme(
     background="#111316",
     surface="#111316",
     panel="#20242a",
-    boost="#282c33",
+    boost="#24282e",
+    line="#33383f",
     muted="#9aa4b1",
     faint="#66707d",
 )
@@ -78,7 +82,8 @@ LIGHT = _theme(
     background="#fafaf8",
     surface="#fafaf8",
     panel="#e3e6ea",
-    boost="#d7dade",
+    boost="#e3e5e8",
+    line="#cfd4da",
     muted="#4d5663",
     faint="#7d8693",
 )
@@ -95,11 +100,24 @@ CONTRAST = _theme(
     background="#000000",
     surface="#000000",
     panel="#161616",
-    boost="#2a2a2a",
+    boost="#1c1c1c",
+    line="#2a2a2a",
     muted="#cfcfcf",
     faint="#9a9a9a",
 )
 THEMES = (DARK, LIGHT, CONTRAST)
+
+
+def cursor_lines(theme: Theme) -> dict[str, str]:
+    """The ground of the line under the cursor, which a theme that is not ours does not know."""
+    if theme.ansi:
+        return {"cursor-line": "transparent", "cursor-line-blurred": "transparent"}
+    colours = theme.to_color_system().generate()
+    ground, primary = Color.parse(colours["surface"]), Color.parse(colours["primary"])
+    return {
+        "cursor-line": ground.blend(primary, 0.2).hex,
+        "cursor-line-blurred": ground.blend(primary, 0.08).hex,
+    }
 
 
 def chosen(
