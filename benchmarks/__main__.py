@@ -33,6 +33,8 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "space": ("space", "run_space"),
     "ingest": ("ingest", "run_ingest"),
     "middleware": ("middleware", "run_middleware"),
+    "dashboard": ("dashboard", "run_dashboard"),
+    "dashboard-soak": ("dashboard", "run_soak"),
 }
 WIDTH = 74
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.commands import Record, SetLimit
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.runtime import id_of
 from agent_meter_mcp.store.sqlite.rows import amount_columns, key_of
 
 if TYPE_CHECKING:
@@ -41,17 +42,12 @@ _LIMITS: tuple[tuple[str, Metric], ...] = (
 def random_id(rng: random.Random, at_us: int) -> str:
     """A UUID of version 4: each lands anywhere in an index."""
     digits = f"{rng.getrandbits(128):032x}"
-    return _dashed(f"{digits[:12]}4{digits[13:16]}a{digits[17:]}")
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def ordered_id(rng: random.Random, at_us: int) -> str:
     """A UUID of version 7: later ones sort later. What the ledger makes when the caller gives none."""
-    milliseconds, rest_us = divmod(at_us, 1000)
-    return _dashed(f"{milliseconds:012x}7{(rest_us << 12) // 1000:03x}a{rng.getrandbits(60):015x}")
-
-
-def _dashed(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return id_of(at_us, rng.getrandbits(62))
 
 
 class Workload:

@@ -1,8 +1,8 @@
 """Writes what the README says about the code from the code: `python docs/generate.py`.
 
 With `--check` nothing is written, and the exit code is 1 if something would be. With `--picture` the demo
-runs, and what it shows becomes docs/demo.svg; and the dashboard looks at a ledger of a busy day: that is
-docs/dashboard.svg.
+runs, and what it shows becomes docs/demo.svg; and the dashboard looks at a month of `agent-meter demo`:
+that is docs/dashboard.svg.
 """
 
 from __future__ import annotations
@@ -16,10 +16,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from agent_meter_mcp import Caller, Ledger
 
 README = Path(__file__).parent.parent / "README.md"
 DEMO = README.with_name("demo.py")
@@ -27,6 +23,7 @@ PICTURE = Path(__file__).with_name("demo.svg")
 SCREEN = PICTURE.with_name("dashboard.svg")
 FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono"
 COLUMNS = 110
+SEED = 7
 BLOCK = re.compile(r"(<!-- (\w+): made by docs/generate\.py -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 WHO = ("agent", "parent", "session", "project")
@@ -119,7 +116,7 @@ def _alone(drawn: str) -> str:
 
 
 def screen() -> str:
-    """The dashboard at 120x36, over a ledger of a busy day."""
+    """The dashboard at 120x36, over a month of `agent-meter demo`."""
     import asyncio
     import tempfile
 
@@ -128,16 +125,16 @@ def screen() -> str:
 
 
 async def _screen_of(path: str) -> str:
-    from agent_meter_mcp import load_settings, open_ledger
+    from agent_meter_mcp import load_settings
     from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.demo.filling import make
+    from agent_meter_mcp.demo.month import Month
+    from agent_meter_mcp.runtime import system_clock_us
     from agent_meter_mcp.sources.local import LocalSource
     from tui.app import Dashboard
 
-    operator = Caller("operator", "you")
-    settings = load_settings({"AGENT_METER_DB": path})
-    async with open_ledger(settings) as ledger:
-        await _busy_day(ledger, operator)
-    local = LocalSource(settings, operator, "UTC")
+    make(path, Month(SEED, 12, 25_000, system_clock_us()), SEED, lambda done: None)
+    local = LocalSource(load_settings({"AGENT_METER_DB": path}), Caller("operator", "you"), "UTC")
     local.where = "~/.agent-meter/meter.db"
     app = Dashboard(local, local, look_s=0.05)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -147,42 +144,6 @@ async def _screen_of(path: str) -> str:
         drawn = app.export_screenshot(title="agent-meter dashboard")
     await local.close()
     return drawn
-
-
-async def _busy_day(ledger: Ledger, operator: Caller) -> None:
-    """Five agents, one of which runs wild, and one that was stopped."""
-    import random
-
-    from agent_meter_mcp import LimitKey, Report, Subject, Usage, Who
-
-    chance = random.Random(4)
-    await ledger.set_limit(operator, LimitKey(Subject(), None, "cost_usd", "month"), 60 * 10**9)
-    await ledger.set_limit(operator, LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 20 * 10**9)
-    await ledger.set_limit(operator, LimitKey(Subject("agent", "rogue-bot"), None, "requests", "24h"), 40)
-    work = [
-        ("research-bot", 120),
-        ("data-crawler", 300),
-        ("triage", 60),
-        ("nightly-batch", 25),
-        ("rogue-bot", 60),
-    ]
-    doing = [agent for agent, times in work for _ in range(times)]
-    chance.shuffle(doing)
-    now_us = ledger.now_us()
-    for number, agent in enumerate(doing):
-        tokens = chance.randrange(500, 9000)
-        usage = Usage(
-            input_tokens=tokens, output_tokens=tokens // 8, model="claude-sonnet-5",
-            cost_nano_usd=tokens * (16_000 if agent == "research-bot" else 9_000), cost_source="reported",
-        )  # fmt: skip
-        happened_us = now_us - (len(doing) - number) ** 2 * 250_000
-        who = Who(agent, chance.choice(("anthropic", "search")))
-        if (agent == "rogue-bot" and number > 300) or number > len(doing) - 9:
-            report = Report(who.replace(agent="rogue-bot"), usage, operation="chat")
-            await ledger.reserve(operator, report)
-        else:
-            await ledger.record(operator, Report(who, usage, operation="chat", occurred_at_us=happened_us))
-    await ledger.set_switch(operator, "agent", "nightly-batch", True, "wrong prices")
 
 
 def main() -> int:

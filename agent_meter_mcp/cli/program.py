@@ -53,6 +53,7 @@ SECTIONS = {
     },
     "Watching": {
         "dashboard": Entry("dashboard", "All agents live in the terminal; stop one with two keys."),
+        "demo": Entry("demo", "Fill a new file with an invented month, to look around in."),
     },
     "Control": {
         "limit": Entry("control", "Set, list and remove limits."),

@@ -284,6 +284,14 @@ def test_a_peek_takes_a_parent_that_could_be_linked_as_linked(desk: Desk) -> Non
     assert desk.peek(agent="zed", parent="kid").allowed
 
 
+def test_a_hold_that_is_over_counts_for_no_parent_that_could_be_linked(desk: Desk) -> None:
+    desk.limit(2, subject=subject("agent", "ann"))
+    desk.hold(used(2), "kid", ttl=1)
+    assert not desk.peek(agent="kid", parent="ann").allowed
+    desk.now = 2
+    assert desk.peek(agent="kid", parent="ann").limits[0].held == 0
+
+
 def test_what_fits_now_is_the_least_that_the_hard_limits_leave(desk: Desk) -> None:
     desk.limit(9)
     desk.limit(5, "hour")

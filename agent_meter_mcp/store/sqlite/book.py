@@ -115,8 +115,13 @@ class Book:
             self.load_policy()
         return True
 
-    def load_policy(self) -> None:
-        """Reads the configuration; plans and counters are made anew."""
+    def load_policy(self, policy: Policy | None = None) -> None:
+        """Takes the configuration, or reads it; plans and counters are made anew."""
+        self.policy = policy or self._read_policy()
+        self._plans.clear()
+        self._counters.clear()
+
+    def _read_policy(self) -> Policy:
         execute = self.connection.execute
         agents = [
             Agent(*row)
@@ -139,9 +144,7 @@ class Book:
                 "SELECT kind, name, reason, engaged_by, engaged_at FROM switch"
             )
         ]
-        self.policy = Policy(agents, limits, switches)
-        self._plans.clear()
-        self._counters.clear()
+        return Policy(agents, limits, switches)
 
     def plan(self, who: Who) -> Plan:
         key = (who.agent, who.service, who.project, who.session)
@@ -212,7 +215,7 @@ class Book:
             counter.advance(at_us)
         counter.generation = self.generation
         for held in self.expired:
-            if self.policy.coverage(counter.limit, counter.scope).includes(held.who):
+            if counter.coverage.includes(held.who):
                 counter.add(held.reserved_at_us, 0, -held.usage.amounts[counter.metric])
                 counter.head = None
 

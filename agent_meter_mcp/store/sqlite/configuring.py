@@ -13,8 +13,7 @@ from .rows import limit_columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.value import Value
 
     from .writer import Writer
@@ -29,7 +28,8 @@ def set_agent(writer: Writer, command: SetAgent) -> Agent:
     if after == before:
         return after
     if after.parent is not None and (before is None or before.parent != after.parent):
-        _unlinked_policy(writer, command.agent_id).check_parent(command.agent_id, after.parent)
+        unlinked = writer.book.policy.with_agent(Agent(command.agent_id))
+        unlinked.check_parent(command.agent_id, after.parent)
     seq = audit(writer, command.actor, "set_agent", f"agent {command.agent_id}", before, after)
     _keep_agent(writer, before, after, seq)
     return after
@@ -59,14 +59,6 @@ def _known_agent(writer: Writer, agent_id: str) -> Agent | None:
     return None if row is None else Agent(*row)
 
 
-def _unlinked_policy(writer: Writer, agent_id: str) -> Any:
-    """The policy as it would be without the agent's present parent."""
-    from agent_meter_mcp.core.limits import Policy
-
-    others = [agent for agent in writer.book.policy.agents.values() if agent.agent_id != agent_id]
-    return Policy(others)
-
-
 def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) -> None:
     writer.put_down()
     for agent_id in (after.agent_id, after.parent):
@@ -93,7 +85,7 @@ def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) 
             f" (SELECT limit_id FROM quota WHERE subject = 'agent' AND name IN ({marks}))",
             tuple(above),
         )
-    _changed(writer)
+    _changed(writer, writer.book.policy.with_agent(after))
 
 
 def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
@@ -199,13 +191,13 @@ def _drop_family(writer: Writer, key: LimitKey) -> None:
     )
 
 
-def _changed(writer: Writer) -> None:
-    """Every process reads the configuration anew; ours does so now."""
+def _changed(writer: Writer, policy: Policy | None = None) -> None:
+    """Every process reads the configuration anew; ours does so now, unless it is told the new `policy`."""
     execute = writer.connection.execute
     for table in ("head", "cell"):
         execute(f"DELETE FROM {table} WHERE counter NOT IN (SELECT id FROM counter)")
     execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
-    writer.reload()
+    writer.reload(policy)
 
 
 def audit(

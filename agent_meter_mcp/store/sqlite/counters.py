@@ -62,8 +62,8 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "current", "dirty", "edge",
-        "filled", "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept",
+        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "coverage", "current", "dirty",
+        "edge", "filled", "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept",
         "limit", "maximum", "metric", "oldest", "period_end", "scope", "since", "sums", "until", "used",
         "version", "window",
     )  # fmt: skip
@@ -84,6 +84,7 @@ class Counter:
         self.metric = METRICS.index(limit.key.metric)
         self.maximum = limit.max
         self.hard = limit.action == "reject"
+        self.coverage = coverage
         self.sums = Sums(connection, coverage, limit.key.metric)
         self.id: int | None = None
         self.generation = -1

@@ -1,7 +1,8 @@
 """Summaries: rollups for whole hours and days, events for the ragged ends and for what is not rolled up yet.
 
 The time range is cut into spans, one per time group (one in all without them). Each span is read in up to
-four pieces, which are added up: whole UTC days, whole hours, the ends of hours that a span cuts, the tail.
+four pieces, which are added up: whole UTC days, whole hours (those that the days have too much are taken
+off), the ends of hours that a span cuts, the tail.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .reading import Reader
 
     Key = tuple[str | int | None, ...]
+    Row = tuple[Any, ...]
     Span = tuple[int, int]
 
 _COLUMNS = {
@@ -106,6 +108,7 @@ class _Pieces:
         ).fetchone()
         self.rows: list[tuple[Key, tuple[int, ...]]] = []
         self._starts: list[tuple[int, ...]] = []
+        self._missed_hours: tuple[Span, list[Row]] = ((0, 0), [])
         self.spans = self._cut(since_us, until_us, query.zone)
 
     def _cut(self, since_us: int, until_us: int, zone: str) -> list[Span]:
@@ -148,7 +151,7 @@ class _Pieces:
         """All pieces of one span."""
         start_us, end_us = span
         if start_us <= 0 and end_us >= FAR_US:
-            self._rollup(number, ALL, 0, 1)
+            self._keep(number, self._rollup(ALL, 0, 1))
         else:
             first, last = -(-start_us // HOUR_US), end_us // HOUR_US
             if first >= last:
@@ -168,23 +171,37 @@ class _Pieces:
         )
 
     def _whole(self, number: int, first: int, last: int) -> None:
-        """Hours [first, last): whole days of them from the day grain."""
-        first_day, last_day = -(-first // 24), last // 24
-        if first_day < last_day:
-            self._rollup(number, HOUR, first, first_day * 24)
-            self._rollup(number, DAY, first_day, last_day)
-            self._rollup(number, HOUR, last_day * 24, last)
-        else:
-            self._rollup(number, HOUR, first, last)
+        """Hours [first, last): UTC days from the day grain, and the hours by which they miss its ends."""
+        first_day, last_day = (first + 12) // 24, (last + 12) // 24
+        if first_day >= last_day:
+            self._keep(number, self._rollup(HOUR, first, last))
+            return
+        self._missed(number, first, first_day * 24)
+        self._keep(number, self._rollup(DAY, first_day, last_day))
+        self._missed(number, last_day * 24, last)
 
-    def _rollup(self, number: int, grain: int, first: int, last: int) -> None:
-        if first < last:
-            self._take(
-                number,
-                f"SELECT {self._keys}{_ROLLED} FROM rollup x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND {self._where}",
-                (first, last),
-            )
+    def _missed(self, number: int, first: int, last: int) -> None:
+        """Adds the hours from `first` to `last`, or takes them off where `last` is the earlier one.
+
+        A day of another zone than UTC ends where the next one begins: these hours are read once for both.
+        """
+        hours = min(first, last), max(first, last)
+        if self._missed_hours[0] != hours:
+            self._missed_hours = hours, self._rollup(HOUR, *hours)
+        rows = self._missed_hours[1]
+        if last < first:
+            width = self._width
+            rows = [(*row[:width], *(-figure for figure in row[width:])) for row in rows]
+        self._keep(number, rows)
+
+    def _rollup(self, grain: int, first: int, last: int) -> list[Row]:
+        if first >= last:
+            return []
+        return self._fetch(
+            f"SELECT {self._keys}{_ROLLED} FROM rollup x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
+            f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND {self._where}",
+            (first, last),
+        )
 
     def _edge(self, number: int, start_us: int, end_us: int) -> None:
         """A part of an hour: rolled-up events one by one, and refusals."""
@@ -204,12 +221,18 @@ class _Pieces:
             )
 
     def _take(self, number: int, sql: str, values: Iterable[Any]) -> None:
-        for row in self._execute(sql + self._by, (*values, *self._values)):
-            figures = row[self._width :]
-            if figures[0] is not None and any(figures):
-                self.rows.append((self._key(number, row), figures))
+        self._keep(number, self._fetch(sql, values))
 
-    def _key(self, number: int, row: tuple[Any, ...]) -> Key:
+    def _fetch(self, sql: str, values: Iterable[Any]) -> list[Row]:
+        """Rows of keys and figures, where there is anything."""
+        rows: list[Row] = self._execute(sql + self._by, (*values, *self._values)).fetchall()
+        width = self._width
+        return [row for row in rows if row[width] is not None and any(row[width:])]
+
+    def _keep(self, number: int, rows: Iterable[Row]) -> None:
+        self.rows += [(self._key(number, row), row[self._width :]) for row in rows]
+
+    def _key(self, number: int, row: Row) -> Key:
         if not self._times:
             return row[: self._width]
         named, starts = iter(row[: self._width]), iter(self._starts[number])

@@ -118,7 +118,7 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             yield Difference("counter", f"{limit_id} {scope!r}: its limit is gone", 1, 0)
             continue
         counter = book.counter(limit, scope)
-        counter.advance(book.last)  # what it kept no more at the last write is nobody's view
+        counter.advance(book.last + 1)  # the clock never goes back before it: what is older is nobody's view
         cells = {
             bucket: (used, held)
             for bucket, used, held in execute(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.models import Amounts, Outcome
 
     from .driver import Connection
@@ -101,11 +102,11 @@ class Writer:
         self._agents.clear()
         self._past.clear()
 
-    def reload(self) -> None:
-        """The configuration was changed by this transaction."""
+    def reload(self, policy: Policy | None) -> None:
+        """The configuration was changed by this transaction, into `policy` if that is known."""
         self.put_down()
         self._past.clear()
-        self.book.load_policy()
+        self.book.load_policy(policy)
 
     @property
     def at_us(self) -> int:

@@ -244,3 +244,14 @@ def test_that_usage_began_earlier_is_seen_by_others(desks: tuple[Desk, Desk]) ->
     one.record(occurred=50)
     state = other.state(limit)
     assert (state.since_us, state.used) == (began_us - 50 * SECOND, 3)
+
+
+def test_holds_of_yesterday_that_end_at_midnight_are_nobodys_view(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    midnight = 57_600  # seconds after the desk's start
+    one.now = midnight - 10
+    one.limit(3, "day")
+    one.hold(used(2), ttl=1)
+    one.now = midnight
+    one.switch(False)
+    assert list(other.store.verify()) == []
