@@ -4,29 +4,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual.app import SystemCommand
+
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 
+from . import undo
 from .dialogs import Confirm
+from .limit_acts import LimitActs
+from .who_acts import WhoActs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from typing import Any
 
-    from agent_meter_mcp.core.models import SwitchKind
-    from agent_meter_mcp.sources.base import Operator
+    from agent_meter_mcp.core.models import KillSwitch, SwitchKind
+    from agent_meter_mcp.sources.base import Operator, Reader
 
     from .app import Dashboard
+    from .undo import Undo
+
+    Act = Callable[[Operator], Awaitable[object]]
 
 EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
 
 
 class Acting:
-    """`operator` None: the dashboard only shows, and says so when somebody tries."""
+    """`operator` None: the dashboard only shows, and says so when somebody tries.
 
-    def __init__(self, dashboard: Dashboard, operator: Operator | None) -> None:
-        self._dashboard = dashboard
+    `limits` is what is done about limits, `who` about agents and what they hold.
+    """
+
+    def __init__(self, dashboard: Dashboard, reader: Reader, operator: Operator | None) -> None:
+        self.dashboard = dashboard
+        self.reader = reader
+        self.limits = LimitActs(self)
+        self.who = WhoActs(self)
         self._operator = operator
+        self._undo: Undo | None = None
+
+    def commands(self) -> Iterable[SystemCommand]:
+        """Everything that can be done without a row under the cursor, for the command palette."""
+        yield SystemCommand("Stop everything", "Refuse all new work, everywhere", self.stop_everything)
+        yield SystemCommand("Resume everything", "Let all go on that were stopped so", self.resume_everything)
+        yield SystemCommand("Stop or resume an agent", "With all that it spawned", self.who.switch_agent)
+        yield SystemCommand("Stop or resume a service", "For every agent", self.who.switch_service)
+        yield SystemCommand("New limit", "For everyone, each agent, a tier, ...", self.limits.new)
+        yield SystemCommand("Change a limit", "What it allows, and what it does", self.limits.choose_to_edit)
+        yield SystemCommand(
+            "Raise a limit", "By 10 %, by 50 %, or to a new maximum", self.limits.choose_to_raise
+        )
+        yield SystemCommand(
+            "Remove a limit", "Whom it bound may go on without it", self.limits.choose_to_remove
+        )
+        yield SystemCommand("Limits of an agent", "What binds it, tightest first", self.who.choose_limits)
+        yield SystemCommand("Change an agent", "Its name, tier, owner and parent", self.who.choose_to_edit)
+        yield SystemCommand("Release a reservation", "What an agent holds, given back", self.who.choose_holds)
+        yield SystemCommand("Undo the last action", "Put back what was before", self.undo_last)
 
     @property
     def is_allowed(self) -> bool:
@@ -35,80 +70,105 @@ class Acting:
     def may_act(self) -> bool:
         """Says why not."""
         if self._operator is None:
-            self._dashboard.say(
+            self.dashboard.say(
                 "this dashboard only shows: to change anything takes the role operator", wrong=True
             )
         return self._operator is not None
 
+    # Switches
+
     def stop_or_resume(self, kind: SwitchKind, name: str) -> None:
         """An agent (with its tree) or a service: stopped, or let go on when a switch of its own stops it."""
-        if not self.may_act():
-            return
         what = shown(name) if kind == "agent" else f"{kind} {shown(name)}"
-        if self._is_stopped(kind, name):
-            self.ask(
-                Confirm(f"Let {what} go on? It is stopped now.", "Resume"),
-                f"{what} goes on",
-                lambda operator, _: operator.resume(kind, name),
-            )
+        switch = self._switch(kind, name)
+        if switch is not None:
+            question = Confirm(f"Let {what} go on? It is stopped now ({shown(switch.reason)}).", "Resume")
+            self._resume(question, f"{what} goes on", switch)
             return
-        question = (
+        words = (
             f"Stop {what}, and all agents that it spawned? They are refused until you let them go on."
             if kind == "agent"
             else f"Stop {what}? Every agent is refused there until you let it go on."
         )
-        self.ask(
-            Confirm(question, "Stop", reason=REASON),
-            f"{what} is stopped",
-            lambda operator, reason: operator.stop(kind, name, reason),
-        )
+        self._stop(Confirm(words, "Stop", reason=REASON), f"{what} is stopped", kind, name)
 
     def stop_everything(self) -> None:
-        if self.may_act():
-            question = "Stop everything? Every agent is refused, at every service, until you let them go on."
-            self.ask(
-                Confirm(question, "Stop everything", reason=REASON, must_type=EVERYTHING),
-                "everything is stopped",
-                lambda operator, reason: operator.stop("everything", None, reason),
-            )
+        words = "Stop everything? Every agent is refused, at every service, until you let them go on."
+        question = Confirm(words, "Stop everything", reason=REASON, must_type=EVERYTHING)
+        self._stop(question, "everything is stopped", "everything", None)
 
     def resume_everything(self) -> None:
-        if self.may_act():
-            question = (
-                "Release the switch that stops everything? Agents that were stopped one by one stay so."
-            )
-            self.ask(
-                Confirm(question, "Resume"),
-                "everything goes on",
-                lambda operator, _: operator.resume("everything", None),
-            )
+        switch = self._switch("everything", None)
+        if switch is None:
+            if self.may_act():
+                self.dashboard.say("no switch stops everything")
+            return
+        words = "Release the switch that stops everything? Agents that were stopped one by one stay so."
+        self._resume(Confirm(words, "Resume"), "everything goes on", switch)
 
-    def ask(self, question: Confirm, done: str, act: Callable[[Operator, str], Awaitable[object]]) -> None:
-        """After a yes, `act` gets the reason that was typed; `done` is said when it has returned."""
-        self._dashboard.run_worker(self._ask(question, done, act), exit_on_error=True)
+    def _stop(self, question: Confirm, done: str, kind: SwitchKind, name: str | None) -> None:
+        async def stop() -> None:
+            reason = await self.answer(question)
+            if reason is not None:
+                back = undo.resume_again(kind, name)
+                await self.do(done, lambda operator: operator.stop(kind, name, reason), back)
 
-    async def _ask(
-        self, question: Confirm, done: str, act: Callable[[Operator, str], Awaitable[object]]
-    ) -> None:
-        reason = await self._dashboard.push_screen_wait(question)
-        if reason is not None:
-            await self.do(done, lambda operator: act(operator, reason))
+        self.start(stop)
 
-    async def do(self, done: str, act: Callable[[Operator], Awaitable[object]]) -> bool:
-        """Without asking: `act` was confirmed already. Whether it was done; what went wrong was said."""
-        if self._operator is None:
-            return False
-        try:
-            await act(self._operator)
-        except MeterError as error:
-            self._dashboard.say(str(error), wrong=True)
-            return False
-        self._dashboard.say(done)
-        self._dashboard.action_look()
-        return True
+    def _resume(self, question: Confirm, done: str, switch: KillSwitch) -> None:
+        kind, name = switch.kind, switch.name
 
-    def _is_stopped(self, kind: SwitchKind, name: str) -> bool:
-        """Whether a switch of its own stops it."""
-        snapshot = self._dashboard.looked.snapshot
+        async def resume() -> None:
+            if await self.answer(question) is not None:
+                back = undo.stop_again(kind, name, switch.reason)
+                await self.do(done, lambda operator: operator.resume(kind, name), back)
+
+        self.start(resume)
+
+    def _switch(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
+        """The switch of its own that stops it."""
+        snapshot = self.dashboard.looked.snapshot
         switches = () if snapshot is None else snapshot.switches
-        return any((switch.kind, switch.name) == (kind, name) for switch in switches)
+        return next((one for one in switches if (one.kind, one.name) == (kind, name)), None)
+
+    # Undoing
+
+    def undo_last(self) -> None:
+        """Asks whether what was before the last action shall come back."""
+        back = self._undo
+        if not self.may_act():
+            return
+        if back is None:
+            self.dashboard.say("there is nothing to undo")
+            return
+
+        async def put_back() -> None:
+            if await self.answer(Confirm(back.question, "Undo")) is not None:
+                await self.do(back.done, back.act, None)
+
+        self.start(put_back)
+
+    # Doing. Whatever takes an answer is a worker, and begins here.
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begins an action, if there may be any; what the ledger says against it is said."""
+        if self.may_act():
+            self.dashboard.run_worker(self._run(work), exit_on_error=True)
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except MeterError as error:
+            self.dashboard.say(str(error), wrong=True)
+
+    async def answer(self, question: Confirm) -> str | None:
+        return await self.dashboard.push_screen_wait(question)
+
+    async def do(self, done: str, act: Act, back: Undo | None) -> None:
+        """Does what was confirmed; `back` is what undoes it. Raises MeterError: then nothing was changed."""
+        if self._operator is None:
+            return
+        await act(self._operator)
+        self._undo = back
+        self.dashboard.say(done if back is None else f"{done}; u undoes it")
+        self.dashboard.action_look()

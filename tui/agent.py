@@ -43,7 +43,10 @@ class AgentScreen(Page):
 
     MAIN = "#limits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on"),
+        Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("l", "limit", "Limits", tooltip="what binds it: raise one, or make one"),
+        Binding("h", "holds", "Holds", tooltip="what it holds: release one"),
+        Binding("e", "edit", "Edit", tooltip="its name, tier, owner and parent"),
         *KEYS,
     ]
     CSS = """
@@ -95,6 +98,15 @@ class AgentScreen(Page):
 
     def action_stop(self) -> None:
         self.dashboard.acting.stop_or_resume("agent", self.agent_id)
+
+    def action_limit(self) -> None:
+        self.dashboard.acting.limits.of_agent(self.agent_id)
+
+    def action_holds(self) -> None:
+        self.dashboard.acting.who.holds(self.agent_id)
+
+    def action_edit(self) -> None:
+        self.dashboard.acting.who.edit(self.agent_id)
 
     def _state(self) -> str:
         snapshot = self.dashboard.looked.snapshot

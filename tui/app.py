@@ -5,10 +5,9 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 
 from __future__ import annotations
 
-import io
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,14 +15,13 @@ import anyio
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
-from agent_meter_mcp.core.text import guarded, shown
+from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.sources.base import RANGES
 
-from . import commands, export, faces, themes
+from . import commands, faces, themes
 from .acting import Acting
 from .agent import AgentScreen
 from .audit import AuditPage
@@ -33,6 +31,7 @@ from .page import Page
 from .services import ServicesPage
 from .sessions import SessionsPage
 from .settings import Choices
+from .taking import Taking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,6 +79,7 @@ class Dashboard(App[None]):
 
     TITLE = "agent-meter"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("u", "undo", "Undo", show=False, tooltip="undo what was done last"),
         *(
             Binding(
                 str(number), f"switch_mode('{page.MODE}')", f"Go to {page.MODE}", show=False, tooltip=TABS
@@ -114,12 +114,12 @@ class Dashboard(App[None]):
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
         self._reader = reader
-        self.acting = Acting(self, operator)
+        self.acting = Acting(self, reader, operator)
         self._look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
         self.choices = choices or Choices()
-        self._export_to = export_to
+        self.taking = Taking(self, export_to)
         self._started_s = time.monotonic()
         self.failure: Exception | None = None
         self._first_theme = self._theme_of(theme)
@@ -289,6 +289,9 @@ class Dashboard(App[None]):
         self.remember("range", wanted.name)
         self._again.set()
 
+    def action_undo(self) -> None:
+        self.acting.undo_last()
+
     def open_agent(self, agent_id: str) -> None:
         self.push_screen(AgentScreen(self, agent_id))
 
@@ -301,51 +304,20 @@ class Dashboard(App[None]):
     # Taking along
 
     def action_copy_or_quit(self) -> None:
-        """Whoever has selected something wants to copy it; everybody else, to leave."""
-        field = self.focused
-        selected = field.selected_text if isinstance(field, Input) else self.screen.get_selected_text()
-        if selected:
-            self.copy_to_clipboard(selected)
-        else:
+        if not self.taking.copy_selected():
             self.exit()
 
     def action_copy(self) -> None:
-        """The id under the cursor, or the command that is recommended."""
-        self._copy(self.page.to_copy() if self.page is not None else "")
+        self.taking.copy_id()
 
     def action_copy_row(self) -> None:
-        table = self.page.table if self.page is not None else None
-        row = None if table is None else table.cursor_row
-        self._copy("" if row is None else "\t".join(guarded(cell.text) for cell in row.cells))
-
-    def _copy(self, text: str) -> None:
-        if text:
-            self.copy_to_clipboard(text)
-        self.say(f"copied: {text}" if text else "there is nothing to copy here", wrong=not text)
+        self.taking.copy_row()
 
     def action_export_table(self) -> None:
-        table = self.page.table if self.page is not None else None
-        if table is None:
-            self.say("there is no table here", wrong=True)
-        else:
-            titles = [column.title.rstrip("▲▼") for column in table.columns]
-            self._save(table.id or "table", "csv", export.csv_of(titles, table.rows))
+        self.taking.save_table()
 
     def action_export_picture(self) -> None:
-        self._save("screen", "svg", self.export_screenshot())
-
-    def _save(self, what: str, ending: str, text: str) -> None:
-        """In a browser the file goes to whoever looks at it there."""
-        name = export.name_of(what, datetime.now(self.zone), ending)
-        if self.is_web:
-            self.deliver_text(io.StringIO(text), save_filename=name)
-            return
-        try:
-            path = export.write_new(self._export_to or os.getcwd(), name, text)
-        except MeterError as error:
-            self.say(str(error), wrong=True)
-        else:
-            self.say(f"saved: {path}")
+        self.taking.save_picture()
 
     # Ending
 

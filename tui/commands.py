@@ -44,9 +44,7 @@ def all_of(app: Dashboard, screen: Screen[Any]) -> Iterator[SystemCommand]:
     for one in RANGES:
         yield SystemCommand(f"Range: {one.name}", "What the totals are about", partial(app.take_range, one))
     yield SystemCommand("Theme", "Choose other colours", app.action_change_theme)
-    stop, resume = app.acting.stop_everything, app.acting.resume_everything
-    yield SystemCommand("Stop everything", "Refuse all new work, everywhere", stop)
-    yield SystemCommand("Resume everything", "Let all go on that were stopped so", resume)
+    yield from app.acting.commands()
 
 
 def help_of(*sections: tuple[str, Sequence[BindingType]]) -> dict[str, Keys]:

@@ -16,7 +16,8 @@ REASON_MAX = 500
 class Confirm(ModalScreen[str | None]):
     """Answers the reason that was typed (or "" where none is asked for); None: it is not to be done.
 
-    `must_type` are words that have to be typed first, for what cannot be meant for somebody else.
+    `must_type` are words that have to be typed first, for what cannot be meant for somebody else. What asks
+    for a reason is grave.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -34,8 +35,17 @@ class Confirm(ModalScreen[str | None]):
     Confirm Button { margin-left: 2; min-width: 12; }
     """
 
-    def __init__(self, question: str, what: str, *, reason: str | None = None, must_type: str = "") -> None:
-        super().__init__(classes="" if reason is not None else "calm")
+    def __init__(
+        self,
+        question: str,
+        what: str,
+        *,
+        reason: str | None = None,
+        must_type: str = "",
+        grave: bool = False,
+    ) -> None:
+        self._grave = grave or reason is not None
+        super().__init__(classes="" if self._grave else "calm")
         self._question = question
         self._what = what
         self._reason = reason
@@ -50,9 +60,7 @@ class Confirm(ModalScreen[str | None]):
                 yield Input(self._reason, placeholder="why", max_length=REASON_MAX, id="reason")
             with Horizontal():
                 yield Button("Cancel", id="no")
-                yield Button(
-                    f"{self._what} (y)", variant="error" if self._reason is not None else "success", id="yes"
-                )
+                yield Button(f"{self._what} (y)", variant="error" if self._grave else "success", id="yes")
 
     def on_mount(self) -> None:
         self.query_one("#typed" if self._must_type else "#no").focus()

@@ -1,4 +1,4 @@
-"""All limits, and how they stand."""
+"""All limits, how they stand, and what is done about them."""
 
 from __future__ import annotations
 
@@ -6,43 +6,112 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
-from . import view
+from . import limit_view, view
+from .limit_acts import COLUMNS
 from .page import KEYS, Page
-from .table import Column, LineTable
+from .table import LineTable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_meter_mcp.core.queries import LimitView
     from agent_meter_mcp.sources.base import Range, Reader
 
     from .app import Dashboard
 
-COLUMNS = (
-    Column("Limit", 0),
-    Column("Used", 24, right=True),
-    Column("", view.BAR_WIDTH, drop=1),
-    Column("", 6, right=True),
-    Column("Resets", 14, right=True, drop=2),
-)
-EMPTY = "No limit is set: agents are metered, and may do what they like."
+EMPTY = "No limit is set: agents are metered, and may do what they like. n makes one."
+_SORTED_BY = {"tightness": 3, "name": 0, "resets": 4, "burn": 5, "runs out": 6}
 
 
 class LimitsPage(Page):
+    """`found` are the limits as they stood at the last look; `sort` and `reversed` order them."""
+
     MODE = "limits"
     MAIN = "#limits"
-    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
-    CSS = "#limits { height: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New", tooltip="a new limit, with a look at whom it would bind"),
+        Binding("enter,e,l", "edit", "Edit", tooltip="change what the limit allows, and what happens beyond"),
+        Binding(
+            "plus",
+            "raise",
+            "Raise",
+            key_display="+",
+            tooltip="raise the limit by 10 %, by 50 %, or to what you type",
+        ),
+        Binding("d,delete", "remove", "Remove", tooltip="remove the limit; asks first"),
+        Binding("s", "sort(1)", "Sort", show=False, tooltip="sort by the next column"),
+        Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
+        *KEYS,
+    ]
+    CSS = "LimitsPage #limits { height: 1fr; }"
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
         self.found: tuple[LimitView, ...] = ()
+        self.sort = limit_view.SORTS[0]
+        self.reversed = False
 
     def compose_body(self) -> ComposeResult:
         yield LineTable(COLUMNS, empty=EMPTY, id="limits")
 
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._title_columns()
+
     async def look(self, reader: Reader, wanted: Range) -> None:
         self.found = await reader.limits()
+        self._show_rows()
+
+    def _show_rows(self) -> None:
         now_us = time.time_ns() // 1000
-        rows = [view.limit_row(one, now_us) for one in self.found]
+        views = limit_view.ordered(self.found, self.sort, self.reversed, now_us)
+        rows = [limit_view.row(one, now_us, self.dashboard.zone) for one in views]
         self.query_one("#limits", LineTable).show(view.matching_rows(rows, self.wanted))
+
+    def _title_columns(self) -> None:
+        arrow = "▲" if self.reversed else "▼"
+        sorted_by = _SORTED_BY[self.sort]
+        self.query_one("#limits", LineTable).retitle(
+            [
+                column.replace(title=f"{column.title}{arrow}") if number == sorted_by else column
+                for number, column in enumerate(COLUMNS)
+            ]
+        )
+
+    # Keys
+
+    def action_new(self) -> None:
+        self.dashboard.acting.limits.new()
+
+    def action_edit(self) -> None:
+        self._act(self.dashboard.acting.limits.edit)
+
+    def action_raise(self) -> None:
+        self._act(self.dashboard.acting.limits.raise_)
+
+    def action_remove(self) -> None:
+        self._act(self.dashboard.acting.limits.remove)
+
+    def on_line_table_chosen(self) -> None:
+        self.action_edit()
+
+    def _act(self, act: Callable[[LimitView], None]) -> None:
+        """On the limit under the cursor."""
+        chosen = self.query_one("#limits", LineTable).cursor_key
+        for one in self.found:
+            if one.limit.limit_id == chosen:
+                act(one)
+
+    def action_sort(self, step: int) -> None:
+        self.sort = limit_view.SORTS[(limit_view.SORTS.index(self.sort) + step) % len(limit_view.SORTS)]
+        self._sorted()
+
+    def action_reverse(self) -> None:
+        self.reversed = not self.reversed
+        self._sorted()
+
+    def _sorted(self) -> None:
+        self._title_columns()
+        self._show_rows()

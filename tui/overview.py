@@ -55,9 +55,11 @@ class Overview(Page):
     HINT = "words that a name or state has; !word: has not"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "detail", "Detail", tooltip="all about the agent"),
-        Binding("x", "stop", "Stop/resume", tooltip="stop the agent, or let it go on"),
+        Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
+        Binding("l", "limit", "Limit", tooltip="what binds the agent: raise one, or make one"),
+        Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
         Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
-        Binding("S", "reverse", "Reverse", show=False, tooltip="turn the order round"),
+        Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
         *KEYS,
     ]
     CSS = """
@@ -142,6 +144,14 @@ class Overview(Page):
     def action_stop(self) -> None:
         if self.chosen is not None:
             self.dashboard.acting.stop_or_resume("agent", self.chosen)
+
+    def action_limit(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.limits.of_agent(self.chosen)
+
+    def action_edit(self) -> None:
+        if self.chosen is not None:
+            self.dashboard.acting.who.edit(self.chosen)
 
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
         if message.table.id == "agents":

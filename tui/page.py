@@ -47,7 +47,7 @@ class Page(Screen[None]):
 
     MODE: ClassVar[str] = ""
     MAIN: ClassVar[str] = ""
-    ACTS: ClassVar[frozenset[str]] = frozenset({"stop"})
+    ACTS: ClassVar[frozenset[str]] = frozenset({"stop", "limit", "edit", "holds", "new", "raise", "remove"})
     """Actions that change something: greyed where that may not be."""
     HINT: ClassVar[str] = "words that a row has; !word: has not"
     DEFAULT_CSS = """

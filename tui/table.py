@@ -33,7 +33,7 @@ CURSOR = "▌"
 
 
 class Column(Value):
-    """`width` is in cells; 0 takes what the others leave.
+    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`.
 
     Where all do not fit, the one with the highest `drop` goes first.
     """
@@ -42,6 +42,7 @@ class Column(Value):
     width: int
     right: bool = False
     drop: int = 0
+    least: int = FLEXIBLE_MIN
 
 
 class LineTable(ScrollView, can_focus=True):
@@ -204,9 +205,9 @@ class LineTable(ScrollView, can_focus=True):
         kept = list(range(len(self._columns)))
 
         def needed() -> int:
-            return sum(self._columns[column].width or FLEXIBLE_MIN for column in kept) + self._gap * (
-                len(kept) - 1
-            )
+            return sum(
+                self._columns[column].width or self._columns[column].least for column in kept
+            ) + self._gap * (len(kept) - 1)
 
         while needed() > room and any(self._columns[column].drop for column in kept):
             kept.remove(max(kept, key=lambda column: self._columns[column].drop))

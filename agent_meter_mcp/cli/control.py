@@ -10,6 +10,7 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import UNKNOWN, length, number
 from agent_meter_mcp.core.models import EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
+from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
 from . import options
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.commands import LimitSet
     from agent_meter_mcp.core.decide import LimitState
-    from agent_meter_mcp.core.models import Agent, Limit, Metric
+    from agent_meter_mcp.core.models import Agent, Limit
     from agent_meter_mcp.core.queries import LimitView
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
@@ -92,7 +93,7 @@ def limit() -> None:
 def set_limit(session: Session, /, as_json: bool, **given: Any) -> None:
     """Create a limit, or change the one with the same subject, service, metric and window."""
     key = _key_of(given)
-    most = _maximum(key.metric, given["max"])
+    most = typed_maximum(key.metric, given["max"])
 
     async def work(ledger: Ledger, caller: Caller) -> tuple[LimitSet, LimitState | None]:
         return await ledger.set_limit(
@@ -124,19 +125,6 @@ def _key_of(given: dict[str, Any]) -> LimitKey:
             raise InvalidInput(field, "is required")
     subject = check.subject(**{field: given[field] for field in LIMIT_FIELDS})
     return LimitKey(subject, given["service"], given["metric"], given["window"])
-
-
-def _maximum(metric: Metric, text: str) -> int:
-    from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, micro_units, nano_usd, scaled
-
-    if metric == "cost_usd":
-        return nano_usd(text, field="max", maximum=LIMIT_MAX_INTEGER // 10**9)
-    if metric == "units":
-        return micro_units(text, field="max", maximum=LIMIT_MAX_INTEGER // 10**6)
-    whole = scaled(text, 1, field="max", maximum=LIMIT_MAX_INTEGER)
-    if scaled(text, 1000, field="max", maximum=LIMIT_MAX_INTEGER) != whole * 1000:
-        raise InvalidInput("max", f"must be a whole number of {metric}")
-    return whole
 
 
 @options.command_of(limit, "list", "agent-meter limit list", "agent-meter limit list --agent coder --json")

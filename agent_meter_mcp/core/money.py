@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from .models import Metric
+
 NANO_PER_USD = 1_000_000_000
 MICRO_PER_UNIT = 1_000_000
 
@@ -64,6 +66,38 @@ def nano_usd(
 def micro_units(value: Decimal | int | float | str, *, field: str = "units", maximum: int = UNITS_MAX) -> int:
     """Units as micro-units. Raises as `scaled`."""
     return scaled(value, MICRO_PER_UNIT, field=field, maximum=maximum)
+
+
+_SIZES = {"k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
+
+
+def typed_maximum(metric: Metric, text: str) -> int:
+    """The maximum of a limit as a person types it, in the metric's integer unit: "5", "$1,204.50", "1.5M".
+
+    Raises:
+        InvalidInput: it is no number, negative, too large, or a part of what cannot be divided.
+    """
+    import re
+    from decimal import Decimal
+
+    written = text.strip()
+    if metric == "cost_usd":
+        written = written.removeprefix("$").strip()
+    letter = written[-1:] if written[-1:] in _SIZES else "k" if written.endswith("K") else ""
+    digits = written[:-1].strip() if letter else written
+    if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?", digits):
+        digits = digits.replace(",", "")
+    value: Decimal | str = digits
+    if letter and re.fullmatch(r"[0-9]{1,30}(\.[0-9]{0,30})?", digits):
+        value = Decimal(digits) * _SIZES[letter]
+    if metric == "cost_usd":
+        return nano_usd(value, field="max", maximum=LIMIT_MAX_INTEGER // NANO_PER_USD)
+    if metric == "units":
+        return micro_units(value, field="max", maximum=LIMIT_MAX_INTEGER // MICRO_PER_UNIT)
+    whole = scaled(value, 1, field="max", maximum=LIMIT_MAX_INTEGER)
+    if Decimal(value) != whole:
+        raise InvalidInput("max", f"must be a whole number of {metric}")
+    return whole
 
 
 def usd(cost_nano_usd: int) -> Decimal:

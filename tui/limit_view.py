@@ -1,0 +1,117 @@
+"""The rows of the limits page, and of the lists of limits to choose from. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.figures import UNKNOWN, number
+from agent_meter_mcp.core.models import EACH
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.windows import parse_window, period
+
+from .format import bar, percent, short_count, until
+from .limit_form import what_of
+from .view import BAR_WIDTH, WARN_PERCENT, Cell, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import tzinfo
+
+    from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.models import Metric
+    from agent_meter_mcp.core.queries import LimitView
+
+    from .view import Style
+
+SORTS = ("tightness", "name", "resets", "burn", "runs out")
+_DAY_US = 86_400_000_000
+_NEVER = 2**63
+
+
+def brief(metric: Metric, value: int) -> str:
+    """An amount in the few cells of a table."""
+    return short_count(value) if metric in ("requests", "tokens") else number(metric, value)
+
+
+def clock(at_us: int, now_us: int, zone: tzinfo) -> str:
+    """A moment to come by the clocks of the zone, in few cells: "18:00", "Fri 18:00", "3 Dec"."""
+    at = datetime.fromtimestamp(at_us / 1_000_000, zone)
+    if at.date() == datetime.fromtimestamp(now_us / 1_000_000, zone).date():
+        return f"{at:%H:%M}"
+    return f"{at:%a %H:%M}" if at_us - now_us < 6 * _DAY_US else f"{at.day} {at:%b}"
+
+
+def fullness(view: LimitView) -> float:
+    """How full it is, in percent. A limit of 0 is fuller than all others."""
+    if view.limit.max == 0:
+        return float("inf")
+    return 0.0 if view.state is None else view.state.percent
+
+
+def resets_at_us(view: LimitView, now_us: int) -> int | None:
+    """When usage leaves it: the end of its period, or when the oldest usage is out of a rolling window."""
+    state, window = view.state, parse_window(view.limit.key.window)
+    if state is not None and (at := state.resets_at_us or state.frees_at_us) is not None:
+        return at
+    return period(window, view.limit.zone, now_us)[1] if window.kind == "calendar" else None
+
+
+def ordered(views: Iterable[LimitView], sort: str, reverse: bool, now_us: int) -> list[LimitView]:
+    """The tightest first, the soonest first, by name; limits that are equal in it by their names."""
+
+    def burn(view: LimitView) -> float:
+        return 0.0 if view.state is None or not view.limit.max else view.state.burn_per_hour / view.limit.max
+
+    keys: dict[str, Callable[[LimitView], float]] = {
+        "tightness": lambda view: -fullness(view),
+        "name": lambda _: 0,
+        "resets": lambda view: resets_at_us(view, now_us) or _NEVER,
+        "burn": lambda view: -burn(view),
+        "runs out": lambda view: (view.state and view.state.runs_out_at_us) or _NEVER,
+    }
+    found = sorted(sorted(views, key=lambda view: what_of(view.limit.key)), key=keys[sort])
+    return found[::-1] if reverse else found
+
+
+def row(view: LimitView, now_us: int, zone: tzinfo) -> Row:
+    """What it is, how full, when it resets, how fast it fills, when it runs out, and what happens then."""
+    limit, state = view.limit, view.state
+    metric = limit.key.metric
+    full = 100.0 if limit.max == 0 else fullness(view)
+    style: Style = "alarm" if full >= 100 else "warn" if full >= WARN_PERCENT else ""
+    used = 0 if state is None else state.used + state.held
+    return Row(
+        limit.limit_id,
+        (
+            Cell(_name(view), style),
+            Cell(f"{brief(metric, used)} of {brief(metric, limit.max)}", style),
+            Cell(bar(full, BAR_WIDTH), style),
+            Cell(percent(full), style),
+            Cell(_resets(view, now_us, zone)),
+            Cell(UNKNOWN if state is None else f"{brief(metric, state.burn_per_hour)}/h"),
+            Cell(*_runs_out(state, now_us, style)),
+            Cell(limit.action, "dim" if limit.action == "warn" else ""),
+        ),
+    )
+
+
+def _name(view: LimitView) -> str:
+    """What it is; where it counts each one by itself, also whose counter it shows."""
+    scope = view.state.scope if view.state is not None else ""
+    return what_of(view.limit.key) + (f" ({shown(scope)})" if scope and scope != EACH else "")
+
+
+def _resets(view: LimitView, now_us: int, zone: tzinfo) -> str:
+    if view.limit.key.window == "total":
+        return "never"
+    at_us = resets_at_us(view, now_us)
+    return UNKNOWN if at_us is None else clock(at_us, now_us, zone)
+
+
+def _runs_out(state: LimitState | None, now_us: int, style: Style) -> tuple[str, Style]:
+    if state is None:
+        return UNKNOWN, "dim"
+    if state.exceeded:
+        return "over", style
+    return until(state.runs_out_at_us, now_us), style

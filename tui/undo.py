@@ -1,0 +1,88 @@
+"""What puts back what the last action changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.errors import NotFound
+from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.value import Value
+
+from .limit_form import exact, what_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent_meter_mcp.core.models import Limit, LimitKey, SwitchKind
+    from agent_meter_mcp.sources.base import Operator, Reader
+
+
+class Undo(Value):
+    """`question` says what comes back, `done` that it has."""
+
+    question: str
+    done: str
+    act: Callable[[Operator], Awaitable[object]]
+
+
+async def limit_of(reader: Reader, key: LimitKey) -> Limit | None:
+    """The limit with this key as it is now."""
+    limits = [view.limit for view in await reader.limits()]
+    return next((limit for limit in limits if limit.key == key), None)
+
+
+def set_again(limit: Limit) -> Undo:
+    """After it was changed or removed."""
+    name, most = what_of(limit.key), exact(limit.key.metric, limit.max)
+
+    async def act(operator: Operator) -> None:
+        await operator.set_limit(
+            limit.key, limit.max, action=limit.action, zone=limit.zone, thresholds=limit.thresholds
+        )
+
+    return Undo(f"Set {name} to {most} again, as it was before?", f"{name}: {most} again", act)
+
+
+def remove_again(reader: Reader, key: LimitKey) -> Undo:
+    """After it was made."""
+    name = what_of(key)
+
+    async def act(operator: Operator) -> None:
+        limit = await limit_of(reader, key)
+        if limit is None:
+            raise NotFound(f"the limit {name} is not there any more")
+        await operator.remove_limit(limit.limit_id)
+
+    return Undo(f"Remove the limit {name}, which was made just now?", f"{name} is removed again", act)
+
+
+def stop_again(kind: SwitchKind, name: str | None, reason: str) -> Undo:
+    what = _words(kind, name)
+    return Undo(
+        f"Stop {what} again ({shown(reason)})?",
+        f"{what} is stopped again",
+        lambda operator: operator.stop(kind, name, reason),
+    )
+
+
+def resume_again(kind: SwitchKind, name: str | None) -> Undo:
+    what = _words(kind, name)
+    return Undo(
+        f"Let {what} go on, which was stopped just now?",
+        f"{what} goes on",
+        lambda operator: operator.resume(kind, name),
+    )
+
+
+def agent_again(agent_id: str, before: dict[str, str | None]) -> Undo:
+    """`before` are the fields that were changed, as they were."""
+    words = ", ".join(f"{field} {shown(value) if value else 'none'}" for field, value in before.items())
+    return Undo(
+        f"Set {shown(agent_id)} back to: {words}?",
+        f"{shown(agent_id)} is as it was",
+        lambda operator: operator.set_agent(agent_id, before),
+    )
+
+
+def _words(kind: SwitchKind, name: str | None) -> str:
+    return "everything" if kind == "everything" else f"{kind} {shown(name or '')}"

@@ -1,0 +1,186 @@
+"""What is done about one agent, and what it holds; and finding one by its name."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.errors import NotFound
+from agent_meter_mcp.core.figures import amount
+from agent_meter_mcp.core.models import METRICS, Agent
+from agent_meter_mcp.core.text import shown
+
+from . import undo
+from .agent_dialog import AgentDialog
+from .choose import Choose
+from .dialogs import Confirm
+from .format import age, until
+from .table import Column
+from .view import Cell, Row, word_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent_meter_mcp.core.models import Reservation
+
+    from .acting import Acting
+
+_AGENTS = (Column("Agent", 0), Column("State", 9), Column("Tier", 16, drop=1), Column("Owner", 16, drop=2))
+_SERVICES = (Column("Service", 0), Column("", 9))
+_HOLDS = (
+    Column("For", 0),
+    Column("Holds", 36),
+    Column("Since", 8, right=True),
+    Column("Ends in", 12, right=True),
+)
+
+
+class WhoActs:
+    def __init__(self, acting: Acting) -> None:
+        self._acting = acting
+
+    def edit(self, agent_id: str) -> None:
+        """Its name, tier, owner and parent."""
+        self._acting.start(lambda: self._edit(agent_id))
+
+    def holds(self, agent_id: str) -> None:
+        """What it holds: one of them to release."""
+        self._acting.start(lambda: self._holds(agent_id))
+
+    def choose_to_edit(self) -> None:
+        self._choose_agent("Change which agent?", self.edit)
+
+    def choose_limits(self) -> None:
+        self._choose_agent("Limits of which agent?", self._acting.limits.of_agent)
+
+    def choose_holds(self) -> None:
+        self._choose_agent("Release what which agent holds?", self.holds)
+
+    def switch_agent(self) -> None:
+        self._choose_agent(
+            "Stop or resume which agent?", lambda agent: self._acting.stop_or_resume("agent", agent)
+        )
+
+    def switch_service(self) -> None:
+        async def choose() -> None:
+            snapshot = self._acting.dashboard.looked.snapshot
+            switches = () if snapshot is None else snapshot.switches
+            stopped = {switch.name for switch in switches if switch.kind == "service"}
+            names = sorted({*(await self.known())["service"], *(name for name in stopped if name)})
+            rows = [
+                Row(name, (Cell(shown(name)), Cell("■ STOPPED", "held") if name in stopped else Cell("")))
+                for name in names
+            ]
+            question = Choose("Stop or resume which service?", _SERVICES, rows)
+            chosen = await self._acting.dashboard.push_screen_wait(question)
+            if chosen is not None:
+                self._acting.stop_or_resume("service", chosen)
+
+        self._acting.start(choose)
+
+    def _choose_agent(self, title: str, act: Callable[[str], None]) -> None:
+        async def choose() -> None:
+            snapshot = self._acting.dashboard.looked.snapshot
+            rows = [
+                Row(
+                    one.agent.agent_id,
+                    (
+                        Cell(shown(one.agent.agent_id)),
+                        Cell(word_of(one)),
+                        Cell(shown(one.agent.tier or "")),
+                        Cell(shown(one.agent.owner or "")),
+                    ),
+                )
+                for one in (() if snapshot is None else snapshot.agents)
+            ]
+            chosen = await self._acting.dashboard.push_screen_wait(Choose(title, _AGENTS, rows))
+            if chosen is not None:
+                act(chosen)
+
+        self._acting.start(choose)
+
+    async def known(self) -> dict[str, list[str]]:
+        """Names that there are, by kind, for completion. Raises MeterError."""
+        reader, snapshot = self._acting.reader, self._acting.dashboard.looked.snapshot
+        agents = [one.agent for one in snapshot.agents] if snapshot is not None else []
+        found = {
+            "agent": {agent.agent_id for agent in agents},
+            "tier": {agent.tier for agent in agents},
+            "owner": {agent.owner for agent in agents},
+        }
+        for kind in ("service", "project", "session"):
+            groups = (await reader.usage("total", kind)).groups
+            found[kind] = {str(group.key[0]) for group in groups if group.key[0] is not None}
+        return {kind: sorted(name for name in names if name) for kind, names in found.items()}
+
+    def _agent(self, agent_id: str) -> Agent:
+        """As it was at the last look. Raises NotFound."""
+        snapshot = self._acting.dashboard.looked.snapshot
+        for one in () if snapshot is None else snapshot.agents:
+            if one.agent.agent_id == agent_id:
+                return one.agent
+        raise NotFound(f"no agent of the name {shown(agent_id)} has been seen yet")
+
+    async def _edit(self, agent_id: str) -> None:
+        agent = self._agent(agent_id)
+        changes = await self._acting.dashboard.push_screen_wait(AgentDialog(agent, await self.known()))
+        if changes is None:
+            return
+        name = shown(agent_id)
+        if not changes:
+            self._acting.dashboard.say(f"{name} is so already: nothing was changed")
+            return
+        words = ", ".join(f"{field} {shown(value) if value else 'none'}" for field, value in changes.items())
+        before = {field: getattr(agent, field) for field in changes}
+        await self._acting.do(
+            f"{name}: {words}",
+            lambda operator: operator.set_agent(agent_id, changes),
+            undo.agent_again(agent_id, before),
+        )
+
+    # Reservations
+
+    async def _holds(self, agent_id: str) -> None:
+        dashboard, now_us = self._acting.dashboard, time.time_ns() // 1000
+        detail = await self._acting.reader.detail(agent_id, dashboard.range)
+        held = {one.reservation_id: one for one in detail.held}
+        if not held:
+            dashboard.say(f"{shown(agent_id)} holds no reservation")
+            return
+        rows = [_hold_row(one, now_us) for one in detail.held]
+        title = f"Release which reservation of {shown(agent_id, width=40)}?"
+        chosen = await dashboard.push_screen_wait(Choose(title, _HOLDS, rows))
+        if chosen is None:
+            return
+        words = (
+            f"Release {_amounts(held[chosen])} that {shown(agent_id)} holds for {_purpose(held[chosen])}?"
+            " Nothing was used of it, that says; it cannot be undone. If the agent is still at it, what it"
+            " settles later counts all the same."
+        )
+        if await self._acting.answer(Confirm(words, "Release", grave=True)) is not None:
+            await self._acting.do(
+                f"{_amounts(held[chosen])} of {shown(agent_id)} are free again",
+                lambda operator: operator.release(chosen),
+                None,
+            )
+
+
+def _hold_row(held: Reservation, now_us: int) -> Row:
+    return Row(
+        held.reservation_id,
+        (
+            Cell(_purpose(held)),
+            Cell(_amounts(held)),
+            Cell(age(max(now_us - held.reserved_at_us, 0))),
+            Cell(until(held.expires_at_us, now_us)),
+        ),
+    )
+
+
+def _purpose(held: Reservation) -> str:
+    return shown(" ".join(part for part in (held.who.service, held.operation) if part))
+
+
+def _amounts(held: Reservation) -> str:
+    stated = zip(METRICS, held.usage.stated, strict=True)
+    return ", ".join(amount(metric, value) for metric, value in stated if value)
