@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
+ONLY_SHOWS = "this dashboard only shows: to change anything takes the role operator"
 
 
 class Acting:
@@ -64,16 +65,15 @@ class Acting:
         yield SystemCommand("Undo the last action", "Put back what was before", self.undo_last)
 
     @property
-    def is_allowed(self) -> bool:
-        return self._operator is not None
+    def refusal(self) -> str:
+        """Why nothing can be changed from here; "" where it can."""
+        return ONLY_SHOWS if self._operator is None else self._operator.refusal
 
     def may_act(self) -> bool:
         """Says why not."""
-        if self._operator is None:
-            self.dashboard.say(
-                "this dashboard only shows: to change anything takes the role operator", wrong=True
-            )
-        return self._operator is not None
+        if self.refusal:
+            self.dashboard.say(self.refusal, wrong=True)
+        return not self.refusal
 
     # Switches
 

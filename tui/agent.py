@@ -5,41 +5,55 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 
-from . import view
-from .format import short_count, until
+from . import portrait
+from .chart import filled
+from .happening import Happening, event_row, facts_of, heading_of, limits_by_id
 from .page import KEYS, Page
+from .sheet import FactsSheet
 from .table import Column, LineTable
+from .view import BAR_WIDTH, group_row
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.queries import AgentView
     from agent_meter_mcp.sources.base import Detail, Range, Reader
 
     from .app import Dashboard
 
 LIMIT_COLUMNS = (
-    Column("Limit", 0),
-    Column("Used", 24, right=True),
-    Column("", view.BAR_WIDTH, drop=1),
+    Column("Limit", 0, least=22),
+    Column("Used", 20, right=True),
+    Column("", BAR_WIDTH, drop=2),
     Column("", 6, right=True),
-    Column("Resets", 14, right=True, drop=2),
+    Column("Resets", 18, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),
-    Column("Req", 8, right=True),
-    Column("Tokens", 8, right=True, drop=1),
-    Column("Cost", 12, right=True),
+    Column("Req", 7, right=True),
+    Column("Tokens", 7, right=True, drop=2),
+    Column("Cost", 10, right=True),
+    Column("Refused", 7, right=True, drop=1),
 )
-EVENT_COLUMNS = (Column("Time", 8), Column("", 4), Column("What", 0), Column("Cost", 12, right=True))
+SESSION_COLUMNS = (Column("Project, session", 0), *USAGE_COLUMNS[1:])
+CHILD_COLUMNS = (
+    Column("Agent it spawned", 0),
+    Column("State", 9),
+    Column("Cost", 10, right=True),
+    Column("Used", 6, right=True, drop=1),
+)
+EVENT_COLUMNS = (Column("Time", 8), Column("", 4), Column("What happened", 0), Column("Cost", 10, right=True))
 
 
 class AgentScreen(Page):
-    """One agent, by its name, as long as it is open."""
+    """One agent, by its name, as long as it is open. Where there is little room, the table that has the focus
+    takes it, and of the others the first row is seen."""
 
     MAIN = "#limits"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,54 +61,80 @@ class AgentScreen(Page):
         Binding("l", "limit", "Limits", tooltip="what binds it: raise one, or make one"),
         Binding("h", "holds", "Holds", tooltip="what it holds: release one"),
         Binding("e", "edit", "Edit", tooltip="its name, tier, owner and parent"),
+        Binding("enter", "choose", "Open", show=False, tooltip="all about what is under the cursor"),
         *KEYS,
     ]
     CSS = """
-    #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
-    #held { height: auto; padding: 0 1; color: $text-muted; }
-    #limits { height: 1fr; }
-    #usage { height: 1fr; border-top: hkey $panel; }
-    #events { height: 1fr; border-top: hkey $panel; }
+    AgentScreen #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
+    AgentScreen #about { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    AgentScreen #left { width: 3fr; height: 1fr; }
+    AgentScreen #right { width: 2fr; height: 1fr; }
+    AgentScreen #right { border-left: vkey $panel; }
+    AgentScreen LineTable { height: 1fr; min-height: 2; margin-top: 1; }
+    AgentScreen #limits, AgentScreen #events { height: 2fr; }
+    AgentScreen.-narrow #halves { layout: vertical; }
+    AgentScreen.-narrow #left, AgentScreen.-narrow #right { width: 1fr; height: auto; border-left: none; }
+    AgentScreen.-narrow #left.has-focus, AgentScreen.-narrow #right.has-focus { height: 1fr; }
+    AgentScreen.-narrow #left LineTable, AgentScreen.-narrow #right LineTable { height: 2; margin-top: 0; }
+    AgentScreen.-narrow #left LineTable:focus, AgentScreen.-narrow #right LineTable:focus { height: 1fr; }
     """
 
     def __init__(self, dashboard: Dashboard, agent_id: str) -> None:
         super().__init__(dashboard)
         self.agent_id = agent_id
+        self._detail: Detail | None = None
 
     def compose_body(self) -> ComposeResult:
         yield Static(shown(self.agent_id), id="name", markup=False)
-        yield Static(id="held", markup=False)
-        yield LineTable(
-            LIMIT_COLUMNS, empty="No limit is set: it is metered, and may do what it likes.", id="limits"
-        )
-        yield LineTable(USAGE_COLUMNS, empty="Nothing was used in this range.", id="usage")
-        yield LineTable(EVENT_COLUMNS, empty="Nothing has happened yet.", id="events")
+        yield Static(id="about", markup=False)
+        with Horizontal(id="halves"):
+            with Vertical(id="left"):
+                yield LineTable(
+                    LIMIT_COLUMNS, gap=1, empty="No limit is set: it may do what it likes.", id="limits"
+                )
+                yield LineTable(USAGE_COLUMNS, empty="Nothing was used in this range.", id="usage")
+                yield LineTable(SESSION_COLUMNS, empty="In no session in this range.", id="sessions")
+            with Vertical(id="right"):
+                yield LineTable(EVENT_COLUMNS, gap=1, empty="Nothing has happened yet.", id="events")
+                yield LineTable(CHILD_COLUMNS, empty="It spawned nobody.", id="children")
+
+    def on_descendant_focus(self) -> None:
+        for half in self.query("#left, #right"):
+            half.set_class(half.has_focus_within, "has-focus")
 
     async def look(self, reader: Reader, wanted: Range) -> None:
-        detail = await reader.detail(self.agent_id, wanted)
+        self._detail = await reader.detail(self.agent_id, wanted)
         if self.is_mounted:
-            self._show_detail(detail, time.time_ns() // 1000)
+            self._show_detail(self._detail, time.time_ns() // 1000)
 
     def _show_detail(self, detail: Detail, now_us: int) -> None:
-        used = detail.usage.total
-        state = self._state()
-        self.query_one("#name", Static).update(
-            f"{shown(self.agent_id)}   {state}   {self.dashboard.range.name}: {view.cost_of(used)},"
-            f" {counted(used.requests, 'request')}, {short_count(used.tokens)} tokens"
-            + (f", {short_count(used.rejected)} refused" if used.rejected else "")
-        )
-        held = [
-            f"holds {hold.reservation_id} ({shown(hold.operation or hold.who.service or '')}),"
-            f" until in {until(hold.expires_at_us, now_us)}"
-            for hold in detail.held[:3]
+        zone, snapshot = self.dashboard.zone, self.dashboard.looked.snapshot
+        views = () if snapshot is None else snapshot.agents
+        view = next((one for one in views if one.agent.agent_id == self.agent_id), None)
+        self._show_about(detail, view, now_us)
+        tables = {
+            "#limits": portrait.limit_rows(detail.limits, zone, now_us),
+            "#usage": [group_row(group) for group in detail.usage.groups],
+            "#sessions": [group_row(group) for group in detail.sessions.groups if any(group.key)],
+            "#events": [event_row(event, zone) for event in detail.events],
+            "#children": portrait.child_rows(self.agent_id, snapshot),
+        }
+        for name, rows in tables.items():
+            self.query_one(name, LineTable).show(rows)
+
+    def _show_about(self, detail: Detail, view: AgentView | None, now_us: int) -> None:
+        zone, wanted = self.dashboard.zone, self.dashboard.range
+        heading = portrait.heading(self.agent_id, view, detail.usage.total, wanted.name)
+        self.query_one("#name", Static).update(heading)
+        bars = filled(detail.bars, wanted, zone, now_us)
+        lines = [
+            *portrait.about(view, detail, zone, now_us),
+            portrait.spend(bars, wanted, max(self.size.width - 40, 10)),
         ]
-        self.query_one("#held", Static).update("\n".join(held) or "holds no reservation")
-        self.query_one("#limits", LineTable).show([view.limit_row(one, now_us) for one in detail.limits])
-        self.query_one("#usage", LineTable).show([view.group_row(group) for group in detail.usage.groups])
-        zone = self.dashboard.zone
-        self.query_one("#events", LineTable).show(
-            [view.event_row(event, zone, with_agent=False) for event in detail.events]
-        )
+        if self.size.height < 30:
+            lines = portrait.shortest(lines)
+        text = Text("\n").join(Text(cell.text, self.coloured(cell.style)) for cell in lines)
+        self.query_one("#about", Static).update(text)
 
     def action_stop(self) -> None:
         self.dashboard.acting.stop_or_resume("agent", self.agent_id)
@@ -108,9 +148,22 @@ class AgentScreen(Page):
     def action_edit(self) -> None:
         self.dashboard.acting.who.edit(self.agent_id)
 
-    def _state(self) -> str:
-        snapshot = self.dashboard.looked.snapshot
-        for one in snapshot.agents if snapshot is not None else ():
-            if one.agent.agent_id == self.agent_id:
-                return view.word_of(one)
-        return ""
+    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
+        """Enter on an agent it spawned opens that one, on an event all of it, on a limit why it binds."""
+        detail, snapshot, zone = self._detail, self.dashboard.looked.snapshot, self.dashboard.zone
+        if detail is None:
+            return
+        table = message.table.id
+        if table == "children":
+            self.dashboard.open_agent(message.key)
+        elif table == "events":
+            event = next((one for one in detail.events if str(one.seq) == message.key), None)
+            if event is not None:
+                limits = limits_by_id(() if snapshot is None else snapshot.limits)
+                one = Happening(event, event.count, event.seq)
+                switches = () if snapshot is None else snapshot.switches
+                facts = facts_of(one, limits, zone, switches)
+                self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
+        elif table == "limits":
+            facts = portrait.limit_facts(message.key, detail.limits, zone)
+            self.dashboard.push_screen(FactsSheet("limit", facts))

@@ -6,6 +6,7 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 from __future__ import annotations
 
 import os
+import random
 import time
 from datetime import UTC
 from functools import partial
@@ -19,12 +20,13 @@ from textual.binding import Binding, BindingType
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
-from agent_meter_mcp.sources.base import RANGES
+from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES
 
 from . import commands, faces, themes
 from .acting import Acting
 from .agent import AgentScreen
 from .audit import AuditPage
+from .happening import newer_than
 from .limits import LimitsPage
 from .overview import Overview
 from .page import Page
@@ -48,11 +50,11 @@ if TYPE_CHECKING:
 LOOK_S = 0.5
 LOOK_ANYWAY_S = 10.0
 """Ages and windows move on even when nobody writes."""
-PAUSES_S = (1.0, 2.0, 5.0)
-"""How long it waits after trouble, each time a little longer."""
+PAUSES_S = (0.5, 1.0, 2.0, 5.0)
+"""How long it waits after trouble, each time a little longer, and a little differently."""
 WIDE = 100
 """From so many cells on, the tables stand side by side."""
-TALL = 16
+LOW = 16
 """With fewer lines than these, what matters most has them all."""
 OPENING_S = 0.3
 """Only what takes longer than this is said to be opening."""
@@ -61,8 +63,7 @@ TABS = ", ".join(page.MODE for page in PAGES)
 
 
 class Looked(Value):
-    """What the last look found. With trouble (`code` is that of the error), the snapshot is that of the last
-    look without."""
+    """What the last look found. With trouble (`code` names it) the snapshot is that of the look before it."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
@@ -112,10 +113,10 @@ class Dashboard(App[None]):
     ) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
-        self.VERTICAL_BREAKPOINTS = [(0, "-low"), (TALL, "-tall")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-tall")]
         self._reader = reader
         self.acting = Acting(self, reader, operator)
-        self._look_s = look_s
+        self.look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
         self.choices = choices or Choices()
@@ -127,6 +128,8 @@ class Dashboard(App[None]):
         self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
         self.looked = Looked()
+        self.waiting: Looked | None = None
+        """What was found while it is paused."""
 
     @property
     def tabs(self) -> tuple[str, ...]:
@@ -144,7 +147,14 @@ class Dashboard(App[None]):
             return face.title, face.style
         if self.looked.trouble:
             return f"STALE {int(time.monotonic() - self.looked.at_s)} s", "alarm"
-        return ("PAUSED", "warn") if self.paused else ("● LIVE", "good")
+        return (f"PAUSED{self._waits()}", "warn") if self.paused else ("● LIVE", "good")
+
+    def _waits(self) -> str:
+        shown, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
+        if shown is None or waiting is None:
+            return ""
+        count = newer_than(waiting, shown.events[0].seq if shown.events else 0)
+        return f" · {count}{'+' if count >= EVENTS_SHOWN else ''} waiting"
 
     @property
     def face(self) -> faces.Face | None:
@@ -226,20 +236,29 @@ class Dashboard(App[None]):
             self._again, again = anyio.Event(), self._again
             try:
                 is_due = again.is_set() or time.monotonic() - looked_s >= LOOK_ANYWAY_S
-                if (await self._reader.changed() or is_due) and not self.paused:
+                if await self._reader.changed() or is_due:
                     snapshot = await self._reader.snapshot(self.range)
                     looked_s = time.monotonic()
-                    self._found(Looked(snapshot, "", looked_s))
+                    self._found(Looked(snapshot, "", looked_s), is_asked=again.is_set())
                 failures = 0
             except MeterError as error:
                 failures += 1
                 self._trouble(error)
-            pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] if failures else self._look_s
+            pause_s = self.look_s
+            if failures:
+                pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
             with anyio.move_on_after(pause_s):
                 await self._again.wait()
 
-    def _found(self, looked: Looked) -> None:
-        self.looked = looked
+    def _found(self, looked: Looked, *, is_asked: bool = False) -> None:
+        """While it is paused, only what somebody asked for is shown; all else waits."""
+        if self.paused and not is_asked and self.looked.snapshot is not None:
+            self.waiting = looked
+            self.looked = self.looked.replace(trouble="", at_s=looked.at_s, code="")
+            if self.page is not None:
+                self.page.show(self.looked)
+            return
+        self.looked, self.waiting = looked, None
         self.show_page()
 
     @property
@@ -278,8 +297,7 @@ class Dashboard(App[None]):
 
     def action_pause(self) -> None:
         self.paused = not self.paused
-        self._again.set()
-        self._found(self.looked)
+        self._found(self.waiting or self.looked, is_asked=True)
 
     def action_range(self, step: int) -> None:
         self.take_range(RANGES[(RANGES.index(self.range) + step) % len(RANGES)])

@@ -1,38 +1,59 @@
-"""What was changed, by whom."""
+"""What was changed, by whom, and what it was before."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
-from . import view
+from .happening import Happening, audit_facts, audit_row, heading_of
 from .page import KEYS, Page
+from .sheet import FactsSheet
 from .table import Column, LineTable
+from .view import matching_rows
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import AuditEntry
     from agent_meter_mcp.sources.base import Range, Reader
 
+    from .app import Dashboard
+
 COLUMNS = (
-    Column("Time", 14),
-    Column("Who", 14),
-    Column("Did", 16),
+    Column("Time", 15),
+    Column("Who", 12),
+    Column("Did", 19),
     Column("To what", 0),
-    Column("Why", 24, drop=1),
+    Column("Before → after", 26, drop=2),
+    Column("Why", 20, drop=1),
 )
 
 
 class AuditPage(Page):
+    """Enter shows all of an entry."""
+
     MODE = "audit"
     MAIN = "#audit"
-    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
-    CSS = "#audit { height: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All of it"), *KEYS]
+    CSS = "AuditPage #audit { height: 1fr; }"
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        super().__init__(dashboard)
+        self._found: tuple[AuditEntry, ...] = ()
 
     def compose_body(self) -> ComposeResult:
         yield LineTable(COLUMNS, empty="Nothing was changed yet.", id="audit")
 
     async def look(self, reader: Reader, wanted: Range) -> None:
-        zone = self.dashboard.zone
-        rows = [view.audit_row(entry, zone) for entry in await reader.audit()]
-        self.query_one("#audit", LineTable).show(view.matching_rows(rows, self.wanted))
+        self._found = await reader.audit()
+        self.refilter()
+
+    def refilter(self) -> None:
+        rows = [audit_row(entry, self.dashboard.zone) for entry in self._found]
+        self.query_one("#audit", LineTable).show(matching_rows(rows, self.wanted))
+
+    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
+        entry = next((entry for entry in self._found if str(entry.seq) == message.key), None)
+        if entry is not None:
+            heading = heading_of(Happening(entry, 1, entry.seq))
+            self.dashboard.push_screen(FactsSheet(heading, audit_facts(entry, self.dashboard.zone)))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
-from textual.widgets import Static
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Input, Static
 
-from . import view
+from . import chart, totals
+from .feed import Feed
+from .happening import facts_of, heading_of, limits_by_id
 from .page import KEYS, Page
+from .roster import SORTS, Roster
+from .sheet import FactsSheet
 from .table import Column, LineTable
+from .view import BAR_WIDTH
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Snapshot
@@ -21,26 +27,23 @@ if TYPE_CHECKING:
     from .faces import Face
 
 AGENT_COLUMNS = (
-    Column("Agent", 0),
+    Column("Agent", 0, least=12),
     Column("State", 9),
     Column("Req", 6, right=True, drop=3),
     Column("Tokens", 6, right=True, drop=4),
     Column("Cost", 10, right=True),
-    Column("Budget", view.BAR_WIDTH, drop=1),
+    Column("Budget", BAR_WIDTH, drop=1),
     Column("Used", 6, right=True),
     Column("Burn", 9, right=True, drop=5),
     Column("Runs out", 10, right=True, drop=2),
     Column("Seen", 6, right=True, drop=6),
 )
-_SORTED_BY = {"cost": 4, "agent": 0, "state": 1, "requests": 2, "tokens": 3, "budget": 6, "seen": 9}
-FEED_COLUMNS = (
-    Column("Time", 8),
-    Column("", 4),
-    Column("Agent", 12),
-    Column("What", 0),
-    Column("Cost", 7, right=True, drop=1),
-)
+_SORTED_BY: dict[str, int] = dict(zip(SORTS, (4, 0, 1, 2, 3, 6, 8, 9), strict=True))
+_SORTS_AT = {column: sort for sort, column in _SORTED_BY.items()} | {5: "budget"}
 CHART_WIDTH = 40
+LOW, TALL, HIGH = 16, 30, 48
+"""From so many lines on there is room for the chart, and for a higher one."""
+RESORT_LOOKS = 10
 ORDERS = ("usual", "reversed")
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
@@ -48,52 +51,85 @@ EMPTY = (
 
 
 class Overview(Page):
-    """Shows the newest snapshot. `sort` and `reversed` order the agents."""
+    """Shows the newest snapshot. The table of agents is a `Roster`, the events beside it a `Feed`."""
 
     MODE = "agents"
     MAIN = "#agents"
-    HINT = "words that a name or state has; !word: has not"
+    HINT = "words of a name; state:over cost>10 tier:x owner:y; ! inverts"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "detail", "Detail", tooltip="all about the agent"),
+        Binding("enter", "choose", "Detail", tooltip="all about the agent, or the event"),
         Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
         Binding("l", "limit", "Limit", tooltip="what binds the agent: raise one, or make one"),
         Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
         Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
         Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
+        Binding("left", "fold(True)", "Fold", show=False, tooltip="fold or unfold what it spawned"),
+        Binding("right", "fold(False)", "Unfold", show=False, tooltip="fold or unfold what it spawned"),
+        Binding("space", "fold", "Fold or unfold", show=False, tooltip="fold or unfold what it spawned"),
+        Binding("v", "flat", "Tree or list", show=False, tooltip="agents as a tree, or as a list"),
+        Binding("f", "feed", "Events", show=False, tooltip="to the events and back; / filters there"),
+        Binding("E", "refusals", "Only refusals", show=False, tooltip="only refusals; all events again"),
         *KEYS,
     ]
     CSS = """
-    #totals, #fleet { height: 1; padding: 0 1; }
-    #fleet { display: none; }
-    #tables { height: 1fr; }
-    #agents { width: 2fr; }
-    #feed { width: 1fr; border-left: vkey $panel; }
+    Overview #top { height: auto; }
+    Overview #figures { height: auto; width: 1fr; }
+    Overview #totals, Overview #fleet { height: auto; padding: 0 1; }
+    Overview #totals, Overview #fleet, Overview #chart { text-wrap: nowrap; text-overflow: ellipsis; }
+    Overview #fleet { display: none; }
+    Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
+    Overview #tables { height: 1fr; }
+    Overview #agents { width: 3fr; }
+    Overview #feed { width: 2fr; border-left: vkey $panel; }
+    Overview #alarms {
+        height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    Overview.-broad #feed { width: 45%; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
     Overview.-narrow #feed { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
+    Overview.-high.-narrow #feed { height: 1fr; }
+    Overview.-tiny #top, Overview.-tiny #feed { display: none; }
+    Overview.roomy #figures { width: 52; }
+    Overview.roomy #chart { display: block; }
+    Overview.roomy #top { border-bottom: hkey $panel; }
+    Overview.roomy.-high #chart { height: 12; }
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-low"), (TALL, "-tall"), (HIGH, "-high")]
+        self.roster = Roster()
         choices = dashboard.choices
-        self.sort = choices.get("sort of agents", view.SORTS, view.SORTS[0])
-        self.reversed = choices.get("order of agents", ORDERS, ORDERS[0]) == ORDERS[1]
+        self.roster.sort = choices.get("sort of agents", SORTS, self.roster.sort)
+        self.roster.reversed = choices.get("order of agents", ORDERS, ORDERS[0]) == ORDERS[1]
+        self._resorts = False
+        self._filters_feed = False
+
+    @property
+    def agents(self) -> LineTable:
+        return self.query_one("#agents", LineTable)
+
+    @property
+    def feed(self) -> Feed:
+        return self.query_one("#feed", Feed)
 
     @property
     def chosen(self) -> str | None:
         """The agent under the cursor."""
-        return self.query_one("#agents", LineTable).cursor_key
+        return self.agents.cursor_key
 
     def compose_body(self) -> ComposeResult:
-        yield Static(id="totals", markup=False)
-        yield Static(id="fleet", markup=False)
+        with Horizontal(id="top"):
+            with Vertical(id="figures"):
+                yield Static(id="totals", markup=False)
+                yield Static(id="fleet", markup=False)
+            yield Static(id="chart", markup=False)
         with Horizontal(id="tables"):
-            yield LineTable(AGENT_COLUMNS, empty=EMPTY, id="agents")
-            yield LineTable(FEED_COLUMNS, gap=1, empty="Nothing has happened yet.", id="feed")
-
-    def on_mount(self) -> None:
-        super().on_mount()
-        self._title_columns()
+            yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
+            yield Feed(id="feed")
+        yield Static(id="alarms", markup=False)
 
     # What it shows
 
@@ -102,44 +138,86 @@ class Overview(Page):
         is_empty = snapshot is not None and not snapshot.agents and not snapshot.events
         return self.dashboard.nothing_used if is_empty else super().face(looked)
 
+    def on_resize(self) -> None:
+        self.set_class(self.size.width >= 100 and self.size.height >= TALL, "roomy")
+        self.call_after_refresh(self._show_figures)
+
     def show(self, looked: Looked) -> None:
         super().show(looked)
-        if looked.snapshot is not None:
-            self._show_snapshot(looked.snapshot)
+        snapshot = looked.snapshot
+        if snapshot is None:
+            return
+        resort_s = RESORT_LOOKS * self.dashboard.look_s
+        if self.roster.take(snapshot, time.monotonic(), resort_s) and not self._resorts:
+            self._resorts = True
+            self.set_timer(resort_s, self._resort)
+        self._show_agents()
+        self.feed.take(snapshot, self.dashboard.zone)
+        self._show_figures()
 
-    def _show_snapshot(self, snapshot: Snapshot) -> None:
-        rows = view.agent_rows(snapshot)
-        found = view.ordered(view.matching(rows, self.wanted), self.sort, self.reversed)
-        self.query_one("#agents", LineTable).show([row.row for row in found])
-        zone = self.dashboard.zone
-        self.query_one("#feed", LineTable).show([view.event_row(event, zone) for event in snapshot.events])
-        chart = view.spend_line(snapshot, CHART_WIDTH)
-        shown = view.headline(snapshot, self.dashboard.range.name)
-        wide = self.size.width >= len(shown) + len(chart) + 14
+    def _resort(self) -> None:
+        self._resorts = False
+        self.roster.resort(time.monotonic())
+        self._show_agents()
+
+    def _show_agents(self) -> None:
+        roster = self.roster
+        arrow = "▲" if roster.reversed else "▼"
+        columns = list(AGENT_COLUMNS)
+        if roster.typed:
+            columns[0] = columns[0].replace(title=f"{len(roster.places)} of {roster.count}")
+        sorted_by = _SORTED_BY[roster.sort]
+        columns[sorted_by] = columns[sorted_by].replace(title=f"{columns[sorted_by].title}{arrow}")
+        if columns != list(self.agents.columns):
+            self.agents.retitle(columns)
+        self.agents.show(roster.rows())
+
+    def _show_figures(self) -> None:
+        snapshot = self.dashboard.looked.snapshot
+        if snapshot is None:
+            return
+        if self.has_class("roomy"):
+            self._show_much(snapshot)
+        else:
+            self._show_little(snapshot)
+        most = 1 if self.size.height < TALL else 3 if self.size.height < HIGH else 8
+        alarms = totals.alarms(snapshot, self.dashboard.zone, most)
+        line = self.query_one("#alarms", Static)
+        line.display = bool(alarms)
+        line.update(Text("\n").join(Text(cell.text, self.coloured(cell.style)) for cell in alarms))
+
+    def _show_much(self, snapshot: Snapshot) -> None:
+        """Totals and the limit for everybody beside the chart."""
+        name = self.dashboard.range.name
+        words = [totals.headline(snapshot, name), totals.token_kinds(snapshot), totals.exceptions(snapshot)]
+        self.query_one("#totals", Static).update("\n".join(words))
+        fleet = totals.fleet_lines(snapshot, 48)
+        line = self.query_one("#fleet", Static)
+        line.display = True
+        told = ["no limit for everybody together is set"] if fleet is None else fleet[0]
+        line.update(Text("\n".join(["", *told]), "dim" if fleet is None else self.coloured(fleet[1])))
+        wanted, zone = self.dashboard.range, self.dashboard.zone
+        drawing = self.query_one("#chart", Static)
+        bars = chart.filled(snapshot.bars, wanted, zone, snapshot.taken_at_us)
+        room = drawing.content_size if drawing.content_size.height else self.size
+        drawing.update("\n".join(chart.drawn(bars, wanted, zone, room.width, min(room.height, 12))))
+
+    def _show_little(self, snapshot: Snapshot) -> None:
+        """All that in a line or two."""
+        spent = totals.spend_line(snapshot, CHART_WIDTH)
+        words = totals.headline(snapshot, self.dashboard.range.name)
+        words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
+        wide = self.size.width >= len(words) + len(spent) + 14
         self.query_one("#totals", Static).update(
-            f"{shown}   per {self.dashboard.range.chart} {chart}" if wide else shown
+            f"{words}   per {self.dashboard.range.chart} {spent}" if wide else words
         )
-        fleet = view.fleet_line(snapshot, view.BAR_WIDTH)
+        fleet = totals.fleet_line(snapshot, BAR_WIDTH)
         line = self.query_one("#fleet", Static)
         line.display = fleet is not None
         if fleet is not None:
             line.update(Text(fleet[0], self.coloured(fleet[1])))
 
-    def _title_columns(self) -> None:
-        arrow = "▲" if self.reversed else "▼"
-        sorted_by = _SORTED_BY[self.sort]
-        self.query_one("#agents", LineTable).retitle(
-            [
-                column.replace(title=f"{column.title}{arrow}") if number == sorted_by else column
-                for number, column in enumerate(AGENT_COLUMNS)
-            ]
-        )
-
     # Keys
-
-    def action_detail(self) -> None:
-        if self.focused is self.query_one("#agents") and self.chosen is not None:
-            self.dashboard.open_agent(self.chosen)
 
     def action_stop(self) -> None:
         if self.chosen is not None:
@@ -154,19 +232,88 @@ class Overview(Page):
             self.dashboard.acting.who.edit(self.chosen)
 
     def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
-        if message.table.id == "agents":
+        if message.table is self.agents:
             self.dashboard.open_agent(message.key)
+            return
+        one, snapshot = self.feed.happening(message.key), self.dashboard.looked.snapshot
+        if one is not None and snapshot is not None:
+            limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
+            facts = facts_of(one, limits, zone, snapshot.switches)
+            self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
+
+    def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:
+        sort = _SORTS_AT.get(message.column)
+        if message.table is not self.agents or sort is None:
+            return
+        self.roster.reversed = sort == self.roster.sort and not self.roster.reversed
+        self.roster.sort = sort
+        self._sorted()
 
     def action_sort(self, step: int) -> None:
-        self.sort = view.SORTS[(view.SORTS.index(self.sort) + step) % len(view.SORTS)]
+        self.roster.sort = SORTS[(SORTS.index(self.roster.sort) + step) % len(SORTS)]
         self._sorted()
 
     def action_reverse(self) -> None:
-        self.reversed = not self.reversed
+        self.roster.reversed = not self.roster.reversed
+        self._sorted()
+
+    def action_flat(self) -> None:
+        self.roster.is_flat = not self.roster.is_flat
         self._sorted()
 
     def _sorted(self) -> None:
-        self.dashboard.remember("sort of agents", self.sort)
-        self.dashboard.remember("order of agents", ORDERS[self.reversed])
-        self._title_columns()
-        self.show(self.dashboard.looked)
+        self.dashboard.remember("sort of agents", self.roster.sort)
+        self.dashboard.remember("order of agents", ORDERS[self.roster.reversed])
+        self.roster.resort(time.monotonic())
+        self._show_agents()
+
+    def action_fold(self, folded: bool | None = None) -> None:
+        if self.chosen is not None:
+            goes_to = self.roster.fold(self.chosen, folded)
+            self._show_agents()
+            self.agents.move_to_key(goes_to)
+
+    def action_feed(self) -> None:
+        (self.agents if self.focused is self.feed else self.feed).focus()
+
+    def action_refusals(self) -> None:
+        self.feed.only_refused = not self.feed.only_refused
+        self.feed.refilter()
+
+    # The filter is that of the table which has the focus
+
+    def action_filter(self) -> None:
+        self._filters_feed = self.focused is self.feed
+        self._fill_filter(self.feed.typed if self._filters_feed else self.wanted)
+        super().action_filter()
+
+    def _fill_filter(self, words: str) -> None:
+        field = self.query_one("#filter", Input)
+        with field.prevent(Input.Changed):
+            field.value = words
+
+    def filter_by(self, words: str) -> None:
+        if self._filters_feed:
+            self.feed.typed = words
+            self.feed.refilter()
+        else:
+            self.wanted = self.roster.typed = words
+            self.roster.arrange()
+            self._show_agents()
+            self._show_title(self.dashboard.looked)
+
+    def action_back(self) -> None:
+        """Of the feed: up to the newest, then without its filters, then back to the agents."""
+        feed = self.feed
+        if self.focused is self.agents:
+            self._filters_feed = False
+            self._fill_filter(self.wanted)
+        if self.focused is not feed:
+            super().action_back()
+        elif not feed.follows:
+            feed.action_edge(False)
+        elif feed.typed or feed.only_refused:
+            feed.typed, feed.only_refused = "", False
+            feed.refilter()
+        else:
+            self.agents.focus()

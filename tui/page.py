@@ -11,13 +11,14 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from . import view
+from . import totals
 from .commands import help_of
 from .dialogs import Help
 from .table import LineTable
 
 if TYPE_CHECKING:
     from textual.events import Key
+    from textual.widget import Widget
 
     from agent_meter_mcp.sources.base import Range, Reader
 
@@ -60,7 +61,7 @@ class Page(Screen[None]):
     Page #face { height: 1fr; align: center middle; display: none; }
     Page #face > Static { width: 76; max-width: 94%; height: auto; }
     Page #filter { display: none; height: 1; border: none; padding: 0 1; }
-    Page.-low #tabs { display: none; }
+    Page.-tiny #tabs { display: none; }
     Page FooterKey.-disabled .footer-key--key { color: $text-disabled; }
     Page FooterKey.-disabled .footer-key--description { color: $text-disabled; }
     """
@@ -70,6 +71,7 @@ class Page(Screen[None]):
         self.dashboard = dashboard
         self.wanted = ""
         self.trouble = ""
+        self._focused_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
@@ -142,10 +144,9 @@ class Page(Screen[None]):
         state, style = self.dashboard.state
         words = Text(" meter ", "bold")
         words.append(f" {state} ", self.coloured(style))
-        if not self.dashboard.acting.is_allowed:
+        if self.dashboard.acting.refusal:
             words.append(" read-only ", self.coloured("dim"))
-        words.append("  ")
-        for cell in view.tally(looked.snapshot) if looked.snapshot is not None else ():
+        for cell in totals.tally(looked.snapshot) if looked.snapshot is not None else ():
             words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
@@ -187,7 +188,7 @@ class Page(Screen[None]):
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in self.ACTS and not self.dashboard.acting.is_allowed:
+        if action in self.ACTS and self.dashboard.acting.refusal:
             return None
         return super().check_action(action, parameters)
 
@@ -197,8 +198,14 @@ class Page(Screen[None]):
         if active is not None and not active.enabled:
             self.dashboard.acting.may_act()
 
+    def action_choose(self) -> None:
+        """Enter, on the table that has the focus."""
+        if isinstance(self.focused, LineTable):
+            self.focused.choose()
+
     def action_filter(self) -> None:
         field = self.query_one("#filter", Input)
+        self._focused_before = self.focused
         field.display = True
         field.focus()
 
@@ -207,21 +214,27 @@ class Page(Screen[None]):
         field = self.query_one("#filter", Input)
         if field.value or field.display:
             field.value = ""
-            field.display = False
-            self.query_one(self.MAIN).focus()
+            self._leave_filter()
         elif not self.MODE:
             self.dashboard.pop_screen()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.wanted = event.value
-        self.refilter()
+        self.filter_by(event.value)
 
     def on_input_submitted(self) -> None:
+        self._leave_filter()
+
+    def _leave_filter(self) -> None:
         self.query_one("#filter").display = False
-        self.query_one(self.MAIN).focus()
+        (self._focused_before or self.query_one(self.MAIN)).focus()
+
+    def filter_by(self, words: str) -> None:
+        """Other words are wanted now."""
+        self.wanted = words
+        self.refilter()
 
     def refilter(self) -> None:
-        """Other words are wanted now."""
+        """Shows what was found already, by the words that are wanted."""
         self.dashboard.show_page()
 
     def action_help(self) -> None:

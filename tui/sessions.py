@@ -1,37 +1,90 @@
-"""What is used, by project and session."""
+"""What is used, by project and session; Enter shows by whom."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
-from . import view
 from .page import KEYS, Page
+from .sheet import TableSheet
 from .table import Column, LineTable
+from .usage import agents_in, session_rows
+from .view import matching_rows
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.queries import Summary
     from agent_meter_mcp.sources.base import Range, Reader
 
+    from .app import Dashboard
+    from .view import Row
+
 COLUMNS = (
-    Column("Project, session", 0),
+    Column("Project · session", 0),
+    Column("Agents", 6, right=True, drop=2),
+    Column("Used in", 29, drop=4),
     Column("Req", 8, right=True),
     Column("Tokens", 8, right=True, drop=1),
     Column("Cost", 12, right=True),
+    Column("Refused", 8, right=True, drop=3),
+)
+AGENT_COLUMNS = (
+    Column("Agent", 0),
+    Column("Req", 8, right=True),
+    Column("Tokens", 8, right=True, drop=2),
+    Column("Cost", 12, right=True),
+    Column("Refused", 8, right=True, drop=1),
 )
 
 
 class SessionsPage(Page):
+    """Each session, or (v) each project."""
+
     MODE = "sessions"
     MAIN = "#sessions"
-    BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
-    CSS = "#sessions { height: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "Agents"),
+        Binding("v", "projects", "Projects/sessions"),
+        *KEYS,
+    ]
+    CSS = "SessionsPage #sessions { height: 1fr; }"
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        super().__init__(dashboard)
+        self._only_projects = False
+        self._found: tuple[Summary, Summary, Summary, Range] | None = None
 
     def compose_body(self) -> ComposeResult:
         yield LineTable(COLUMNS, empty="Nothing was used in this range.", id="sessions")
 
     async def look(self, reader: Reader, wanted: Range) -> None:
         usage = await reader.usage(wanted.window, "project", "session")
-        rows = [view.group_row(group) for group in usage.groups]
-        self.query_one("#sessions", LineTable).show(view.matching_rows(rows, self.wanted))
+        by_agent = await reader.usage(wanted.window, "project", "session", "agent")
+        by_time = await reader.usage(wanted.window, "project", "session", wanted.chart)
+        self._found = usage, by_agent, by_time, wanted
+        self.refilter()
+
+    def refilter(self) -> None:
+        if self._found is None:
+            return
+        usage, by_agent, by_time, wanted = self._found
+        rows: list[Row] = session_rows(
+            usage, by_agent, by_time, wanted.chart, self.dashboard.zone, only_projects=self._only_projects
+        )
+        table = self.query_one("#sessions", LineTable)
+        title = "Project" if self._only_projects else "Project · session"
+        if table.columns[0].title != title:
+            table.retitle([COLUMNS[0].replace(title=title), *COLUMNS[1:]])
+        table.show(matching_rows(rows, self.wanted))
+
+    def action_projects(self) -> None:
+        self._only_projects = not self._only_projects
+        self.refilter()
+
+    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
+        if self._found is not None and message.key:
+            rows = agents_in(self._found[1], message.key, only_projects=self._only_projects)
+            name = next((row.cells[0].text for row in message.table.rows if row.key == message.key), "")
+            heading = f"{name}   {self._found[3].name}"
+            self.dashboard.push_screen(TableSheet(heading, AGENT_COLUMNS, rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -15,8 +16,10 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from agent_meter_mcp.core.figures import shortened, width_of
+from agent_meter_mcp.core.figures import ELLIPSIS
 from agent_meter_mcp.core.value import Value
+
+from .view import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +30,14 @@ if TYPE_CHECKING:
     from .view import Cell, Row
 
 HEADER = 1
-FLEXIBLE_MIN = 10
+MARKS_MAX = 8
+"""So many characters to a cell are looked at: a name can be one letter under a thousand accents."""
 CURSOR = "▌"
 """Before the row under the cursor of the table that has the focus: it is seen without colours, too."""
 
 
 class Column(Value):
-    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`.
+    """`width` is in cells; 0 takes what the others leave, which should be `least`.
 
     Where all do not fit, the one with the highest `drop` goes first.
     """
@@ -42,7 +46,7 @@ class Column(Value):
     width: int
     right: bool = False
     drop: int = 0
-    least: int = FLEXIBLE_MIN
+    least: int = 10
 
 
 class LineTable(ScrollView, can_focus=True):
@@ -87,6 +91,18 @@ class LineTable(ScrollView, can_focus=True):
         def control(self) -> LineTable:
             return self.table
 
+    class HeaderClicked(Message):
+        """The title of a column was clicked: its number."""
+
+        def __init__(self, table: LineTable, column: int) -> None:
+            super().__init__()
+            self.table = table
+            self.column = column
+
+        @property
+        def control(self) -> LineTable:
+            return self.table
+
     def __init__(
         self, columns: Sequence[Column], *, gap: int = 2, empty: str = "", id: str | None = None
     ) -> None:
@@ -94,8 +110,10 @@ class LineTable(ScrollView, can_focus=True):
         self._gap = gap
         self._columns = tuple(columns)
         self._empty = empty
-        self._rows: list[Row] = []
+        self._rows: Sequence[Row] = []
+        self._keys: Sequence[str] = []
         self._cursor = 0
+        self._is_led = False
         self._styles: dict[str, Style] = {}
 
     # What it shows
@@ -105,34 +123,49 @@ class LineTable(ScrollView, can_focus=True):
         return self._rows
 
     @property
+    def columns(self) -> Sequence[Column]:
+        return self._columns
+
+    @property
+    def cursor(self) -> int:
+        return self._cursor
+
+    @property
     def cursor_key(self) -> str | None:
         """The key of the row under the cursor."""
-        return self._rows[self._cursor].key if self._rows else None
+        return self._keys[self._cursor] if self._keys else None
 
     @property
     def cursor_row(self) -> Row | None:
         return self._rows[self._cursor] if self._rows else None
 
-    @property
-    def columns(self) -> Sequence[Column]:
-        """Those that do not fit, too."""
-        return self._columns
-
     def show(self, rows: Sequence[Row]) -> None:
         """These rows from now on. The cursor stays with its row; of one that is gone the next takes it."""
         key, old = self.cursor_key, self._rows
         before = self._cursor
-        self._rows = list(rows)
-        places = {row.key: place for place, row in enumerate(rows)}
-        self._cursor = places.get(key or "", max(min(before, len(rows) - 1), 0))
+        self._rows = rows
+        self._keys = rows.keys if isinstance(rows, Rows) else [row.key for row in rows]
+        self._cursor = self._place_of(key, max(min(before, len(rows) - 1), 0))
         if len(old) != len(rows):
             self.virtual_size = Size(self._width, len(rows) + HEADER)
             self.refresh()
+        if self._is_led and self._cursor != before:
+            self._scroll_to_cursor()
+        if len(old) != len(rows):
             return
         top, height = self.scroll_offset.y, self.size.height - HEADER
         for place in range(top, min(top + height, len(rows))):
             if old[place] != rows[place] or place in (before, self._cursor):
                 self._repaint(place)
+
+    def _place_of(self, key: str | None, otherwise: int) -> int:
+        """Where that row is now; it looks first where it was."""
+        if key is None or (otherwise < len(self._keys) and self._keys[otherwise] == key):
+            return otherwise
+        try:
+            return self._keys.index(key)
+        except ValueError:
+            return otherwise
 
     def retitle(self, columns: Sequence[Column]) -> None:
         """Other titles; the same number of columns."""
@@ -147,26 +180,47 @@ class LineTable(ScrollView, can_focus=True):
     def action_page(self, pages: int) -> None:
         self._move_to(self._cursor + pages * max(self.size.height - HEADER - 1, 1))
 
+    def move_to_key(self, key: str) -> None:
+        """The cursor to that row, if it is there."""
+        self._move_to(self._place_of(key, self._cursor))
+
     def action_edge(self, last: bool) -> None:
         self._move_to(len(self._rows) - 1 if last else 0)
 
     def _move_to(self, place: int) -> None:
         before, self._cursor = self._cursor, max(min(place, len(self._rows) - 1), 0)
+        self._is_led = self._cursor > 0  # who never moved it wants to see the first rows, wherever it goes
+        self._scroll_to_cursor()
+        self._repaint(before)
+        self._repaint(self._cursor)
+
+    def _scroll_to_cursor(self) -> None:
         top, height = self.scroll_offset.y, self.size.height - HEADER
         if self._cursor < top:
             self.scroll_to(y=self._cursor, animate=False, immediate=True)
         elif self._cursor >= top + height:
             self.scroll_to(y=self._cursor - height + 1, animate=False, immediate=True)
-        self._repaint(before)
-        self._repaint(self._cursor)
 
     def on_click(self, event: events.Click) -> None:
         place = event.y - HEADER + self.scroll_offset.y
-        if event.y >= HEADER and place < len(self._rows):
+        if event.y < HEADER:
+            column = self._column_at(event.x)
+            if column is not None:
+                self.post_message(self.HeaderClicked(self, column))
+        elif place < len(self._rows):
             is_again = place == self._cursor and event.chain > 1
             self._move_to(place)
             if is_again:
                 self.choose()
+
+    def _column_at(self, x: int) -> int | None:
+        """The column that is painted there; the gap before it belongs to it."""
+        right = 1
+        for number, (column, width) in enumerate(self._widths()):
+            right += width + (self._gap if number else 0)
+            if x < right:
+                return column
+        return None
 
     def choose(self) -> None:
         """As if Enter was pressed on the row under the cursor."""
@@ -222,7 +276,7 @@ class LineTable(ScrollView, can_focus=True):
         place = y - HEADER + self.scroll_offset.y
         if place >= len(self._rows):
             text = self._empty if not self._rows and y == 2 else ""
-            return Strip([Segment(shortened(f" {text}", width).ljust(width), self._style("dim"))], width)
+            return Strip([Segment(fitted(f" {text}", width), self._style("dim"))], width)
         cells: list[tuple[str, str]] = [_parts(cell) for cell in self._rows[place].cells]
         return self._strip(cells, width, "cursor" if place == self._cursor else "")
 
@@ -234,9 +288,7 @@ class LineTable(ScrollView, can_focus=True):
         segments, used = [Segment(mark, base)], 1
         for number, (column, room) in enumerate(self._widths()):
             text, name = cells[column]
-            text = shortened(text, room)
-            padding = " " * (room - width_of(text))
-            text = padding + text if self._columns[column].right else text + padding
+            text = fitted(text, room, right=self._columns[column].right)
             style = self._style(name)
             if line == "cursor":
                 style = style + self._style("cursor")
@@ -249,3 +301,14 @@ class LineTable(ScrollView, can_focus=True):
 
 def _parts(cell: Cell) -> tuple[str, str]:
     return cell.text, cell.style
+
+
+def fitted(text: str, width: int, *, right: bool = False) -> str:
+    """Exactly so many cells of it: with an ellipsis where something is missing, and no half characters."""
+    text = text[: width * MARKS_MAX]
+    size = cell_len(text)
+    if size > width:
+        text = set_cell_size(text, width - 1).rstrip() + ELLIPSIS if width else ""
+        size = cell_len(text)
+    padding = " " * (width - size)
+    return padding + text if right else text + padding

@@ -15,8 +15,9 @@ from .agent_dialog import AgentDialog
 from .choose import Choose
 from .dialogs import Confirm
 from .format import age, until
+from .roster import word_of
 from .table import Column
-from .view import Cell, Row, word_of
+from .view import Cell, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

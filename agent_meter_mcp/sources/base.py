@@ -47,7 +47,9 @@ class Snapshot(Value):
     """The ledger at one moment. `used` is each agent's usage in the range, `total` that of all of them.
 
     `bars` are (start, cost) of the chart's periods, oldest first; `events` the newest ones, refusals too,
-    newest first; `fleet` the limits for everybody together; `alerts` the newest, newest first.
+    newest first; `fleet` the limits for everybody together; `alerts` the newest, newest first; `limits` all
+    of them, by which alerts and refusals are named; `actions` what was done by whom lately, newest first
+    (nothing where the caller may not see that).
     """
 
     taken_at_us: int
@@ -59,17 +61,27 @@ class Snapshot(Value):
     fleet: tuple[LimitView, ...]
     switches: tuple[KillSwitch, ...]
     alerts: tuple[Alert, ...] = ()
+    limits: tuple[LimitView, ...] = ()
+    actions: tuple[AuditEntry, ...] = ()
 
 
 class Detail(Value):
     """One agent: the limits that match it, what it holds, its own usage by service, operation and model, its
-    events, and what was done to it."""
+    events, and what was done to it.
+
+    `sessions` is its usage by project and session, `sources` by who measured it, `bars` its spend as in a
+    snapshot; `refused` is its last refusal.
+    """
 
     limits: tuple[LimitView, ...]
     held: tuple[Reservation, ...]
     usage: Summary
     events: tuple[StoredEvent, ...]
     actions: tuple[AuditEntry, ...]
+    sessions: Summary
+    sources: Summary
+    bars: tuple[tuple[int, int], ...]
+    refused: StoredEvent | None
 
 
 class Reader(Protocol):
@@ -103,6 +115,11 @@ class Reader(Protocol):
 
 class Operator(Protocol):
     """What a person may do from here. All may raise MeterError: then nothing was changed."""
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing can be changed from here; "" where it can, as far as is known."""
+        ...
 
     async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None: ...
 

@@ -19,7 +19,7 @@ from agent_meter_mcp.core.windows import parse_window, span
 from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, SwitchKind
+    from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, StoredEvent, SwitchKind
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ALERTS_SHOWN = 50
 AUDIT_SHOWN = 500
+ACTIONS_SHOWN = 50
 
 
 class LocalSource:
@@ -82,29 +83,43 @@ class LocalSource:
         ledger, caller = await self._open(), self._caller
         used = await self.usage(wanted.window, "agent")
         spent = await self.usage(wanted.chart_window, wanted.chart)
+        limits = tuple(await ledger.limits(caller))
         return Snapshot(
             ledger.now_us(),
             tuple(await self._agents(ledger)),
             {str(group.key[0]): group.totals for group in used.groups},
             used.total,
-            tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups)),
+            _bars(spent),
             (await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_SHOWN))).events,
-            tuple(view for view in await ledger.limits(caller) if _is_for_everybody(view.limit)),
+            tuple(view for view in limits if _is_for_everybody(view.limit)),
             tuple(await ledger.switches(caller)),
             tuple(await ledger.alerts(caller, limit=ALERTS_SHOWN)),
+            limits,
+            () if caller.role == "agent" else tuple(await ledger.audit(caller, limit=ACTIONS_SHOWN)),
         )
 
     async def detail(self, agent_id: str, wanted: Range) -> Detail:
         ledger, caller = await self._open(), self._caller
         own = UsageFilter(agent=agent_id)
-        query = self._query(ledger, wanted.window, ("service", "operation", "model"))
         audit = [] if caller.role == "agent" else await ledger.audit(caller)
+
+        async def used(window: str, *group_by: Dimension) -> Summary:
+            query = self._query(ledger, window, group_by)
+            return await ledger.summary(caller, query.replace(filter=query.filter.replace(agent=agent_id)))
+
+        async def events(wanted: UsageFilter, most: int) -> tuple[StoredEvent, ...]:
+            return (await ledger.events(caller, EventsQuery(wanted, most))).events
+
         return Detail(
             tuple(await ledger.limits(caller, Who(agent_id))),
             tuple(held for held in await ledger.reservations(caller) if held.who.agent == agent_id),
-            await ledger.summary(caller, query.replace(filter=query.filter.replace(agent=agent_id))),
-            (await ledger.events(caller, EventsQuery(own, EVENTS_SHOWN))).events,
+            await used(wanted.window, "service", "operation", "model"),
+            await events(own, EVENTS_SHOWN),
             tuple(entry for entry in audit if entry.target == f"agent {agent_id}"),
+            await used(wanted.window, "project", "session"),
+            await used(wanted.window, "source"),
+            _bars(await used(wanted.chart_window, wanted.chart)),
+            next(iter(await events(own.replace(outcome="rejected"), 1)), None),
         )
 
     async def limits(self) -> tuple[LimitView, ...]:
@@ -139,6 +154,8 @@ class LocalSource:
 
     # Acting
 
+    refusal = ""
+
     async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
         await (await self._open()).set_switch(self._caller, kind, name, True, reason)
 
@@ -170,3 +187,7 @@ class LocalSource:
 
 def _is_for_everybody(limit: Limit) -> bool:
     return limit.key.subject.kind == "pool"
+
+
+def _bars(spent: Summary) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups))

@@ -221,6 +221,8 @@ async def test_limits_of_an_agent_say_which_bind_and_which_were_replaced(tools: 
         "runs_out_at": None,
         "timezone": "UTC",
         "thresholds": [50, 80, 100],
+        "since": None,
+        "created_at": "2026-11-24T12:00:00Z",
         "binds": None,
         "replaced_by": None,
     }

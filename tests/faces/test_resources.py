@@ -84,6 +84,7 @@ async def test_limits_and_alerts_can_be_read(tools: Tools) -> None:
     assert alerts[0] == {
         "number": 2,
         "raised_at": alerts[0]["raised_at"],
+        "period_start": "2026-11-24T00:00:00Z",
         "limit_id": limits["limits"][0]["limit_id"],
         "scope": "bot",
         "threshold": 80,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp.core.decide import LimitState
-from agent_meter_mcp.core.figures import width_of
-from agent_meter_mcp.core.models import Agent, Limit, LimitKey, StoredEvent, Subject, Usage, UsageEvent, Who
-from agent_meter_mcp.core.queries import AgentView, Totals
-from agent_meter_mcp.sources.base import Snapshot
+from agent_meter_mcp.core.models import (
+    Agent,
+    Alert,
+    AuditEntry,
+    KillSwitch,
+    Limit,
+    LimitKey,
+    StoredEvent,
+    Subject,
+    Usage,
+    UsageEvent,
+    Who,
+)
+from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
+from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
+from tui import chart, happening, portrait, totals, usage, view
 from tui import format as written
-from tui import view
+from tui.filters import Facts, number_of, wanted
+from tui.roster import Roster
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import AgentStatus
@@ -88,6 +102,12 @@ def test_a_chart_shows_the_latest_and_only_nothing_is_at_the_bottom(values: list
         assert block != "█" or value * 7 > max(shown) * 6
 
 
+def rows_of(*agents: AgentView, **used: Totals) -> list[view.Row]:
+    roster = Roster()
+    roster.take(snapshot(*agents, **used), 0)
+    return list(roster.rows())
+
+
 @pytest.mark.parametrize(
     ("view_of", "word", "style"),
     [
@@ -100,82 +120,269 @@ def test_a_chart_shows_the_latest_and_only_nothing_is_at_the_bottom(values: list
     ],
 )
 def test_a_state_is_a_sign_a_word_and_a_style(view_of: AgentView, word: str, style: str) -> None:
-    cell = view.agent_rows(snapshot(view_of))[0].row.cells[1]
+    cell = rows_of(view_of)[0].cells[1]
     assert (cell.text, cell.style) == (word, style)
 
 
 def test_unlimited_unknown_and_nothing_are_told_apart() -> None:
-    free, limited = view.agent_rows(
-        snapshot(
-            agent("free"), agent("limited", "active", state(0)), free=Totals(events=1, requests=1, unpriced=1)
-        )
-    )
-    assert [cell.text for cell in free.row.cells[4:9]] == ["—", "unlimited", "—", "—", "—"]
-    assert [cell.text for cell in limited.row.cells[4:9]] == ["$0.00", "··········", "0 %", "0/h", "—"]
+    limited, free = rows_of(
+        agent("free"), agent("limited", "active", state(0)), free=Totals(events=1, requests=1, unpriced=1)
+    )[::-1]
+    assert [cell.text for cell in free.cells[4:9]] == ["—", "unlimited", "—", "—", "—"]
+    assert [cell.text for cell in limited.cells[4:9]] == ["$0.00", "··········", "0 %", "0/h", "—"]
 
 
 def test_over_a_hundred_percent_the_real_figure_stands_beside_a_full_bar() -> None:
-    (row,) = view.agent_rows(snapshot(agent("a", "over_limit", state(322))))
-    assert [cell.text for cell in row.row.cells[5:9]] == ["██████████", "322 %", "322/h", "over"]
-
-
-@pytest.mark.parametrize("sort", view.SORTS)
-def test_equal_agents_are_in_the_order_of_their_names(sort: str) -> None:
-    rows = view.agent_rows(snapshot(agent("c"), agent("a"), agent("b")))
-    assert [row.agent_id for row in view.ordered(rows, sort, reverse=False)] == ["a", "b", "c"]
-
-
-def test_the_gravest_and_the_largest_come_first() -> None:
-    rows = view.agent_rows(
-        snapshot(
-            agent("idle", "idle"),
-            agent("over", "over_limit", state(200)),
-            agent("held", "stopped"),
-            agent("ok"),
-            ok=Totals(requests=5, cost_nano_usd=CENT),
-            over=Totals(requests=9),
-        )
-    )
-
-    def names(sort: str, reverse: bool = False) -> list[str]:
-        return [row.agent_id for row in view.ordered(rows, sort, reverse)]
-
-    assert names("state") == ["held", "over", "ok", "idle"]
-    assert names("cost")[0] == "ok"
-    assert names("requests")[:2] == ["over", "ok"]
-    assert names("budget")[0] == "over"
-    assert names("requests", reverse=True)[-1] == "over"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ("", ["bot", "coder"]),
-        ("BO", ["bot"]),
-        ("over", ["coder"]),
-        ("!over", ["bot"]),
-        ("o !bot", ["coder"]),
-        ("!", ["bot", "coder"]),
-        ("x", []),
-    ],
-)
-def test_a_filter_takes_words_of_names_and_states(wanted: str, found: list[str]) -> None:
-    rows = view.agent_rows(snapshot(agent("bot"), agent("coder", "over_limit", state(100))))
-    assert [row.agent_id for row in view.matching(rows, wanted)] == found
+    (row,) = rows_of(agent("a", "over_limit", state(322)))
+    assert [cell.text for cell in row.cells[5:9]] == ["██████████", "322 %", "322/h", "over"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
-    (row,) = view.agent_rows(snapshot(agent(name)))
-    fed = view.event_row(event(name).replace(outcome="rejected", limit_id="l", count=14), UTC)
-    for cell in (*row.row.cells, *fed.cells):
-        assert cell.text.isprintable()
-        assert width_of(cell.text) <= 2 * view.NAME_WIDTH + 40
+    limit = Limit("l", LimitKey(Subject("agent", name), name, "requests", "day"), 5)
+    hostile = event(name).replace(outcome="rejected", limit_id="l", count=14)
+    hostile = hostile.replace(
+        event=hostile.event.replace(who=Who(name, name, name, name, name), metadata=name)
+    )
+    entry = AuditEntry(NOW_US, name, name, name, f'{{"a": "{name}"}}', None, name)
+    one, done = happening.Happening(hostile, 14, NOW_US), happening.Happening(entry, 1, NOW_US)
+    group = Group((name, name, name), Totals(requests=1))
+    summary = Summary(Totals(), (group,))
+    alert = Alert(1, NOW_US, "l", name, NOW_US, 80, 4, 5)
+    rows = [
+        *rows_of(agent(name)),
+        happening.feed_row(one, UTC),
+        happening.feed_row(done, UTC),
+        happening.audit_row(entry, UTC),
+        view.group_row(group),
+        view.limit_row(LimitView(limit, None), NOW_US),
+        *usage.service_rows(summary, summary, [KillSwitch("service", name, name, name, NOW_US)]),
+        *usage.session_rows(summary, summary, Summary(Totals(), ()), "hour", UTC, only_projects=False),
+    ]
+    texts = [cell.text for row in rows for cell in row.cells]
+    texts += [happening.heading_of(one), happening.heading_of(done)]
+    texts += [
+        happening.alert_line(alert, {"l": limit}, UTC).text,
+        happening.why_refused(hostile, {"l": limit}),
+    ]
+    texts += [portrait.heading(name, None, Totals(), "today")]
+    for label, value in happening.facts_of(one, {"l": limit}, UTC) + happening.audit_facts(entry, UTC):
+        texts += [label, value]
+    assert [text for text in texts if not text.isprintable()] == []
 
 
 def test_a_refusal_says_which_and_how_often() -> None:
-    over = view.event_row(event(outcome="rejected", limit_id="l", count=14), UTC)
+    def fed(stored: StoredEvent) -> view.Row:
+        (one,) = happening.folded([stored])
+        return happening.feed_row(one, UTC)
+
+    over = fed(event(outcome="rejected", limit_id="l", count=14))
     assert [cell.text for cell in over.cells[1:4]] == ["429", "bot", "api chat over budget ×14"]
     assert over.cells[1].style == over.cells[2].style == "alarm"
-    stopped = view.event_row(event(outcome="rejected", limit_id=None), UTC)
+    stopped = fed(event(outcome="rejected", limit_id=None))
     assert [cell.text for cell in stopped.cells[1:4]] == ["403", "bot", "api chat stopped"]
+
+
+def test_repeats_of_a_refusal_are_one_row_though_others_come_between() -> None:
+    second = 1_000_000
+    refused = [event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - n * second) for n in range(10)]
+    others = [event("good", seq=NOW_US - n * second - 1) for n in range(10)]
+    late = event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - 60 * second)
+    found = happening.folded(sorted([*refused, *others, late], key=lambda one: -one.seq))
+    assert len(found) == 12
+    assert (found[0].count, found[-1].count) == (10, 1)
+    assert "api chat over budget ×10 in 9 s" in happening.feed_row(found[0], UTC).cells[3].text
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 100), st.sampled_from("ab"), st.booleans(), st.integers(1, 9)),
+        unique_by=lambda one: one[0],
+    )
+)
+def test_folding_loses_no_event_and_keeps_the_order(made: list[tuple[int, str, bool, int]]) -> None:
+    events = [
+        event(name, seq=NOW_US + at * 1_000_000, count=count if bad else 1).replace(
+            outcome="rejected" if bad else "accepted"
+        )
+        for at, name, bad, count in sorted(made, reverse=True)
+    ]
+    found = happening.folded(events)
+    assert sum(one.count for one in found) == sum(one.count for one in events)
+    assert all(one.newest.seq > other.newest.seq for one, other in pairwise(found))
+    assert len({one.key for one in found}) == len(found)
+
+
+def test_who_did_what_is_among_what_happens() -> None:
+    entry = AuditEntry(NOW_US + 5, "olga", "engage_kill_switch", "agent planner", None, None, "wild")
+    now = snapshot().replace(events=(event(),), actions=(entry,))
+    first, second = happening.happenings(now)
+    assert [cell.text for cell in happening.feed_row(first, UTC).cells[1:4]] == [
+        "ADM",
+        "olga",
+        "stopped agent planner",
+    ]
+    assert second.newest == event()
+    assert happening.happenings(now, only_refused=True) == []
+    assert [one.newest for one in happening.happenings(now, typed="olga")] == [entry]
+    assert [one.newest for one in happening.happenings(now, typed="service:api cost<1")] == [event()]
+
+
+def test_an_alert_says_which_limit_whom_and_how_much() -> None:
+    limit = Limit("l", LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 1000 * CENT)
+    alert = Alert(1, NOW_US, "l", "coder", NOW_US, 80, 810 * CENT, 1000 * CENT)
+    line = happening.alert_line(alert, {"l": limit}, UTC)
+    assert line.text.endswith("coder 80 %: $8.10 of $10.00  (agent *: cost_usd per day)")
+    assert line.style == "warn"
+    assert happening.alert_line(alert.replace(threshold=100), {}, UTC).style == "alarm"
+
+
+def test_why_something_was_refused_is_said_in_words() -> None:
+    limit = Limit("l", LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 1000 * CENT)
+    over = event(outcome="rejected", limit_id="l", count=3)
+    told = happening.why_refused(over, {"l": limit})
+    assert told == "over the limit of $10.00 (agent *: cost_usd per day), 3 times within a second"
+    assert "removed since" in happening.why_refused(over, {})
+    stopped = event(outcome="rejected", limit_id=None)
+    switch = KillSwitch("service", "api", "too dear", "olga", NOW_US)
+    assert happening.why_refused(stopped, {}, [switch]) == "service api is stopped by olga: too dear"
+    assert "was stopped" in happening.why_refused(stopped, {}, [switch.replace(name="other")])
+
+
+def test_only_what_changed_stands_in_a_line_of_the_audit() -> None:
+    before = '{"key": {"metric": "cost_usd"}, "max": 10000000000, "action": "reject"}'
+    after = '{"key": {"metric": "cost_usd"}, "max": 20000000000, "action": "reject"}'
+    entry = AuditEntry(NOW_US, "olga", "set_limit", "it", before, after, None)
+    assert happening.what_changed(entry) == "max $10.00 → $20.00"
+    assert happening.what_changed(entry.replace(before=None)) == ""
+    assert dict(happening.audit_facts(entry, UTC))["after: max"] == "$20.00"
+    assert happening.fields_of("no json") == [("", "no json")]
+
+
+def test_what_an_agent_said_of_itself_stands_against_what_was_measured() -> None:
+    groups = [
+        Group((source,), Totals(events=1, requests=2, cost_nano_usd=cents * CENT))
+        for source, cents in (("self", 90), ("sdk", 110))
+    ]
+    told = happening.measured(Summary(Totals(), tuple(groups)))
+    assert told == "measured: sdk $1.10 in 2 requests   self-reported: $0.90 in 2 requests"
+
+
+# Filters
+
+FACTS = Facts("Coder\n✖ OVER", {"tier": "pro", "owner": None}, {"cost": 10, "budget": 99.5})
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_found"),
+    [
+        ("cod", True), ("!cod", False), ("over coder", True), ("over !coder", False),
+        ("tier:pro", True), ("tier:free", False), ("!tier:free", True), ("owner:olga", False),
+        ("cost>10", False), ("cost>=10", True), ("cost<10.5", True), ("cost>$9.99", True), ("!cost>1k", True),
+        ("budget>99%", True), ("cost=10", True), ("cost>", True), ("!tier:", True), ("!", True),
+        ("what:ever", False), ("cost>much", False),
+    ],
+)  # fmt: skip
+def test_a_filter_takes_words_and_conditions(typed: str, is_found: bool) -> None:
+    has = wanted(typed)
+    assert (has is None or has(FACTS)) is is_found
+
+
+@given(st.text(max_size=30), st.text(max_size=10))
+def test_any_filter_can_be_typed_and_its_inversion_finds_the_rest(typed: str, text: str) -> None:
+    facts = FACTS.replace(text=text)
+    has = wanted(typed)
+    words = typed.casefold().split()
+    if has is not None and len(words) == 1 and not words[0].startswith("!"):
+        turned = wanted("!" + words[0])
+        assert turned is not None
+        assert turned(facts) != has(facts)
+    elif has is not None:
+        assert has(facts) in (True, False)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.5M", 1_500_000), ("$10", 10), ("80%", 80), ("x", None)])
+def test_numbers_are_read_as_people_write_them(text: str, value: int | None) -> None:
+    assert number_of(text) == value
+
+
+# The chart and the totals
+
+
+@given(st.lists(st.integers(0, 10**15), max_size=80), st.integers(1, 100), st.integers(1, 12))
+def test_blocks_fill_their_lines_and_only_nothing_is_empty(
+    values: list[int], width: int, height: int
+) -> None:
+    lines = chart.blocks(values, width, height)
+    assert [len(line) for line in lines] == [width] * height
+    assert any(line.strip() for line in lines) == any(values[-width:])
+
+
+@pytest.mark.parametrize("wanted", RANGES, ids=lambda one: one.name)
+def test_a_chart_has_a_bar_for_every_period_up_to_now(wanted: Range) -> None:
+    bars = chart.filled([(NOW_US - NOW_US % 3_600_000_000, CENT)], wanted, UTC, NOW_US)
+    assert bars == sorted(bars)
+    assert all(one[0] < other[0] for one, other in pairwise(bars))
+    assert bars[-1][0] <= NOW_US
+    if wanted.chart == "hour":
+        assert (len(bars), bars[-1][1]) == (24, CENT)
+    lines = chart.drawn(bars, wanted, UTC, 60, 7)
+    assert len(lines) == 7
+    assert max(len(line) for line in lines) <= 60
+    assert chart.drawn([], wanted, UTC, 20, 3)
+
+
+def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
+    limit = Limit("l", LimitKey(Subject(), None, "cost_usd", "month"), 1000 * CENT)
+    hour = 3_600_000_000
+    standing = state(0).replace(limit=limit, used=810 * CENT, since_us=NOW_US - 10 * hour)
+    now = snapshot().replace(fleet=(LimitView(limit, standing.replace(resets_at_us=NOW_US + 8 * hour)),))
+    lines = totals.fleet_lines(now, 48)
+    assert lines is not None
+    assert lines[1] == "warn"
+    assert lines[0][0] == "everyone: $8.10 of $10.00 per month"
+    assert "81 %  resets in 8 h" in lines[0][1]
+    assert lines[0][2] == "burn $0.81/h  runs out in 2 h 21 min"
+
+
+def test_a_refusal_just_now_comes_before_alerts_and_an_old_one_does_not() -> None:
+    limit = Limit("l", LimitKey(Subject("agent", "*"), None, "requests", "day"), 5)
+    alert = Alert(1, NOW_US, "l", "coder", NOW_US, 80, 4, 5)
+    refused = event("rogue", outcome="rejected", limit_id="l")
+    now = snapshot().replace(events=(refused,), alerts=(alert,), limits=(LimitView(limit, None),))
+    first, second = totals.alarms(now, UTC, 3)
+    assert "rogue was refused: over the limit of 5 requests" in first.text
+    assert "coder 80 %" in second.text
+    (only,) = totals.alarms(now.replace(taken_at_us=NOW_US + 3_600_000_000), UTC, 3)
+    assert only == second
+
+
+# Usage
+
+
+def test_a_stopped_service_is_shown_even_where_nobody_uses_it() -> None:
+    used = Summary(Totals(), (Group(("api",), Totals(requests=3)),))
+    agents = Summary(Totals(), (Group(("api", "a"), Totals()), Group(("api", "b"), Totals())))
+    rows = usage.service_rows(used, agents, [KillSwitch("service", "dear", "why", "olga", NOW_US)])
+    assert [[cell.text for cell in row.cells[:4]] for row in rows] == [
+        ["api", "● open", "2", "3"],
+        ["dear", "■ STOPPED", "0", "0"],
+    ]
+    (row,) = usage.service_rows(used, agents.replace(groups_left_out=1), [])
+    assert row.cells[2].text == "2+"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["p", None]), st.sampled_from(["s", "t", None]), st.integers(0, 9)),
+        unique_by=lambda one: one[:2],
+    )
+)
+def test_projects_are_the_sums_of_their_sessions(made: list[tuple[str | None, str | None, int]]) -> None:
+    groups = tuple(Group((project, session), Totals(requests=count)) for project, session, count in made)
+    nothing = Summary(Totals(), ())
+    rows = usage.session_rows(Summary(Totals(), groups), nothing, nothing, "hour", UTC, only_projects=True)
+    by_project = {project: 0 for project, _, _ in made}
+    for project, _, count in made:
+        by_project[project] += count
+    assert sorted(int(row.cells[3].text) for row in rows) == sorted(by_project.values())

@@ -1,4 +1,4 @@
-"""Routes that read usage: summary, events, agents, alerts, the audit log."""
+"""Routes that read: status, summary, events, agents, alerts, the audit log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from .answers import LINKED, answer, next_page, told
 from .asking import Asked
 
 router = APIRouter(prefix="/v1", tags=["reading"])
+
+
+@router.get("/status", response_model=told(records.Status))
+async def get_status(call: Asked, query: Annotated[take.NoParameters, Query()]) -> Response:
+    """For whoever watches: the meter's time, whether anything was written since the last look, who is asking,
+    and what is stopped."""
+    ledger, caller = call.ledger, call.caller
+    changes = await ledger.changed(caller)
+    switches = await ledger.switches(caller)
+    return answer(records.Status.of(ledger.now_us(), changes, caller.role, switches))
 
 
 @router.get("/summary", response_model=told(give.UsageSummary))

@@ -12,7 +12,7 @@ from .fields import (
     number_of,
     time_text,
 )
-from .results import LimitState, Number, state_fields
+from .results import DatedLimitState, LimitState, Number, state_fields
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -78,11 +78,12 @@ class LimitRemoved(Result):
         return cls(message=wording.limit_removed(limit), removed=Limit.of(limit))
 
 
-class ListedLimit(LimitState):
+class ListedLimit(DatedLimitState):
     """Asked for one agent: `binds`, or `replaced_by` the limit_id of a more specific one."""
 
     timezone: str
     thresholds: list[int]
+    created_at: str
     binds: bool | None
     replaced_by: str | None
 
@@ -92,13 +93,14 @@ class ListedLimit(LimitState):
         state = _unused(view.limit, fields) if view.state is None else state_fields(view.state)
         replaced_by = None if view.bound is None else view.bound.replaced_by
         binds = None if view.bound is None else replaced_by is None
-        return cls(**{**state, **fields}, binds=binds, replaced_by=replaced_by)
+        created_at = time_text(view.limit.created_at_us)
+        return cls(**{**state, **fields}, created_at=created_at, binds=binds, replaced_by=replaced_by)
 
 
 def _unused(limit: "models.Limit", fields: dict[str, Any]) -> dict[str, Any]:
     """The state of a limit that counts each one separately, before anybody used anything."""
     return {
-        **dict.fromkeys(("scope", "resets_at", "frees_at", "runs_out_at")),
+        **dict.fromkeys(("scope", "resets_at", "frees_at", "runs_out_at", "since")),
         **dict.fromkeys(("used", "held", "burn_per_hour"), 0),
         "remaining": fields["max"],
         "percent": 0.0 if limit.max else 100.0,
@@ -139,10 +141,12 @@ class KillSwitchSet(Result):
 
 
 class Alert(Part):
-    """A threshold (in percent) that was reached. The rest is null where the limit is gone."""
+    """A threshold (in percent) that was reached, in the window that began then. The rest is null where the
+    limit is gone."""
 
     number: int
     raised_at: str
+    period_start: str
     limit_id: str
     scope: str | None
     threshold: int
@@ -159,6 +163,7 @@ class Alert(Part):
         return cls(
             number=alert.number,
             raised_at=time_text(alert.raised_at_us),
+            period_start=time_text(alert.period_start_us),
             limit_id=alert.limit_id,
             scope=alert.scope or None,
             threshold=alert.threshold,

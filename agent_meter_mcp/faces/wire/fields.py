@@ -158,6 +158,11 @@ def optional_number(metric: "Metric", value: int | None) -> int | float | None:
     return None if value is None else number_of(metric, value)
 
 
+def amount_of(metric: "Metric", number: float) -> int:
+    """The amount that `number_of` told. Also of sums, which may be larger than what can come in, and negative."""
+    return round(Decimal(str(number)) * _SCALES[metric])
+
+
 def maximum_of(metric: "Metric", value: float, field: str = "max") -> int:
     """What a limit's maximum is in the metric's integer unit. Raises InvalidInput, names `field`."""
     if metric == "cost_usd":

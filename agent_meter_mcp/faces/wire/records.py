@@ -1,7 +1,7 @@
-"""What is kept beside usage: alerts, control actions, open holds."""
+"""What is kept beside usage: alerts, control actions, open holds, what is stopped."""
 
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from . import wording
 from .controls import Alert
@@ -10,6 +10,7 @@ from .results import Number
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models
+    from agent_meter_mcp.core.roles import Role
 
 
 class Alerts(Result):
@@ -66,6 +67,7 @@ def _plain(text: str | None) -> dict[str, Any] | None:
             "action": value["action"],
             "timezone": value["zone"],
             "thresholds": value["thresholds"],
+            "created_at": time_text(value["created_at_us"]),
         }
     if "agent_id" in value:
         return {"agent": value.pop("agent_id"), **value}
@@ -107,8 +109,18 @@ class Hold(Part):
     operation: str | None
     requests: int
     units: Number | None
+    unit_type: str | None
     tokens: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_1h_tokens: int | None
+    model: str | None
     cost_usd: Number | None
+    cost_source: Literal["reported", "computed", "unpriced"]
+    price_version: str | None
+    source: str
     reserved_at: str
     expires_at: str
 
@@ -125,8 +137,18 @@ class Hold(Part):
             operation=held.operation,
             requests=usage.requests,
             units=optional_number("units", usage.units_micro),
+            unit_type=usage.unit_type,
             tokens=usage.tokens,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            model=usage.model,
             cost_usd=optional_number("cost_usd", usage.cost_nano_usd),
+            cost_source=usage.cost_source,
+            price_version=usage.price_version,
+            source=held.source,
             reserved_at=time_text(held.reserved_at_us),
             expires_at=time_text(held.expires_at_us),
         )
@@ -144,4 +166,43 @@ class Holds(Result):
             message=f"{wording.count(len(holds), 'open reservation')}, oldest first.",
             reservations=[Hold.of(held) for held in holds[:limit]],
             left_out=max(len(holds) - limit, 0),
+        )
+
+
+class KillSwitch(Part):
+    """What is stopped, by whom, since when and why."""
+
+    kind: Literal["agent", "service", "everything"]
+    name: str | None
+    reason: str
+    engaged_by: str
+    engaged_at: str
+
+    @classmethod
+    def of(cls, switch: "models.KillSwitch") -> Self:
+        return cls(
+            kind=switch.kind,
+            name=switch.name,
+            reason=switch.reason,
+            engaged_by=switch.engaged_by,
+            engaged_at=time_text(switch.engaged_at_us),
+        )
+
+
+class Status(Result):
+    """`changes` is another number whenever something was written, by whatever process."""
+
+    at: str
+    changes: int
+    role: Literal["agent", "service", "viewer", "operator"]
+    switches: list[KillSwitch]
+
+    @classmethod
+    def of(cls, at_us: int, changes: int, role: "Role", switches: "list[models.KillSwitch]") -> Self:
+        return cls(
+            message=f"Kill switches that are engaged: {len(switches)}.",
+            at=time_text(at_us),
+            changes=changes,
+            role=role,
+            switches=[KillSwitch.of(switch) for switch in switches],
         )

@@ -21,7 +21,7 @@ from .fields import (
     optional_time,
     time_text,
 )
-from .results import LimitState, Number
+from .results import DatedLimitState, Number
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -124,6 +124,7 @@ class Event(Part):
     model: str | None
     cost_usd: Number | None
     cost_source: Literal["reported", "computed", "unpriced"]
+    price_version: str | None
     status_code: int | None
     duration_ms: int | None
     session: str | None
@@ -156,6 +157,7 @@ class Event(Part):
             model=usage.model,
             cost_usd=optional_number("cost_usd", usage.cost_nano_usd),
             cost_source=usage.cost_source,
+            price_version=usage.price_version,
             status_code=event.status_code,
             duration_ms=event.duration_ms,
             session=who.session,
@@ -195,7 +197,7 @@ class Agent(Part):
     first_seen: str | None
     last_seen: str | None
     spent: Annotated[Totals, ObjectElsewhere]
-    tightest: Annotated[LimitState | None, OptionalElsewhere]
+    tightest: Annotated[DatedLimitState | None, OptionalElsewhere]
 
     @classmethod
     def of(cls, view: "queries.AgentView") -> Self:
@@ -205,7 +207,7 @@ class Agent(Part):
             first_seen=optional_time(view.first_seen_us),
             last_seen=optional_time(view.last_seen_us),
             spent=Totals.of(view.totals),
-            tightest=None if view.tightest is None else LimitState.of(view.tightest),
+            tightest=None if view.tightest is None else DatedLimitState.of(view.tightest),
         )
 
 

@@ -55,7 +55,7 @@ class LimitState(Part):
 
 
 def state_fields(state: "decide.LimitState") -> dict[str, Any]:
-    """The fields of a LimitState."""
+    """The fields of a DatedLimitState."""
     key, metric = state.limit.key, state.limit.key.metric
     return {
         "limit_id": state.limit.limit_id,
@@ -75,7 +75,14 @@ def state_fields(state: "decide.LimitState") -> dict[str, Any]:
         "frees_at": optional_time(state.frees_at_us),
         "burn_per_hour": number_of(metric, state.burn_per_hour),
         "runs_out_at": optional_time(state.runs_out_at_us),
+        "since": optional_time(state.since_us),
     }
+
+
+class DatedLimitState(LimitState):
+    """Also since when it counts, for whoever works out the rate again."""
+
+    since: str | None
 
 
 def limit_states(states: "tuple[decide.LimitState, ...]") -> list[LimitState]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 STEP = {"agent": "bot", "service": "openai"}
 LIMIT = {"metric": "requests", "window": "day"}
 ROUTES: list[tuple[str, str, Any, str, int]] = [
+    ("GET", "/v1/status", None, "operator viewer agent", 200),
     ("GET", "/v1/summary", None, "operator viewer agent", 200),
     ("GET", "/v1/usage", None, "operator viewer agent", 200),
     ("GET", "/v1/agents", None, "operator viewer agent", 200),

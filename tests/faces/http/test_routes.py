@@ -141,6 +141,22 @@ async def test_alerts_and_control_actions_are_listed(site: Site, client: httpx2.
     assert (older["action"], older["after"]["max"]) == ("set_limit", 1)
 
 
+async def test_the_status_says_what_is_stopped_and_whether_anything_was_written(
+    site: Site, client: httpx2.AsyncClient
+) -> None:
+    before = await ok(await client.get("/v1/status"))
+    assert (before["switches"], before["role"], before["at"]) == ([], "operator", "2026-11-24T12:00:00Z")
+    assert await ok(await client.get("/v1/status")) == before
+    await client.put("/v1/kill-switch", json={"engaged": True, "service": "exa", "reason": "costs"})
+    async with site.client(VIEWER) as viewer:
+        after = await ok(await viewer.get("/v1/status"))
+    assert after["changes"] != before["changes"]
+    assert (after["role"], after["message"]) == ("viewer", "Kill switches that are engaged: 1.")
+    (switch,) = after["switches"]
+    assert (switch["kind"], switch["name"], switch["reason"]) == ("service", "exa", "costs")
+    assert switch["engaged_by"] == "olga"
+
+
 async def test_an_agent_reads_its_own_and_no_audit_log(site: Site, client: httpx2.AsyncClient) -> None:
     await use(site.meter)
     await use(site.meter, agent="ann")

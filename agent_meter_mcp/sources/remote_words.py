@@ -1,0 +1,261 @@
+"""What a meter answers over the wire, read back into the values of the core.
+
+Amounts are exact wherever their numbers have at most 15 digits, as on the way out. What is told is another
+program's: a missing member or a wrong kind of value is a KeyError, TypeError or ValueError here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from agent_meter_mcp.core.decide import LimitState
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.keys import Key
+from agent_meter_mcp.core.limits import Bound
+from agent_meter_mcp.core.models import (
+    Agent,
+    Alert,
+    AuditEntry,
+    KillSwitch,
+    Limit,
+    LimitKey,
+    Reservation,
+    StoredEvent,
+    Subject,
+    Usage,
+    UsageEvent,
+    Who,
+)
+from agent_meter_mcp.core.queries import TIME_DIMENSIONS, AgentView, Group, LimitView, Summary, Totals
+from agent_meter_mcp.faces.wire.fields import amount_of, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent_meter_mcp.core.models import Metric, SubjectKind
+    from agent_meter_mcp.core.queries import Dimension
+
+    Told = dict[str, Any]
+
+_TIMES = {
+    field.removesuffix("_us") for kept in (KillSwitch, Key) for field in kept.fields if field.endswith("_us")
+}
+PER_CENT = 1000
+"""What stands for the maximum of a limit that is gone: of its alerts only the percentage is told."""
+
+
+def moment(text: str) -> int:
+    """Raises ValueError."""
+    try:
+        return parse_time(text, "time")
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
+
+
+def optional_moment(text: str | None) -> int | None:
+    return None if text is None else moment(text)
+
+
+def optional_amount(metric: Metric, number: float | None) -> int | None:
+    return None if number is None else amount_of(metric, number)
+
+
+# Usage
+
+
+def totals(told: Told) -> Totals:
+    counted = {field: told[field] for field in Totals.fields if field in told}
+    return Totals(
+        **counted,
+        units_micro=amount_of("units", told["units"]),
+        cost_nano_usd=amount_of("cost_usd", told["cost_usd"]),
+    )
+
+
+def summary(told: Told, group_by: tuple[Dimension, ...]) -> Summary:
+    groups = tuple(
+        Group(tuple(_part(dimension, group["key"][dimension]) for dimension in group_by), totals(group))
+        for group in told["groups"]
+    )
+    return Summary(totals(told["total"]), groups, told["groups_left_out"])
+
+
+def _part(dimension: Dimension, text: str | None) -> str | int | None:
+    return moment(text) if text is not None and dimension in TIME_DIMENSIONS else text
+
+
+def _usage(told: Told) -> Usage:
+    plain = {field: told[field] for field in Usage.fields if field in told}
+    return Usage(
+        **plain,
+        units_micro=optional_amount("units", told["units"]),
+        cost_nano_usd=optional_amount("cost_usd", told["cost_usd"]),
+    )
+
+
+def _who(told: Told) -> Who:
+    return Who(told["agent"], told["service"], None, told["project"], told["session"])
+
+
+def event(told: Told) -> StoredEvent:
+    metadata = told["metadata"]
+    happened = UsageEvent(
+        told["id"],
+        _who(told),
+        _usage(told),
+        told["operation"],
+        told["source"],
+        optional_moment(told["occurred_at"]),
+        told["status_code"],
+        told["duration_ms"],
+        None
+        if metadata is None
+        else json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+    )
+    return StoredEvent(
+        moment(told["recorded_at"]),
+        happened,
+        told["outcome"],
+        moment(told["counted_at"]),
+        told["count"],
+        told["limit_id"],
+    )
+
+
+def hold(told: Told) -> Reservation:
+    """One that is open."""
+    return Reservation(
+        told["reservation_id"],
+        told["id"],
+        _who(told),
+        _usage(told),
+        told["operation"],
+        told["source"],
+        moment(told["reserved_at"]),
+        moment(told["expires_at"]),
+    )
+
+
+# Limits
+
+
+def limit_view(told: Told, at_us: int) -> LimitView:
+    """`at_us` is the meter's time, at which it stood so."""
+    limit = _limit(told)
+    scope = told["scope"] or ""
+    bound = None if told["binds"] is None else Bound(limit, scope, told["replaced_by"])
+    return LimitView(limit, None if told["since"] is None else _state(told, limit, at_us), bound)
+
+
+def agent_view(told: Told, limits: Mapping[str, Limit], at_us: int) -> AgentView:
+    """`limits` are all that were told, by their ids: an agent's answer says only the half of its own."""
+    tightest = told["tightest"]
+    return AgentView(
+        Agent(told["agent"], told["name"], told["tier"], told["owner"], told["parent"]),
+        told["status"],
+        optional_moment(told["first_seen"]),
+        optional_moment(told["last_seen"]),
+        totals(told["spent"]),
+        None
+        if tightest is None
+        else _state(tightest, limits.get(tightest["limit_id"]) or _limit(tightest), at_us),
+    )
+
+
+def _limit(told: Told) -> Limit:
+    metric: Metric = told["metric"]
+    made = Limit(
+        told["limit_id"],
+        LimitKey(_subject(told["subject"]), told["service"], metric, told["window"]),
+        amount_of(metric, told["max"]),
+        told["action"],
+    )
+    if "timezone" not in told:  # of an agent's tightest limit, when it was removed a moment ago
+        return made
+    return made.replace(
+        zone=told["timezone"],
+        thresholds=tuple(told["thresholds"]),
+        created_at_us=moment(told["created_at"]),
+    )
+
+
+def _subject(text: str) -> Subject:
+    """The inverse of `str`."""
+    if text == "everyone":
+        return Subject()
+    kind, _, name = text.partition(" ")
+    subject_kind: SubjectKind = kind  # pyright: ignore[reportAssignmentType] - shown only, whatever it is
+    return Subject(subject_kind, name)
+
+
+def _state(told: Told, limit: Limit, at_us: int) -> LimitState:
+    metric = limit.key.metric
+    return LimitState(
+        limit,
+        told["scope"] or "",
+        amount_of(metric, told["used"]),
+        amount_of(metric, told["held"]),
+        moment(told["since"]),
+        optional_moment(told["resets_at"]),
+        optional_moment(told["frees_at"]),
+        at_us,
+    )
+
+
+# What is kept beside usage
+
+
+def switch(told: Told) -> KillSwitch:
+    return KillSwitch(
+        told["kind"], told["name"], told["reason"], told["engaged_by"], moment(told["engaged_at"])
+    )
+
+
+def alert(told: Told) -> Alert:
+    """Where the limit is gone, its amounts are not told in any unit: they stand for the percentage."""
+    metric: Metric | None = told["metric"]
+    used, maximum = (
+        (round(told["percent"] * PER_CENT / 100), PER_CENT)
+        if metric is None
+        else (amount_of(metric, told["used"]), amount_of(metric, told["max"]))
+    )
+    return Alert(
+        told["number"],
+        moment(told["raised_at"]),
+        told["limit_id"],
+        told["scope"] or "",
+        moment(told["period_start"]),
+        told["threshold"],
+        used,
+        maximum,
+    )
+
+
+def audit_entry(told: Told) -> AuditEntry:
+    return AuditEntry(
+        moment(told["at"]),
+        told["actor"],
+        told["action"],
+        told["target"],
+        _kept(told["before"]),
+        _kept(told["after"]),
+        told["reason"],
+    )
+
+
+def _kept(told: Told | None) -> str | None:
+    """As the ledger keeps it: the names of the core, times as numbers."""
+    if told is None:
+        return None
+    if "metric" in told:
+        value: Any = _limit(told)
+    elif "agent" in told:
+        value = {"agent_id": told["agent"], **{name: it for name, it in told.items() if name != "agent"}}
+    else:
+        value = dict(_named(name, it) for name, it in told.items())
+    return json.dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)
+
+
+def _named(name: str, told: Any) -> tuple[str, Any]:
+    return (f"{name}_us", optional_moment(told)) if name in _TIMES else (name, told)
