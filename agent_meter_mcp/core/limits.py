@@ -66,7 +66,7 @@ class Policy:
                 self._children.setdefault(agent.parent, []).append(agent.agent_id)
 
     def with_agent(self, agent: Agent) -> Policy:
-        """The policy with this agent as it is now: far less work than a new one, where there are thousands."""
+        """The policy with this agent as it is now: far less work than a new one where there are thousands."""
         made = Policy((), self.limits.values(), self.switches)
         made.agents = {**self.agents, agent.agent_id: agent}
         made._children = dict(self._children)
