@@ -209,9 +209,6 @@ class Dashboard(App[None]):
             return known
         return {name: one for name, one in known.items() if not one.ansi}
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return themes.cursor_lines(self.current_theme)
-
     def remember(self, name: str, word: str) -> None:
         """For the next time. That it cannot be kept is said once."""
         if self.choices.put(name, word):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -24,7 +25,6 @@ from .view import Rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.style import Style
     from textual import events
 
     from .view import Cell, Row
@@ -68,14 +68,14 @@ class LineTable(ScrollView, can_focus=True):
         background: $surface; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
         & .line-table--header { color: $text-muted; text-style: bold; }
         & .line-table--text { color: $foreground; }
-        & .line-table--cursor { background: $cursor-line-blurred; text-style: bold; }
+        & .line-table--cursor { background: $boost; text-style: bold; }
         & .line-table--alarm { color: $text-error; text-style: bold; }
         & .line-table--warn { color: $text-warning; }
         & .line-table--good { color: $text-success; }
         & .line-table--dim { color: $text-muted; }
         & .line-table--held { color: $text-secondary; text-style: bold; }
     }
-    LineTable:focus { & .line-table--cursor { background: $cursor-line; } }
+    LineTable:focus { & .line-table--cursor { background: $block-cursor-blurred-background; } }
     LineTable:focus:ansi { & .line-table--cursor { background: transparent; text-style: bold reverse; } }
     """
 
@@ -242,10 +242,10 @@ class LineTable(ScrollView, can_focus=True):
 
     def _style(self, name: str) -> Style:
         if name not in self._styles:
-            # The line under the cursor lies behind what is written on it: its words keep their colours.
-            self._styles[name] = self.get_component_rich_style(
-                f"line-table--{name or 'text'}", partial=name == "cursor"
-            )
+            style = self.get_component_rich_style(f"line-table--{name or 'text'}")
+            if name == "cursor":  # it lies behind what is written there, and words keep their colours
+                style = Style(bgcolor=style.bgcolor, bold=style.bold, reverse=style.reverse)
+            self._styles[name] = style
         return self._styles[name]
 
     @property

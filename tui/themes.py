@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from textual.color import Color
 from textual.theme import Theme
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def _theme(name: str, *, dark: bool, muted: str, faint: str, boost: str, line: s
         dark=dark,
         variables={
             "boost": boost,
-            "cursor-line": line,
-            "cursor-line-blurred": boost,
+            "block-cursor-blurred-background": line,
             "text-primary": colours["primary"],
             "text-secondary": colours["secondary"],
             "text-warning": colours["warning"],
@@ -106,18 +104,6 @@ CONTRAST = _theme(
     faint="#9a9a9a",
 )
 THEMES = (DARK, LIGHT, CONTRAST)
-
-
-def cursor_lines(theme: Theme) -> dict[str, str]:
-    """The ground of the line under the cursor, which a theme that is not ours does not know."""
-    if theme.ansi:
-        return {"cursor-line": "transparent", "cursor-line-blurred": "transparent"}
-    colours = theme.to_color_system().generate()
-    ground, primary = Color.parse(colours["surface"]), Color.parse(colours["primary"])
-    return {
-        "cursor-line": ground.blend(primary, 0.2).hex,
-        "cursor-line-blurred": ground.blend(primary, 0.08).hex,
-    }
 
 
 def chosen(

@@ -30,7 +30,7 @@ from tui.app import Dashboard
 from .watching import OPERATOR, agents, overview, said, screen_text, shows, until, use, watching
 
 STATES = ("text-error", "text-warning", "text-success", "text-secondary", "text-muted", "foreground")
-GROUNDS = ("background", "surface", "panel", "boost", "cursor-line")
+GROUNDS = ("background", "surface", "panel", "boost", "block-cursor-blurred-background")
 
 
 def luminance(colour: Color) -> float:
