@@ -43,7 +43,7 @@ USAGE_COLUMNS = (
 )
 SESSION_COLUMNS = (Column("Project, session", 0), *USAGE_COLUMNS[1:])
 CHILD_COLUMNS = (
-    Column("Agent it spawned", 0),
+    Column("Spawned", 0),
     Column("State", 9),
     Column("Cost", 10, right=True),
     Column("Used", 6, right=True, drop=1),
@@ -71,7 +71,7 @@ class AgentScreen(Page):
     AgentScreen #right { width: 2fr; height: 1fr; }
     AgentScreen #right { border-left: vkey $panel; }
     AgentScreen LineTable { height: 1fr; min-height: 2; margin-top: 1; }
-    AgentScreen #limits, AgentScreen #events { height: 2fr; }
+    AgentScreen #events { height: 2fr; }
     AgentScreen.-narrow #halves { layout: vertical; }
     AgentScreen.-narrow #left, AgentScreen.-narrow #right { width: 1fr; height: auto; border-left: none; }
     AgentScreen.-narrow #left.has-focus, AgentScreen.-narrow #right.has-focus { height: 1fr; }

@@ -20,8 +20,8 @@ COLUMNS = (
     Column("Agent", 12),
     Column("What", 0, least=24),
     Column("Cost", 7, right=True, drop=1),
-    Column("Model", 14, drop=2),
-    Column("Session", 12, drop=3),
+    Column("Model", 12, drop=2),
+    Column("Session", 10, drop=3),
 )
 _TOLD = 3
 """The column in whose title it says what is not shown."""

@@ -41,8 +41,8 @@ AGENT_COLUMNS = (
 _SORTED_BY: dict[str, int] = dict(zip(SORTS, (4, 0, 1, 2, 3, 6, 8, 9), strict=True))
 _SORTS_AT = {column: sort for sort, column in _SORTED_BY.items()} | {5: "budget"}
 CHART_WIDTH = 40
-LOW, TALL, HIGH = 16, 30, 48
-"""From so many lines on there is room for the chart, and for a higher one."""
+LOW, TALL, HIGH = 20, 30, 48
+"""From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
 ORDERS = ("usual", "reversed")
 EMPTY = (
@@ -63,12 +63,12 @@ class Overview(Page):
         Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
         Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
         Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
-        Binding("left", "fold(True)", "Fold", show=False, tooltip="fold or unfold what it spawned"),
-        Binding("right", "fold(False)", "Unfold", show=False, tooltip="fold or unfold what it spawned"),
-        Binding("space", "fold", "Fold or unfold", show=False, tooltip="fold or unfold what it spawned"),
-        Binding("v", "flat", "Tree or list", show=False, tooltip="agents as a tree, or as a list"),
-        Binding("f", "feed", "Events", show=False, tooltip="to the events and back; / filters there"),
-        Binding("E", "refusals", "Only refusals", show=False, tooltip="only refusals; all events again"),
+        Binding("left", "fold(True)", "Fold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("right", "fold(False)", "Unfold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("space", "fold", "Fold or unfold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("v", "flat", "Tree or list", show=False, tooltip="the agents as trees, or as a list"),
+        Binding("f", "feed", "Events", show=False, tooltip="to the events, and back to the agents"),
+        Binding("E", "refusals", "Only refusals", show=False, tooltip="of the events, only refusals"),
         *KEYS,
     ]
     CSS = """
@@ -84,12 +84,13 @@ class Overview(Page):
     Overview #alarms {
         height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
     }
-    Overview.-broad #feed { width: 45%; }
+    Overview.-broad #feed { width: 54%; }
+    Overview.-broad #agents { width: 1fr; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
     Overview.-narrow #feed { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
+    Overview.-narrow.-tiny #feed { display: none; }
     Overview.-high.-narrow #feed { height: 1fr; }
-    Overview.-tiny #top, Overview.-tiny #feed { display: none; }
     Overview.roomy #figures { width: 52; }
     Overview.roomy #chart { display: block; }
     Overview.roomy #top { border-bottom: hkey $panel; }

@@ -127,7 +127,7 @@ def _ends(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us: int
     if at_us is None:
         return "never resets"
     form = "%H:%M" if at_us - now_us < 86_400_000_000 else "%d %b %H:%M"
-    return f"{moment(at_us, zone, form)}, {until(at_us, now_us)}"
+    return f"{moment(at_us, zone, form)}, {age(max(at_us - now_us, 0))}"
 
 
 def _replacing(view: LimitView, views: Sequence[LimitView]) -> Limit | None:

@@ -45,7 +45,7 @@ class SessionsPage(Page):
     MAIN = "#sessions"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "choose", "Agents"),
-        Binding("v", "projects", "Projects/sessions"),
+        Binding("v", "projects", "Projects/sessions", tooltip="each project, or each session"),
         *KEYS,
     ]
     CSS = "SessionsPage #sessions { height: 1fr; }"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .view import Cell, Row
 
 HEADER = 1
+FLEXIBLE_MIN = 10
 MARKS_MAX = 8
 """So many characters to a cell are looked at: a name can be one letter under a thousand accents."""
 CURSOR = "▌"
@@ -37,7 +38,7 @@ CURSOR = "▌"
 
 
 class Column(Value):
-    """`width` is in cells; 0 takes what the others leave, which should be `least`.
+    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`.
 
     Where all do not fit, the one with the highest `drop` goes first.
     """
@@ -46,7 +47,7 @@ class Column(Value):
     width: int
     right: bool = False
     drop: int = 0
-    least: int = 10
+    least: int = FLEXIBLE_MIN
 
 
 class LineTable(ScrollView, can_focus=True):

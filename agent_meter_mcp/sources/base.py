@@ -65,6 +65,11 @@ class Snapshot(Value):
     actions: tuple[AuditEntry, ...] = ()
 
 
+def bars_of(spent: Summary) -> tuple[tuple[int, int], ...]:
+    """The bars of usage that is grouped by time."""
+    return tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups))
+
+
 class Detail(Value):
     """One agent: the limits that match it, what it holds, its own usage by service, operation and model, its
     events, and what was done to it.

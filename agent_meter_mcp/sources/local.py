@@ -16,7 +16,7 @@ from agent_meter_mcp.core.queries import (
 )
 from agent_meter_mcp.core.windows import parse_window, span
 
-from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot
+from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot, bars_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, StoredEvent, SwitchKind
@@ -89,7 +89,7 @@ class LocalSource:
             tuple(await self._agents(ledger)),
             {str(group.key[0]): group.totals for group in used.groups},
             used.total,
-            _bars(spent),
+            bars_of(spent),
             (await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_SHOWN))).events,
             tuple(view for view in limits if _is_for_everybody(view.limit)),
             tuple(await ledger.switches(caller)),
@@ -118,7 +118,7 @@ class LocalSource:
             tuple(entry for entry in audit if entry.target == f"agent {agent_id}"),
             await used(wanted.window, "project", "session"),
             await used(wanted.window, "source"),
-            _bars(await used(wanted.chart_window, wanted.chart)),
+            bars_of(await used(wanted.chart_window, wanted.chart)),
             next(iter(await events(own.replace(outcome="rejected"), 1)), None),
         )
 
@@ -187,7 +187,3 @@ class LocalSource:
 
 def _is_for_everybody(limit: Limit) -> bool:
     return limit.key.subject.kind == "pool"
-
-
-def _bars(spent: Summary) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups))

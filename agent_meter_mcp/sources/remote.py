@@ -16,7 +16,7 @@ from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.faces.wire.fields import number_of
 
 from . import remote_words as words
-from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot
+from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot, bars_of
 from .remote_link import REFUSED_S, Link, together
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ AGENTS_PAGE = 200
 ALERTS_SHOWN = 50
 AUDIT_SHOWN = 500
 AGENT_AUDIT_SHOWN = 100
+ACTIONS_SHOWN = 50
 
 
 class Status(Value):
@@ -160,6 +161,7 @@ class RemoteSource:
                 )
             )
             agents, alerts = tasks.create_task(self._agents()), tasks.create_task(self._alerts())
+            actions = tasks.create_task(self._entries(ACTIONS_SHOWN))
         used, spent, events, limits = asked.result()
         views = self._read(lambda: tuple(words.limit_view(one, status.at_us) for one in limits["limits"]))
         known = {view.limit.limit_id: view.limit for view in views}
@@ -170,11 +172,13 @@ class RemoteSource:
             self._read(lambda: tuple(words.agent_view(one, known, status.at_us) for one in agents.result())),
             {str(group.key[0]): group.totals for group in by_agent.groups},
             by_agent.total,
-            tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in by_time.groups)),
+            bars_of(by_time),
             self._read(lambda: tuple(words.event(one) for one in events["events"])),
             tuple(view for view in views if view.limit.key.subject.kind == "pool"),
             status.switches,
             alerts.result(),
+            views,
+            actions.result(),
         )
         self._seen = status.changes
         return found
@@ -187,11 +191,16 @@ class RemoteSource:
                 self._link.call(
                     ("list_limits", {"agent": agent_id}),
                     self._summed(wanted.window, group_by, agent=agent_id),
+                    self._summed(wanted.window, ("project", "session"), agent=agent_id),
+                    self._summed(wanted.window, ("source",), agent=agent_id),
+                    self._summed(wanted.chart_window, (wanted.chart,), agent=agent_id),
                     ("list_usage_events", {"agent": agent_id, "limit": EVENTS_SHOWN}),
+                    ("list_usage_events", {"agent": agent_id, "outcome": "rejected", "limit": 1}),
                 )
             )
-            held, entries = tasks.create_task(self._held()), tasks.create_task(self._entries())
-        limits, usage, events = asked.result()
+            held = tasks.create_task(self._held())
+            entries = tasks.create_task(self._entries(AGENT_AUDIT_SHOWN))
+        limits, usage, sessions, sources, spent, events, refused = asked.result()
         return self._read(
             lambda: Detail(
                 tuple(words.limit_view(one, status.at_us) for one in limits["limits"]),
@@ -199,6 +208,10 @@ class RemoteSource:
                 words.summary(usage, group_by),
                 tuple(words.event(one) for one in events["events"]),
                 tuple(entry for entry in entries.result() if entry.target == f"agent {agent_id}"),
+                words.summary(sessions, ("project", "session")),
+                words.summary(sources, ("source",)),
+                bars_of(words.summary(spent, (wanted.chart,))),
+                next((words.event(one) for one in refused["events"]), None),
             )
         )
 
@@ -241,11 +254,11 @@ class RemoteSource:
         told = await self._link.get("/v1/reservations")
         return self._read(lambda: tuple(words.hold(one) for one in told["reservations"]))
 
-    async def _entries(self) -> tuple[AuditEntry, ...]:
-        """The newest control actions; none for an agent, who may not see them."""
+    async def _entries(self, most: int) -> tuple[AuditEntry, ...]:
+        """The newest control actions, so many at most; none for an agent, who may not see them."""
         if self._role == "agent":
             return ()
-        told = await self._link.get("/v1/audit", limit=AGENT_AUDIT_SHOWN)
+        told = await self._link.get("/v1/audit", limit=most)
         return self._read(lambda: tuple(words.audit_entry(one) for one in told["entries"]))
 
     # Acting
