@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
-from textual.widgets import Button, Input, Select, Static
+from textual.widgets import Button, Checkbox, Input, Select, Static
 
 from agent_meter_mcp.core.text import shown
 
@@ -24,6 +24,9 @@ class Field(Horizontal):
     Field { height: 1; }
     Field > .label { width: 12; color: $text-muted; }
     Field > Input, Field > Select { width: 28; }
+    Field > Input, Field > Select > SelectCurrent { background: $boost; }
+    Field > Input:focus, Field > Select:focus > SelectCurrent { background: $primary 40%; }
+    Field > Input:disabled { background: $surface; }
     Field > .hint { width: 1fr; height: 1; padding-left: 1; color: $text-muted; }
     Field > .hint.-wrong { color: $text-error; }
     """
@@ -58,7 +61,7 @@ class Form(ModalScreen[Answer]):
         background: $surface;
     }
     Form .title { width: 1fr; text-style: bold; margin-bottom: 1; }
-    Form .told { width: 1fr; height: auto; }
+    Form .told { width: 1fr; height: auto; margin-top: 1; }
     Form .buttons { height: auto; align-horizontal: right; margin-top: 1; }
     Form Button { margin-left: 2; }
     """
@@ -68,7 +71,7 @@ class Form(ModalScreen[Answer]):
         return self.query_one(f"#{name}", Input).value
 
     def chosen(self, name: str) -> str:
-        return str(self.query_one(f"#{name}", Select).value)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - a Select of any values
+        return str(self.query_one(f"#{name}", Select).value)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - of any values
 
     def suggest(self, name: str, known: list[str]) -> None:
         """What could stand in a field, completed by the right arrow."""
@@ -88,6 +91,16 @@ class Form(ModalScreen[Answer]):
 
     def action_send(self) -> None:
         """Answers, if all that was typed is right."""
+
+
+class Tick(Checkbox):
+    """One that is empty while it is off, so that it can be read without colours."""
+
+    BUTTON_INNER = " "
+
+    def watch_value(self) -> None:
+        self.BUTTON_INNER = "✔" if self.value else " "  # pyright: ignore[reportConstantRedefinition] - it is read at each paint
+        super().watch_value()
 
 
 def field_input(name: str, value: str = "", *, example: str = "", longest: int = 256) -> Input:

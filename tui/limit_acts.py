@@ -35,7 +35,7 @@ COLUMNS = (
     Column("Full", 6, right=True),
     Column("Resets", 10, right=True, drop=3),
     Column("Burn", 10, right=True, drop=5),
-    Column("Runs out", 10, right=True, drop=2),
+    Column("Runs out", 11, right=True, drop=2),
     Column("Beyond", 6, drop=6),
 )
 """Those of `limit_view.row`."""
@@ -109,10 +109,13 @@ class LimitActs:
         await self._ask_and_set(Typed(zone=zone).replace(**whom), None, None)
 
     async def _ask_and_set(self, typed: Typed, edited: Wish | None, seen: Limit | None) -> None:
-        dialog = LimitDialog(self.preview, typed, await self._acting.who.known(), edited=edited)
+        dialog = LimitDialog(self.preview, typed, self._known, edited=edited)
         found = await self._acting.dashboard.push_screen_wait(dialog)
         if found is not None:
             await self._set(found.wish, seen if edited is not None else found.before)
+
+    async def _known(self) -> dict[str, list[str]]:
+        return {**self._acting.who.seen(), **await self._acting.who.used()}
 
     async def _raise(self, view: LimitView) -> None:
         most = await self._acting.dashboard.push_screen_wait(RaiseDialog(view))

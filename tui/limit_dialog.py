@@ -10,7 +10,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Button, Checkbox, Input, Select, Static
+from textual.widgets import Button, Input, Select, Static
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.figures import number
@@ -19,7 +19,7 @@ from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import shown
 
 from . import limit_form, limit_preview
-from .fields import Field, Form, buttons, choice, field_input
+from .fields import Field, Form, Tick, buttons, choice, field_input
 from .format import percent
 from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain, what_of
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .limit_preview import Preview
 
     Look = Callable[[Wish], Awaitable[Preview]]
+    Known = Callable[[], Awaitable[dict[str, list[str]]]]
 
 TYPING_S = 0.15
 """Nothing is looked up while somebody is still typing."""
@@ -60,18 +61,17 @@ _HINTS = {
 class LimitDialog(Form["Preview | None"]):
     """Answers what was last looked at and agreed to. `edited`: the limit is there, and stays what it counts.
 
-    `look` tells whom a limit would bind; `known` are names by kind (agent, tier, service, ...).
+    `look` tells whom a limit would bind, `known` which names there are, by kind (agent, tier, service, ...).
     """
 
     DEFAULT_CSS = "LimitDialog #told { min-height: 4; }"
 
-    def __init__(
-        self, look: Look, typed: Typed, known: dict[str, list[str]], *, edited: Wish | None = None
-    ) -> None:
+    def __init__(self, look: Look, typed: Typed, known: Known, *, edited: Wish | None = None) -> None:
         super().__init__()
         self._look = look
         self._typed = typed
         self._known = known
+        self._names: dict[str, list[str]] = {}
         self._edited = edited
         self._fields: dict[str, Field] = {}
 
@@ -92,7 +92,7 @@ class LimitDialog(Form["Preview | None"]):
             yield self._field(field_input("zone", typed.zone))
             yield self._field(field_input("thresholds", typed.thresholds))
             yield Static(id="told", classes="told", markup=False)
-            yield Checkbox("I want that all the same", id="tick", compact=True)
+            yield Tick("I want that all the same", id="tick", compact=True)
             yield buttons("Set (Ctrl+S)")
 
     def _field(self, widget: Input | Select[str]) -> Field:
@@ -103,8 +103,18 @@ class LimitDialog(Form["Preview | None"]):
     def on_mount(self) -> None:
         self.query_one("#tick").display = False
         if self._edited is None:
-            self.suggest("service", self._known.get("service", []))
+            self.know()
         self.query_one("#max" if self._edited is not None or self._typed.name else "#whom").focus()
+
+    @work
+    async def know(self) -> None:
+        """Completion comes when the names are there; typing need not wait for it."""
+        try:
+            self._names = await self._known()
+        except MeterError:
+            return
+        self.suggest("service", self._names["service"])
+        self._enable(self.typed)
 
     # While it is typed
 
@@ -124,7 +134,7 @@ class LimitDialog(Form["Preview | None"]):
         """Says at once what is wrong, and a moment later what it would do."""
         typed = self.typed
         wish, wrong = limit_form.read(typed)
-        self.query_one("#tick", Checkbox).value = False
+        self.query_one("#tick", Tick).value = False
         self.query_one("#tick").display = False
         self._enable(typed)
         self._tell_fields(typed, wrong)
@@ -143,7 +153,7 @@ class LimitDialog(Form["Preview | None"]):
         if self._edited is None:
             self.query_one("#name").disabled = not typed.has_name
             kind = WHOM[typed.whom][0]
-            self.suggest("name", self._known.get(kind, []))
+            self.suggest("name", self._names.get(kind, []))
 
     def _tell_fields(self, typed: Typed, wrong: dict[str, str]) -> None:
         for name, field in self._fields.items():
@@ -202,7 +212,7 @@ class LimitDialog(Form["Preview | None"]):
     async def send(self, wish: Wish) -> None:
         """Looks once more: what it would do now is what counts."""
         found = await self._seen(wish)
-        tick = self.query_one("#tick", Checkbox)
+        tick = self.query_one("#tick", Tick)
         if found is not None and found.refuses and not tick.value:
             tick.focus()
         elif found is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import counted, number
 from agent_meter_mcp.core.limits import Policy
-from agent_meter_mcp.core.models import METRICS, Who
+from agent_meter_mcp.core.models import EACH, METRICS, Agent, Subject, Who
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
 
-    from agent_meter_mcp.core.models import Agent, Limit, Metric, Subject
+    from agent_meter_mcp.core.models import Limit, Metric
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary, Totals
 
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
@@ -98,7 +98,6 @@ def preview(wish: Wish, agents: Sequence[AgentView], limits: Iterable[LimitView]
     standing = next((view for view in views if view.limit.key == key), None)
     before = None if standing is None else standing.limit
     others = [view.limit for view in views if view.limit.key != key]
-    policy = Policy((view.agent for view in agents), [*others, drafted])
     used: dict[str, int] = {}
     for group in usage.groups:
         if group.key and group.key[0] is not None:
@@ -107,8 +106,9 @@ def preview(wish: Wish, agents: Sequence[AgentView], limits: Iterable[LimitView]
     if key.subject.kind == "pool":
         total = amount_of(key.metric, usage.total)
         found = found.replace(standings=(Standing("", total),), together=len(agents))
-    elif key.subject.kind == "agent" and key.subject.name != "*":
+    elif key.subject.kind == "agent" and key.subject.name != EACH:
         name = key.subject.name or ""
+        policy = Policy((view.agent for view in agents), [*others, drafted])
         tree = policy.tree(name)
         total = sum(used.get(member, 0) for member in tree)
         instead = _instead_of(policy, Who(name, key.service), drafted)
@@ -116,7 +116,7 @@ def preview(wish: Wish, agents: Sequence[AgentView], limits: Iterable[LimitView]
             standings=(Standing("", total),), together=len(tree), instead_of=tuple(instead.values())
         )
     else:
-        found = _each(found, policy, _candidates(key.subject, [view.agent for view in agents], used), used)
+        found = _each(found, others, _candidates(key.subject, [view.agent for view in agents], used), used)
     return _with_holds(found, standing)
 
 
@@ -126,32 +126,47 @@ def _is_alike(limit: Limit, drafted: Limit) -> bool:
     return (mine.service, mine.metric, mine.window) == (other.service, other.metric, other.window)
 
 
-def _candidates(subject: Subject, agents: list[Agent], used: dict[str, int]) -> list[tuple[str, Who]]:
-    """Whoever could have a counter of its own, by the name of that counter."""
+def _candidates(subject: Subject, agents: list[Agent], used: dict[str, int]) -> list[tuple[Agent, Who]]:
+    """Whoever could have a counter of its own. An agent's ancestors replace nothing: they are left out."""
     if subject.kind in ("agent", "tier"):
-        names = {agent.agent_id for agent in agents} | set(used)
-        return [(name, Who(name)) for name in sorted(names)]
-    names = set(used) if subject.name == "*" else {subject.name or ""}
-    field = subject.kind
-    return [(name, Who("", **{field: name})) for name in sorted(names)]
+        tiers = dict.fromkeys(used) | {agent.agent_id: agent.tier for agent in agents}
+        return [(Agent(name, tier=tier), Who(name)) for name, tier in sorted(tiers.items())]
+    names = set(used) if subject.name == EACH else {subject.name or ""}
+    return [(Agent(""), Who("", **{subject.kind: name})) for name in sorted(names)]
 
 
-def _each(found: Preview, policy: Policy, candidates: list[tuple[str, Who]], used: dict[str, int]) -> Preview:
+def _each(
+    found: Preview, others: list[Limit], candidates: list[tuple[Agent, Who]], used: dict[str, int]
+) -> Preview:
     """With a counter for each of them that the limit binds."""
-    limit, standings, replaced = found.wish.limit, list[Standing](), 0
+    drafted, standings, replaced = found.wish.limit, list[Standing](), 0
+    by_subject = {limit.key.subject: limit for limit in others}
     instead: dict[str, Limit] = {}
-    for name, who in candidates:
-        placed = who.replace(service=limit.key.service)
-        bound = next((one for one in policy.matching(placed) if one.limit.limit_id == ""), None)
+    for agent, who in candidates:
+        name = who.project or who.session or who.agent
+        closer = [by_subject.get(subject) for subject in _subjects(agent, who)]
+        policy = Policy((agent,), [limit for limit in (*closer, drafted) if limit is not None])
+        placed = who.replace(service=drafted.key.service)
+        bound = next((one for one in policy.matching(placed) if one.limit is drafted), None)
         if bound is None:
             continue
         if bound.replaced_by is not None:
             replaced += 1
             continue
         standings.append(Standing(name, used.get(name, 0)))
-        instead |= _instead_of(policy, placed, limit)
+        instead |= _instead_of(policy, placed, drafted)
     standings.sort(key=lambda one: (-one.used, one.name))
     return found.replace(standings=tuple(standings), replaced=replaced, instead_of=tuple(instead.values()))
+
+
+def _subjects(agent: Agent, who: Who) -> list[Subject]:
+    """Those of the limits that could bind it by itself: looked up, because there may be a thousand limits."""
+    if who.project is not None:
+        return [Subject("project", who.project), Subject("project", EACH)]
+    if who.session is not None:
+        return [Subject("session", who.session), Subject("session", EACH)]
+    tier = [] if agent.tier is None else [Subject("tier", agent.tier)]
+    return [Subject("agent", who.agent), *tier, Subject("agent", EACH)]
 
 
 def _instead_of(policy: Policy, who: Who, limit: Limit) -> dict[str, Limit]:
@@ -203,13 +218,13 @@ def _bound_line(found: Preview) -> str:
     subject, count = found.wish.key.subject, len(found.standings)
     if subject.kind == "pool":
         return f"Binds everyone together: {counted(found.together, 'agent')}"
-    if subject.kind == "agent" and subject.name != "*":
+    if subject.kind == "agent" and subject.name != EACH:
         below = found.together - 1
         tree = (
             f" and {counted(below, 'agent')} that it spawned, together" if below else " (and what it spawns)"
         )
         return f"Binds {shown(subject.name or '', width=NAME_WIDTH)}{tree}"
-    if subject.kind in ("project", "session") and subject.name != "*":
+    if subject.kind in ("project", "session") and subject.name != EACH:
         return f"Binds all usage of {subject.kind} {shown(subject.name or '', width=NAME_WIDTH)}"
     kind = subject.kind if subject.kind in ("project", "session") else "agent"
     other = f"; {found.replaced:,} {'has' if found.replaced == 1 else 'have'} a closer limit"
@@ -258,5 +273,6 @@ def _verdict(found: Preview) -> tuple[str, Style]:
         )
         return f"✖ {who}: {refused} at once", "alarm"
     if near:
-        return ("▲ It is nearly used up" if alone else f"▲ {len(near):,} have nearly used it up"), "warn"
+        some = f"{len(near):,} {'has' if len(near) == 1 else 'have'} nearly used it up"
+        return f"▲ {'It is nearly used up' if alone else some}", "warn"
     return "● Nobody is near it", "good"

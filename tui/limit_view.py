@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import UNKNOWN, number
 from agent_meter_mcp.core.models import EACH
+from agent_meter_mcp.core.money import MICRO_PER_UNIT
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import parse_window, period
 
@@ -31,7 +32,10 @@ _NEVER = 2**63
 
 def brief(metric: Metric, value: int) -> str:
     """An amount in the few cells of a table."""
-    return short_count(value) if metric in ("requests", "tokens") else number(metric, value)
+    if metric != "units":
+        return number(metric, value) if metric == "cost_usd" else short_count(value)
+    whole = value // MICRO_PER_UNIT
+    return short_count(whole) if whole >= 100 else number(metric, round(value, -4))
 
 
 def clock(at_us: int, now_us: int, zone: tzinfo) -> str:
@@ -89,7 +93,7 @@ def row(view: LimitView, now_us: int, zone: tzinfo) -> Row:
             Cell(bar(full, BAR_WIDTH), style),
             Cell(percent(full), style),
             Cell(_resets(view, now_us, zone)),
-            Cell(UNKNOWN if state is None else f"{brief(metric, state.burn_per_hour)}/h"),
+            Cell(UNKNOWN if state is None else _burn(state)),
             Cell(*_runs_out(state, now_us, style)),
             Cell(limit.action, "dim" if limit.action == "warn" else ""),
         ),
@@ -107,6 +111,12 @@ def _resets(view: LimitView, now_us: int, zone: tzinfo) -> str:
         return "never"
     at_us = resets_at_us(view, now_us)
     return UNKNOWN if at_us is None else clock(at_us, now_us, zone)
+
+
+def _burn(state: LimitState) -> str:
+    """Less than one an hour is not none."""
+    metric, rate = state.limit.key.metric, state.burn_per_hour
+    return "<1/h" if state.used and not rate else f"{brief(metric, rate)}/h"
 
 
 def _runs_out(state: LimitState | None, now_us: int, style: Style) -> tuple[str, Style]:

@@ -64,6 +64,9 @@ class LimitsPage(Page):
         self.found = await reader.limits()
         self._show_rows()
 
+    def refilter(self) -> None:
+        self._show_rows()
+
     def _show_rows(self) -> None:
         now_us = time.time_ns() // 1000
         views = limit_view.ordered(self.found, self.sort, self.reversed, now_us)
@@ -96,6 +99,13 @@ class LimitsPage(Page):
 
     def on_line_table_chosen(self) -> None:
         self.action_edit()
+
+    def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:
+        sort = next((sort for sort, column in _SORTED_BY.items() if column == message.column), None)
+        if sort is not None:
+            self.reversed = sort == self.sort and not self.reversed
+            self.sort = sort
+            self._sorted()
 
     def _act(self, act: Callable[[LimitView], None]) -> None:
         """On the limit under the cursor."""

@@ -67,7 +67,7 @@ class WhoActs:
             snapshot = self._acting.dashboard.looked.snapshot
             switches = () if snapshot is None else snapshot.switches
             stopped = {switch.name for switch in switches if switch.kind == "service"}
-            names = sorted({*(await self.known())["service"], *(name for name in stopped if name)})
+            names = sorted({*(await self.used())["service"], *(name for name in stopped if name)})
             rows = [
                 Row(name, (Cell(shown(name)), Cell("■ STOPPED", "held") if name in stopped else Cell("")))
                 for name in names
@@ -100,19 +100,24 @@ class WhoActs:
 
         self._acting.start(choose)
 
-    async def known(self) -> dict[str, list[str]]:
-        """Names that there are, by kind, for completion. Raises MeterError."""
-        reader, snapshot = self._acting.reader, self._acting.dashboard.looked.snapshot
+    def seen(self) -> dict[str, list[str]]:
+        """Agents, tiers and owners as of the last look, for completion."""
+        snapshot = self._acting.dashboard.looked.snapshot
         agents = [one.agent for one in snapshot.agents] if snapshot is not None else []
         found = {
             "agent": {agent.agent_id for agent in agents},
             "tier": {agent.tier for agent in agents},
             "owner": {agent.owner for agent in agents},
         }
-        for kind in ("service", "project", "session"):
-            groups = (await reader.usage("total", kind)).groups
-            found[kind] = {str(group.key[0]) for group in groups if group.key[0] is not None}
         return {kind: sorted(name for name in names if name) for kind, names in found.items()}
+
+    async def used(self) -> dict[str, list[str]]:
+        """Services, projects and sessions that usage names. Raises MeterError."""
+        found: dict[str, list[str]] = {}
+        for kind in ("service", "project", "session"):
+            groups = (await self._acting.reader.usage("total", kind)).groups
+            found[kind] = sorted(str(group.key[0]) for group in groups if group.key[0] is not None)
+        return found
 
     def _agent(self, agent_id: str) -> Agent:
         """As it was at the last look. Raises NotFound."""
@@ -124,7 +129,7 @@ class WhoActs:
 
     async def _edit(self, agent_id: str) -> None:
         agent = self._agent(agent_id)
-        changes = await self._acting.dashboard.push_screen_wait(AgentDialog(agent, await self.known()))
+        changes = await self._acting.dashboard.push_screen_wait(AgentDialog(agent, self.seen()))
         if changes is None:
             return
         name = shown(agent_id)

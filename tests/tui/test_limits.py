@@ -1,4 +1,4 @@
-"""Limits as a person types, raises, previews and lists them: what is meant, and what is said. Pure."""
+"""Limits as a person types, raises, previews and lists them: what is meant, and what is said."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_meter_mcp import Ledger, Report, Settings, Usage, Who
 from agent_meter_mcp.core.decide import LimitState
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import METRICS, Agent, Limit, LimitKey, Subject
 from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, typed_maximum
 from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
 from tui import limit_form, limit_preview, limit_view
 from tui.limit_form import Typed, Wish, exact, plain, raised, read, typed_of, wish_of
+
+from .watching import CENT, OPERATOR, until, watching
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
@@ -327,6 +331,77 @@ def test_the_counters_are_those_of_the_agents_and_their_sum_is_what_is_used(
     assert both.replaced == sum(tier == "gold" for _, tier in drawn)
 
 
+NAMES = ("a", "b", "c", "d")
+SUBJECTS = [
+    EACH_AGENT,
+    Subject("tier", "gold"),
+    Subject("tier", "iron"),
+    *(Subject("agent", one) for one in NAMES),
+]
+
+
+@given(
+    st.lists(st.sampled_from([None, "gold", "iron"]), min_size=4, max_size=4),
+    st.lists(st.sampled_from([None, 0, 1, 2]), min_size=4, max_size=4),
+    st.sets(st.sampled_from(SUBJECTS)),
+    st.sampled_from(SUBJECTS[:3]),
+)
+def test_whom_it_says_it_binds_is_whom_the_ledgers_rules_bind(
+    tiers: list[str | None], parents: list[int | None], others: set[Subject], subject: Subject
+) -> None:
+    above = [None if at is None or at >= place else NAMES[at] for place, at in enumerate(parents)]
+    fleet = [agent(*one) for one in zip(NAMES, tiers, above, strict=True)]
+    limits = [there(other, 5) for other in others - {subject}]
+    found = limit_preview.preview(wish(subject), fleet, limits, usage())
+    drafted = found.wish.limit
+    policy = Policy((one.agent for one in fleet), [*(view.limit for view in limits), drafted])
+    binding = [one for one in NAMES if any(it.limit == drafted for it in policy.binding(Who(one)))]
+    matching = [one for one in NAMES if any(it.limit == drafted for it in policy.matching(Who(one)))]
+    assert [one.name for one in found.standings] == binding
+    assert found.replaced == len(matching) - len(binding)
+
+
+@pytest.mark.parametrize(
+    ("subject", "service"),
+    [
+        (ALL, None),
+        (ALL, "search"),
+        (EACH_AGENT, None),
+        (EACH_AGENT, "search"),
+        (Subject("agent", "boss"), None),
+        (Subject("agent", "child"), "api"),
+        (Subject("tier", "gold"), None),
+        (Subject("project", "web"), None),
+        (Subject("project", "*"), "api"),
+        (Subject("session", "*"), None),
+    ],
+)
+async def test_what_it_says_is_used_is_what_the_limit_counts_once_it_is_set(
+    settings: Settings, ledger: Ledger, subject: Subject, service: str | None
+) -> None:
+    for cents, who in enumerate(
+        (
+            Who("boss", "api", project="web", session="s1"),
+            Who("child", "api", parent="boss", session="s2"),
+            Who("grandchild", "search", parent="child", project="ops"),
+            Who("coder", "search", project="web", session="s1"),
+        ),
+        1,
+    ):
+        spent = Usage(cost_nano_usd=cents * CENT, cost_source="reported")
+        await ledger.record(OPERATOR, Report(who, spent))
+    await ledger.set_agent(OPERATOR, "coder", {"tier": "gold"})
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: app.looked.snapshot is not None)
+        found = await app.acting.limits.preview(wish(subject, service=service))
+        await ledger.set_limit(OPERATOR, found.wish.key, found.wish.max)
+    (view,) = await ledger.limits(OPERATOR)
+    assert view.state is not None
+    fullest = found.standings[0]
+    assert view.state.used == fullest.used
+    assert view.state.scope in ("", fullest.name)
+
+
 # The rows
 
 
@@ -350,7 +425,7 @@ def test_a_row_says_how_it_stands_in_the_zone_of_who_looks() -> None:
     assert words[0] == "each agent · cost_usd/day (coder)"
     assert words[1] == "$9.00 of $10.00"
     assert words[3:5] == ["90 %", "02:00"]
-    assert words[5:] == ["$8.00/h", "8 min", "reject"]
+    assert words[5:] == ["$8.00/h", "7 min 30 s", "reject"]
     unused = limit_view.row(there(EACH_AGENT, 10), NOW_US, UTC)
     assert [cell.text for cell in unused.cells][3:] == ["0 %", "Wed 00:00", "—", "—", "reject"]
 
@@ -360,6 +435,20 @@ def test_a_row_says_how_it_stands_in_the_zone_of_who_looks() -> None:
 )
 def test_a_moment_is_as_short_as_it_can_be(hours: int, text: str) -> None:
     assert limit_view.clock(NOW_US + hours * HOUR_US, NOW_US, UTC) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("cost_usd", 1_234_567_890, "$1.23"),
+        ("tokens", 1_500_000, "1.50M"),
+        ("units", 34_792_945, "34.79"),
+        ("units", 25_000_999_999, "25.00k"),
+        ("units", 0, "0"),
+    ],
+)
+def test_an_amount_in_a_table_is_short(metric: Metric, value: int, text: str) -> None:
+    assert limit_view.brief(metric, value) == text
 
 
 def test_names_of_limits() -> None:

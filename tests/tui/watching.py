@@ -82,6 +82,12 @@ def shows(app: Dashboard, text: str) -> bool:
     return any(text in line for line in screen_text(app))
 
 
+def notes(app: Dashboard, text: str) -> bool:
+    """Whether a notice says that: on the screen it may be broken over lines."""
+    notices: Any = app._notifications  # pyright: ignore[reportPrivateUsage] - there is no other way
+    return any(text in notice.message for notice in notices)
+
+
 async def until_told(pilot: Pilot[None], told: Callable[[], Awaitable[bool]]) -> None:
     """As `until`, for what the ledger has to say."""
     with anyio.fail_after(WAIT_S):
