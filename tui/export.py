@@ -26,7 +26,7 @@ def csv_of(titles: Sequence[str], rows: Iterable[Row]) -> str:
     sheet = io.StringIO()
     lines = csv.writer(sheet, lineterminator="\n")
     lines.writerow(titles)
-    lines.writerows([guarded(shown(cell.text)) for cell in row.cells] for row in rows)
+    lines.writerows([guarded(shown(cell.full or cell.text)) for cell in row.cells] for row in rows)
     return sheet.getvalue()
 
 

@@ -182,8 +182,8 @@ class Page(Screen[None]):
         face = self.face(self.dashboard.looked)
         if face is not None:
             return face.command
-        table = self.table
-        return (table.cursor_key or "") if table is not None else ""
+        row = None if self.table is None else self.table.cursor_row
+        return "" if row is None else row.key if row.id is None else row.id
 
     # Keys
 

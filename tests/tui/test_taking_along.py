@@ -65,6 +65,8 @@ async def test_all_rows_of_a_table_are_saved_and_nothing_is_overwritten(
     assert len(lines) == 1 + 60 + len(HOSTILE)
     names = {line[0] for line in lines[1:]}
     assert {"'=1+1", "'@SUM(A1)", "'-1+1", 'a,b"c', "日本語😀"} <= names
+    (most,) = [line for line in lines if line[0] == "bot-59"]
+    assert most[2:5] == ["1", "100", "1.59"]
 
 
 async def test_the_screen_is_saved_as_a_picture(settings: Settings, ledger: Ledger, tmp_path: Path) -> None:
