@@ -57,7 +57,7 @@ class Page(Screen[None]):
     Page #tabs { height: 1; padding: 0 1; }
     Page #trouble { height: auto; padding: 0 1; color: $text-error; text-style: bold; display: none; }
     Page #body { height: 1fr; }
-    Page.-stale #body { opacity: 70%; }
+    Page.-stale #body { opacity: 80%; }
     Page #face { height: 1fr; align: center middle; display: none; }
     Page #face > Static { width: 76; max-width: 94%; height: auto; }
     Page #filter { display: none; height: 1; border: none; padding: 0 1; }
@@ -119,7 +119,11 @@ class Page(Screen[None]):
         body.display, place.display = face is None, face is not None
         if face is not None:
             place.query_one(Static).update(self._words_of(face))
-        elif is_back and self.focused is None:
+        elif is_back:  # what was hidden has lost the focus, or loses it when that is noticed
+            self.call_after_refresh(self._focus_main)
+
+    def _focus_main(self) -> None:
+        if self.focused is None:
             self.query_one(self.MAIN).focus()
 
     def _words_of(self, face: Face) -> Text:

@@ -230,6 +230,12 @@ class LineTable(ScrollView, can_focus=True):
 
     # Painting
 
+    def on_focus(self) -> None:
+        self._repaint(self._cursor)
+
+    def on_blur(self) -> None:
+        self._repaint(self._cursor)
+
     def on_resize(self) -> None:
         self.virtual_size = Size(self._width, len(self._rows) + HEADER)
         self.refresh()

@@ -45,7 +45,7 @@ class Cell(Value):
 
 
 class Row(Value):
-    """`key` stays that of the same thing, wherever the row moves. Where another is the one to copy, `id` is it."""
+    """`key` stays that of the same thing, wherever the row moves. `id` is the one to copy, if another."""
 
     key: str
     cells: tuple[Cell, ...]
