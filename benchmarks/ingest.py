@@ -19,11 +19,11 @@ from fastapi import FastAPI
 
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
-from agent_meter_mcp.faces.http.secrets import SecretsFile
 from agent_meter_mcp.faces.http.upstream import router
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id, system_clock_us
+from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.rows import EVENT_COLUMNS
 

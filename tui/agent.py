@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 LIMIT_COLUMNS = (
-    Column("Limit", 0, least=22),
+    Column("Limit", 0, least=25),
     Column("Used", 20, right=True),
     Column("", BAR_WIDTH, drop=2),
     Column("", 6, right=True),
-    Column("Resets", 18, drop=1),
+    Column("Resets", 17, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),
@@ -67,8 +67,8 @@ class AgentScreen(Page):
     CSS = """
     AgentScreen #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
     AgentScreen #about { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    AgentScreen #left { width: 3fr; height: 1fr; }
-    AgentScreen #right { width: 2fr; height: 1fr; }
+    AgentScreen #left { width: 5fr; height: 1fr; }
+    AgentScreen #right { width: 3fr; height: 1fr; }
     AgentScreen #right { border-left: vkey $panel; }
     AgentScreen LineTable { height: 1fr; min-height: 2; margin-top: 1; }
     AgentScreen #events { height: 2fr; }

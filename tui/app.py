@@ -80,7 +80,7 @@ class Dashboard(App[None]):
 
     TITLE = "agent-meter"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("u", "undo", "Undo", show=False, tooltip="undo what was done last"),
+        Binding("u", "undo", "Undo", show=False, tooltip="undo the last action; asks first"),
         *(
             Binding(
                 str(number), f"switch_mode('{page.MODE}')", f"Go to {page.MODE}", show=False, tooltip=TABS

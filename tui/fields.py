@@ -24,7 +24,7 @@ class Field(Horizontal):
     Field { height: 1; }
     Field > .label { width: 12; color: $text-muted; }
     Field > Input, Field > Select { width: 28; }
-    Field > Input, Field > Select > SelectCurrent { background: $boost; }
+    Field > Input, Field > Select > SelectCurrent { background: $foreground 10%; }
     Field > Input:focus, Field > Select:focus > SelectCurrent { background: $primary 40%; }
     Field > Input:disabled { background: $surface; }
     Field > .hint { width: 1fr; height: 1; padding-left: 1; color: $text-muted; }
@@ -97,9 +97,13 @@ class Tick(Checkbox):
     """One that is empty while it is off, so that it can be read without colours."""
 
     BUTTON_INNER = " "
+    DEFAULT_CSS = """
+    Tick > .toggle--button, Tick.-on > .toggle--button { color: $foreground; background: $foreground 25%; }
+    """
 
     def watch_value(self) -> None:
-        self.BUTTON_INNER = "✔" if self.value else " "  # pyright: ignore[reportConstantRedefinition] - it is read at each paint
+        mark = "✔" if self.value else " "
+        self.BUTTON_INNER = mark  # pyright: ignore[reportConstantRedefinition] - it is read at each paint
         super().watch_value()
 
 

@@ -31,14 +31,14 @@ class LimitsPage(Page):
     MODE = "limits"
     MAIN = "#limits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "new", "New", tooltip="a new limit, with a look at whom it would bind"),
-        Binding("enter,e,l", "edit", "Edit", tooltip="change what the limit allows, and what happens beyond"),
+        Binding("n", "new", "New", tooltip="a new limit; first shows whom it would bind"),
+        Binding("enter,e,l", "edit", "Edit", tooltip="change the limit; shows whom it would hit"),
         Binding(
             "plus",
             "raise",
             "Raise",
             key_display="+",
-            tooltip="raise the limit by 10 %, by 50 %, or to what you type",
+            tooltip="raise the limit: by 10 %, 50 %, or as typed",
         ),
         Binding("d,delete", "remove", "Remove", tooltip="remove the limit; asks first"),
         Binding("s", "sort(1)", "Sort", show=False, tooltip="sort by the next column"),

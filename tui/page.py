@@ -119,10 +119,12 @@ class Page(Screen[None]):
         body.display, place.display = face is None, face is not None
         if face is not None:
             place.query_one(Static).update(self._words_of(face))
-        elif is_back:  # what was hidden has lost the focus, or loses it when that is noticed
-            self.call_after_refresh(self._focus_main)
+        elif is_back:
+            self.call_after_refresh(self._body_is_back)
 
-    def _focus_main(self) -> None:
+    def _body_is_back(self) -> None:
+        """Now it has a size, by which some of it is drawn; and what was hidden has lost the focus."""
+        self.show(self.dashboard.looked)
         if self.focused is None:
             self.query_one(self.MAIN).focus()
 

@@ -100,7 +100,7 @@ def verify(session: Session, file: str, as_json: bool) -> int:
 
 
 def _secret(session: Session, service: str) -> str:
-    from agent_meter_mcp.faces.http.secrets import SecretsFile
+    from agent_meter_mcp.secrets import SecretsFile
 
     path = session.settings.secrets
     secret = SecretsFile(path).read().services.get(service)

@@ -1,21 +1,21 @@
-"""`dashboard`: the terminal over a local ledger, or over a meter elsewhere."""
+"""`dashboard`: all agents, of a local ledger or of a meter elsewhere, in a terminal or in a browser."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.settings import FOLDER
 
 from . import options
 from .times import zone_of
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from agent_meter_mcp.sources.local import LocalSource
     from agent_meter_mcp.sources.remote import RemoteSource
     from agent_meter_mcp.sources.remote_link import Key
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "AGENT_METER_KEY"
 KEY_BYTES_MAX = 4096
+WEB_PORT = 8788
+LOOK_AT_SERVER_S = 1.0
 
 
 @options.command(
@@ -31,6 +33,7 @@ KEY_BYTES_MAX = 4096
     "agent-meter dashboard",
     "agent-meter dashboard --read-only --timezone Europe/Berlin",
     "agent-meter dashboard --url https://meter.example --key-file ~/.agent-meter/key",
+    "agent-meter dashboard --web",
 )
 @click.option("--read-only", is_flag=True, help="Only show: nobody can be stopped from it.")
 @click.option("--url", metavar="URL", help="Look at the meter there (agent-meter serve), not at a file.")
@@ -40,33 +43,75 @@ KEY_BYTES_MAX = 4096
     help=f"For --url. Others on this machine can read it here: rather set the variable. [{KEY_VARIABLE}]",
 )
 @click.option("--key-file", metavar="PATH", help="For --url: a file with the key.")
+@click.option("--web", is_flag=True, help="Show it in a browser on this machine; it only shows.")
+@click.option("--port", type=int, metavar="PORT", help="For --web; 0 takes a free one. [default 8788]")
+@click.option("--allow-actions", is_flag=True, help="For --web: agents can be stopped from it.")
 @click.option("--theme", metavar="NAME", default="", help="The colours; auto: as the terminal's background.")
 @click.option("--export-to", metavar="FOLDER", default="", help="Where w saves tables; by default here.")
 @options.timezone
 @options.pass_session
-def dashboard(
-    session: Session,
-    read_only: bool,
-    url: str | None,
-    key: str | None,
-    key_file: str | None,
-    theme: str,
-    export_to: str,
-    timezone: str | None,
-) -> None:
+def dashboard(session: Session, **given: Any) -> None:
     """Watch all agents in the terminal, live, and stop one with two keys (x, y).
 
     It needs no server: it looks at the file. With --url it looks at a server. ? shows all keys.
     """
-    chosen = timezone or session.settings.timezone
-    if url is None:
-        for field, given in (("key", key), ("key_file", key_file)):
-            if given is not None:
-                raise InvalidInput(field, "is for a meter elsewhere: name it with --url")
-        source, may_act = _local(session, chosen), session.caller.role == "operator"
+    wanted = _checked(Wanted(**given))
+    zone = wanted.timezone or session.settings.timezone
+    zone_of(zone)
+    may_act = not wanted.read_only
+    if wanted.url is not None:
+        key = _key_text(wanted.key, wanted.key_file)
+        source = _remote(wanted.url, key, zone)
+        if wanted.web:
+            return _serve(wanted, key, "--url", source.where, "--timezone", zone)
     else:
-        source, may_act = _remote(url, _key_text(key, key_file), chosen), True
-    _show(source, chosen, may_act=may_act and not read_only, theme=theme, export_to=export_to)
+        if wanted.web:
+            return _serve(wanted, "", "--db", session.settings.db, "--timezone", zone)
+        source = _local(session, zone)
+        may_act = may_act and session.caller.role == "operator"
+    _show(source, zone, wanted, may_act=may_act)
+
+
+class Wanted(Value):
+    """What the command line says."""
+
+    read_only: bool
+    url: str | None
+    key: str | None
+    key_file: str | None
+    web: bool
+    port: int | None
+    allow_actions: bool
+    theme: str
+    export_to: str
+    timezone: str | None
+
+
+def _checked(wanted: Wanted) -> Wanted:
+    """Raises InvalidInput for options that do not go together."""
+    if wanted.url is None:
+        for field in ("key", "key_file"):
+            if getattr(wanted, field) is not None:
+                raise InvalidInput(field, "is for a meter elsewhere: name it with --url")
+    if not wanted.web:
+        for field in ("port", "allow_actions"):
+            if getattr(wanted, field) not in (None, False):
+                raise InvalidInput(field, "is for a browser: it goes with --web")
+    if wanted.read_only and wanted.allow_actions:
+        raise InvalidInput("allow_actions", "give either this or --read-only")
+    return wanted
+
+
+def _serve(wanted: Wanted, key: str, *arguments: str) -> None:
+    """In a browser. The key goes to the tabs by their environment, which others cannot read."""
+    try:
+        from . import web
+    except ImportError as error:
+        raise InvalidInput("web", "needs more: pip install 'agent-meter-mcp[web]'") from error
+    os.environ[KEY_VARIABLE] = key
+    more = () if wanted.allow_actions else ("--read-only",)
+    more += ("--theme", wanted.theme) if wanted.theme else ()
+    web.serve(web.child_command(*arguments, *more), WEB_PORT if wanted.port is None else wanted.port)
 
 
 def _local(session: Session, timezone: str) -> LocalSource:
@@ -100,30 +145,45 @@ def _key_text(key: str | None, key_file: str | None) -> str:
         raise InvalidInput("key_file", f"{key_file} holds no key") from None
 
 
-def _show(
-    source: LocalSource | RemoteSource, timezone: str, *, may_act: bool, theme: str, export_to: str
-) -> None:
+def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, may_act: bool) -> None:
     """Until it is left."""
     import anyio
 
     zone = zone_of(timezone)
 
-    folder = os.path.expanduser(FOLDER)
+    folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
+    # Whoever looks in a browser need not be who looks in the terminal.
+    choices = None if is_tab else tui("settings").Choices(os.path.join(folder, "dashboard.json"))
+    operator = source if may_act else None
 
     async def run() -> int | None:
-        choices = tui("settings").Choices(os.path.join(folder, "dashboard.json"))
-        operator = source if may_act else None
+        app = tui("app").Dashboard(
+            source, operator, zone=zone, theme=wanted.theme, choices=choices, export_to=wanted.export_to
+        )
+        ends = partial(tui("running").run, app, os.path.join(folder, "dashboard.log"))
         try:
-            app = tui("app").Dashboard(
-                source, operator, zone=zone, theme=theme, choices=choices, export_to=export_to
-            )
-            return await tui("running").run(app, os.path.join(folder, "dashboard.log"))
+            if not is_tab:
+                return await ends()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_leave_with, os.getppid(), app)
+                await ends()
+                tasks.cancel_scope.cancel()
+            return None
         finally:
             await source.close()
 
     told = anyio.run(run)
     if told is not None:
         tui("running").end_by(told)
+
+
+async def _leave_with(server: int, app: Any) -> None:
+    """In the process of a browser's tab: ends it when the server is gone, and could not say so."""
+    import anyio
+
+    while os.getppid() == server:  # noqa: ASYNC110 - nobody tells a process that its parent has died
+        await anyio.sleep(LOOK_AT_SERVER_S)
+    app.exit()
 
 
 def tui(module: str) -> Any:

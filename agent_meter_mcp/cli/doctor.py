@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CLOCK_AHEAD_US = 60_000_000
 """How far ahead of this clock the newest entry may be before it is a problem."""
+SOON_US = 7 * 86_400_000_000
+"""How long before its end a key is worth a warning."""
 NETWORK_FILE_SYSTEMS = (
     "nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "virtiofs",
     "fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
@@ -53,12 +55,18 @@ class Finding(NamedTuple):
 @options.as_json
 @options.pass_session
 def doctor(session: Session, as_json: bool) -> int:
-    """Look for problems of the file, SQLite, the clock, the prices and the settings.
+    """Look for problems of the file, SQLite, the clock, the keys, the prices, the secrets and the settings.
 
     It changes nothing, and does not make a file. Exit code 7 when there is a problem; a warning is none.
     """
     settings = session.settings
-    findings = [*_sqlite(settings), *_ledger(settings), _prices(settings), *_settings(session)]
+    findings = [
+        *_sqlite(settings),
+        *_ledger(settings),
+        _prices(settings),
+        _secrets(settings),
+        *_settings(session),
+    ]
     has_problem = any(finding.state == "problem" for finding in findings)
     if as_json:
         from .document import print_document
@@ -185,6 +193,7 @@ def _contents(store: SqliteStore) -> Iterator[Finding]:
         {"version": info.format_version, "newest": VERSION, "journal_mode": info.journal_mode},
     )
     yield _clock(info.newest_seq, now_us)
+    yield _keys(store, now_us)
     held = store.reservations(now_us)
     counts = {
         "events": info.events,
@@ -208,6 +217,24 @@ def _contents(store: SqliteStore) -> Iterator[Finding]:
             "engaged_by": switch.engaged_by,
         }
         yield Finding("kill switch", "warning", stopped(switch), facts)
+
+
+def _keys(store: SqliteStore, now_us: int) -> Finding:
+    """Whom the HTTP server lets in."""
+    made = store.keys()
+    valid = [key for key in made if key.is_valid(now_us)]
+    ending = [key for key in valid if key.expires_at_us is not None and key.expires_at_us < now_us + SOON_US]
+    facts = {"made": len(made), "in_force": len(valid), "expire_soon": [key.prefix for key in ending]}
+    if not made:
+        return Finding("keys", "ok", "none: over HTTP, every caller on this machine is its owner", facts)
+    if not valid:
+        text = "none in force: over HTTP, nobody is let in. `agent-meter keys create` makes one"
+        return Finding("keys", "warning", text, facts)
+    text = f"{len(valid)} in force"
+    if ending:
+        soon = ", ".join(f"{key.prefix} ({key.holder}) {exact(key.expires_at_us or 0)}" for key in ending)
+        return Finding("keys", "warning", f"{text}; these expire within a week: {soon}", facts)
+    return Finding("keys", "ok", text, facts)
 
 
 def _clock(newest_us: int, now_us: int) -> Finding:
@@ -239,6 +266,24 @@ def _prices(settings: Settings) -> Finding:
         )
     except MeterError as error:
         return Finding("prices", "problem", text_of(error), {"version": None, "own_file": settings.prices})
+
+
+def _secrets(settings: Settings) -> Finding:
+    """Says how many there are, and nothing of what they are."""
+    from agent_meter_mcp.secrets import NO_SECRETS, SecretsFile
+
+    path = settings.secrets
+    try:
+        secrets = SecretsFile(path).read()
+    except MeterError as error:
+        return Finding("secrets", "problem", text_of(error), {"path": path, "exists": True})
+    if secrets is NO_SECRETS:
+        return Finding("secrets", "ok", "no file: nobody signs", {"path": path, "exists": False})
+    agents, services = len(secrets.agents), len(secrets.services)
+    has_receipt = secrets.receipt is not None
+    text = f"{path}, of {counted(agents, 'agent')} and {counted(services, 'service')}"
+    facts = {"path": path, "exists": True, "agents": agents, "services": services, "receipt": has_receipt}
+    return Finding("secrets", "ok", text + (", and for receipts" if has_receipt else ""), facts)
 
 
 def _settings(session: Session) -> Iterator[Finding]:

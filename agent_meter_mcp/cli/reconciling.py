@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +22,7 @@ from .figures import NAME_WIDTH
 from .table import Cell, Column, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
     from agent_meter_mcp.core.attest import Json
@@ -33,6 +36,8 @@ PAGES_MAX = 1000
 TIMEOUT_S = 30
 SHOWN_MAX = 50
 KEY_WIDTH = 16
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What HTTP takes for a header's name."""
 
 
 @options.command(
@@ -42,6 +47,13 @@ KEY_WIDTH = 16
 )
 @click.option("--agent-records", metavar="PLACE", help="What the agent has: a file, - or an http(s) URL.")
 @click.option("--service-records", metavar="PLACE", help="What the service has: the same.")
+@click.option(
+    "--agent-header",
+    metavar="HEADER",
+    multiple=True,
+    help="For the agent's URL, such as 'Authorization: Bearer $KEY': $KEY is from the environment.",
+)
+@click.option("--service-header", metavar="HEADER", multiple=True, help="For the service's URL: the same.")
 @options.name_option("--agent", "agent", "Whose usage to take from the ledger.")
 @options.name_option("--service", "service", "At which service; all, if left out.")
 @options.as_json
@@ -55,13 +67,18 @@ def reconcile(session: Session, /, as_json: bool, **given: Any) -> int:
     sides = given["agent_records"], given["service_records"]
     if sides == (None, None):
         raise InvalidInput("agent_records", "give it, or service_records, or both")
+    for side, field in zip(sides, ("agent_header", "service_header"), strict=True):
+        if given[field] and not _is_url(side):
+            raise InvalidInput(field, "is for records that are at a URL")
     if None in sides and given["agent"] is None:
         raise InvalidInput("agent", "is required: say whose usage in the ledger is one side")
     if None not in sides and (given["agent"] or given["service"]):
         raise InvalidInput("agent", "names what to take from the ledger: leave it out, both sides are given")
     agents, services = (
-        _from_ledger(session, given["agent"], given["service"]) if side is None else _read(side, field)
-        for side, field in zip(sides, ("agent_records", "service_records"), strict=True)
+        _from_ledger(session, given["agent"], given["service"])
+        if side is None
+        else _read(side, f"{whose}_records", _headers(given[f"{whose}_header"], f"{whose}_header"))
+        for side, whose in zip(sides, ("agent", "service"), strict=True)
     )
     compared = compare(agents, services)
     if as_json:
@@ -89,9 +106,34 @@ def _from_ledger(session: Session, agent: str, service: str | None) -> Sequence[
     return [parse(text, "agent") for text in reversed(session.ask(ask))]
 
 
-def _read(place: str, field: str) -> Sequence[Json]:
-    if place.startswith(("http://", "https://")):
-        return _fetched(place, field)
+def _is_url(place: str | None) -> bool:
+    return place is not None and place.startswith(("http://", "https://"))
+
+
+def _headers(given: Sequence[str], field: str) -> dict[str, str]:
+    """Their values are secrets: no error shows them, and written as $NAME no list of processes does."""
+    headers: dict[str, str] = {}
+    for header in given:
+        title, colon, value = header.partition(":")
+        if not colon or not _TOKEN.fullmatch(title):
+            raise InvalidInput(
+                field, "must be a name, a colon and a value, such as 'Authorization: Bearer $KEY'"
+            )
+        try:
+            value = Template(value.strip()).substitute(os.environ)
+        except KeyError as error:
+            raise InvalidInput(field, f"names ${error.args[0]}, which is not in the environment") from None
+        except ValueError:
+            raise InvalidInput(field, "has a $ without a name after it: $NAME, or $$ for the sign") from None
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidInput(field, f"has a value of {title} that is not printable ASCII")
+        headers[title] = value
+    return headers
+
+
+def _read(place: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]:
+    if _is_url(place):
+        return _fetched(place, field, headers)
     try:
         with click.open_file(place, "rb") as file:
             content = file.read(BYTES_MAX + 1)
@@ -112,13 +154,13 @@ def _parsed(content: bytes, field: str) -> Sequence[Json]:
     return [found] if isinstance(found, dict) and "records" not in found else records_in(found, field)
 
 
-def _fetched(url: str, field: str) -> Sequence[Json]:
-    """All pages of it: `Link` leads to older ones, at the same place only."""
+def _fetched(url: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]:
+    """All pages of it: `Link` leads to older ones, at the same place only, as the headers are for that."""
     import httpx2
 
     found: list[Json] = []
     try:
-        with httpx2.Client(timeout=TIMEOUT_S, headers={"accept": "application/json"}) as client:
+        with httpx2.Client(timeout=TIMEOUT_S, headers={"accept": "application/json", **headers}) as client:
             first = here = httpx2.URL(url)
             for _ in range(PAGES_MAX):
                 with client.stream("GET", here) as response:
@@ -135,9 +177,19 @@ def _fetched(url: str, field: str) -> Sequence[Json]:
                 here = here.join(following)
                 if (here.scheme, here.host, here.port) != (first.scheme, first.host, first.port):
                     raise InvalidInput(field, "leads to another host for what is older")
+    except httpx2.HTTPStatusError as error:
+        status = error.response.status_code
+        hint = f": it wants --{field.split('_')[0]}-header" if status in (401, 403) else ""
+        raise InvalidInput(field, f"{_public(url)} cannot be had: it answers {status}{hint}") from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise InvalidInput(field, f"{shown(url)} cannot be had: {shown(str(error))}") from None
+        raise InvalidInput(field, f"{_public(url)} cannot be had: {shown(str(error))}") from None
     raise InvalidInput(field, f"has more than {PAGES_MAX} pages")
+
+
+def _public(url: str) -> str:
+    """Without what may be a secret in it: a password, or a query."""
+    scheme, _, rest = url.partition("://")
+    return shown(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}")
 
 
 def _document(compared: Compared) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from agent_meter_mcp.runtime import new_id, system_clock_us
 
 from .connection import Connection
 from .errors import UNAVAILABLE, error_of
-from .fields import ask_json, record_json, settle_json
+from .fields import ask_json, record_json, settle_json, source_json
 from .place import Granted
 from .recorder import Recorder, settle_over
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
@@ -74,7 +74,14 @@ class RemotePlace:
         now_us = system_clock_us()
         command = self._intake.reserve(_SOMEBODY, _acting(report), ttl_us, now_us)
         ttl = f"{-(-ttl_us // 1_000_000)}s"
-        body = ask_json(report.who, report.usage, operation=report.operation, id=command.event_id, ttl=ttl)
+        body = ask_json(
+            report.who,
+            report.usage,
+            operation=report.operation,
+            id=command.event_id,
+            ttl=ttl,
+            source=source_json(report.source),
+        )
         _, document = await self._connection.call(
             "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)
         )

@@ -151,6 +151,12 @@ class StoredEvent(Value):
         return self.seq
 
 
+class Correction(StoredEvent):
+    """An event as it is after it was corrected. `number` counts all corrections."""
+
+    number: int = 0
+
+
 class Agent(Value):
     """Who uses. Unknown agents come into being with their first usage."""
 

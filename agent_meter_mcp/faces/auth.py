@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
@@ -23,6 +24,7 @@ from .wire.problems import problem, problem_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from agent_meter_mcp.core.roles import Caller
@@ -103,8 +105,8 @@ class Authentication:
     """Puts who asks into `scope[CALLER]`, or answers 401.
 
     `owner` is for whom requests are taken as long as no key has ever been made; None: for nobody. Whoever
-    sends wrong keys waits for the answer, longer and longer; others never do. `sleep` and `clock` are anyio's
-    and the system's.
+    sends wrong keys waits for the answer, longer and longer; others never do. `refused` is told the status of
+    each answer that is given here. `sleep` and `clock` are anyio's and the system's.
     """
 
     def __init__(
@@ -113,12 +115,14 @@ class Authentication:
         ledger: Ledger,
         owner: Caller | None = None,
         *,
+        refused: Callable[[int], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._ledger = ledger
         self._owner = owner
+        self._refused = refused
         self._sleep = sleep
         self._failures = Failures(clock)
         self._waiting = 0
@@ -132,7 +136,7 @@ class Authentication:
         try:
             caller = await self._caller(sent)
         except MeterError as error:
-            return await problem_of(error)(scope, receive, send)
+            return await self._answer(problem_of(error), scope, receive, send)
         if caller is None:
             return await self._refuse(bool(sent), scope, receive, send)
         guarded = _Stream(send, lambda: self._is_still(caller, sent))
@@ -156,8 +160,8 @@ class Authentication:
 
     async def _refuse(self, with_key: bool, scope: Scope, receive: Receive, send: Send) -> None:
         if not with_key:
-            return await problem_of(_MISSING)(scope, receive, send)
-        address = shown(scope["client"][0], width=ADDRESS_WIDTH) if scope.get("client") else "somewhere"
+            return await self._answer(problem_of(_MISSING), scope, receive, send)
+        address = place_of(scope["client"][0]) if scope.get("client") else "somewhere"
         wait_s = self._failures.note(address)
         if self._waiting >= WAITING_MAX:
             refusal = problem(
@@ -167,13 +171,29 @@ class Authentication:
                 headers={"Retry-After": str(round(WAIT_MAX_S))},
                 code="too_many_wrong_keys",
             )
-            return await refusal(scope, receive, send)
+            return await self._answer(refusal, scope, receive, send)
         self._waiting += 1
         try:
             await self._sleep(wait_s)
         finally:
             self._waiting -= 1
-        await problem_of(_WRONG)(scope, receive, send)
+        await self._answer(problem_of(_WRONG), scope, receive, send)
+
+    async def _answer(self, refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        self._refused(refusal.status_code)
+        await refusal(scope, receive, send)
+
+
+def place_of(address: str) -> str:
+    """Where an address is, as far as one caller can be told from another: who has an IPv6 address has all of
+    its /64."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return shown(address, width=ADDRESS_WIDTH)
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
+    return str(found)
 
 
 class _Failed(NamedTuple):

@@ -27,10 +27,13 @@ from starlette.routing import Mount, Route
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.runtime import open_ledger, process_caller
+from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
+from .connections import PunctualProtocol
 from .http.app import build_api
-from .http.secrets import SecretsFile
+from .http.bodies import BoundedBodies
+from .http.metrics import Metrics
 from .mcp import OwnedSessions, build_server, http_caller, local_caller
 
 if TYPE_CHECKING:
@@ -96,10 +99,12 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
                 await stack.enter_async_context(app.router.lifespan_context(app))
             yield
 
-    sessions = OwnedSessions(mcp)
+    sessions = BoundedBodies(OwnedSessions(mcp))
     routes = [Route(MCP_PATH, sessions), Route(f"{MCP_PATH}/", sessions), Mount("/", api)]
     owner = process_caller(settings) if _is_ours_alone(settings, host) else None
-    site = Authentication(Starlette(routes=routes, lifespan=lifespan), ledger, owner)
+    metrics: Metrics = api.state.metrics
+    app = Starlette(routes=routes, lifespan=lifespan)
+    site = Authentication(app, ledger, owner, refused=metrics.refused)
     return KnownHosts(site, (*_LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
 
 
@@ -118,6 +123,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             raise _without_keys(host)
         config = uvicorn.Config(
             build_site(ledger, settings, host),
+            http=PunctualProtocol,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,

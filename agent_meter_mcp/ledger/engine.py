@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from agent_meter_mcp.core.commands import Ask, Record, Recorded, Refusal, Refuse, Reserve, Reserved, Settle
+from agent_meter_mcp.core.commands import Ask, Refusal, Refuse, Reserve, Reserved
 from agent_meter_mcp.core.errors import MeterError, Overloaded
-from agent_meter_mcp.core.models import Reservation, StoredEvent, UsageEvent, Who
+from agent_meter_mcp.core.models import Reservation, Who
 
 from .feed import Feed
 from .refusals import Refusals
-from .worker import CLOSED, Job, Worker
+from .worker import CLOSED, Worker
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -76,10 +76,10 @@ class Engine:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._writer: Worker[Make, Written, Sequence[Reservation]] = Worker(
+        self._writer: Worker[Make, Written] = Worker(
             "agent-meter-writer", self._apply, queue_max=queue_max, batch_max=batch_max, done=self._committed
         )
-        self._reader: Worker[Peek | Callable[[], object], object, None] = Worker(
+        self._reader: Worker[Peek | Callable[[], object], object] = Worker(
             "agent-meter-reader", self._answer, queue_max=queue_max, batch_max=batch_max
         )
         self._long_reads = CapacityLimiter(LONG_READS_MAX)
@@ -100,11 +100,11 @@ class Engine:
             return
         self._closed = True
         with CancelScope(shield=True):
-            self.feed.close()
             self._submit_refusals(())
             if self._refusals_due is not None:
                 self._refusals_due.cancel()
             await self._writer.close()
+            await self.feed.close()
             await self._reader.close()
             for _ in range(LONG_READS_MAX):  # until the last long read is over
                 await self._long_reads.acquire_on_behalf_of(object())
@@ -114,14 +114,12 @@ class Engine:
 
     # Writing
 
-    async def write(self, make: Make, kind: type[T], *, held: Sequence[Reservation] = ()) -> T:
+    async def write(self, make: Make, kind: type[T]) -> T:
         """The answer, which is a `kind`, to the command that `make` makes.
-
-        `held` has, by then, the reservation that is settled.
 
         Raises what `make` raises, the MeterError that is the answer, StoreError, Overloaded.
         """
-        ((_, answer),) = await self._writer.submit((make,), note=held)
+        ((_, answer),) = await self._writer.submit((make,))
         return _expected(answer, kind)
 
     def write_unawaited(self, make: Make) -> None:
@@ -160,13 +158,13 @@ class Engine:
             self._alerted = True
         return applied.results
 
-    def _committed(self, job: Job[Make, Written, Sequence[Reservation]], written: Sequence[Written]) -> None:
+    def _committed(self, written: Sequence[Written]) -> None:
         watched = self.feed.watched
         for command, answer in written:
             if isinstance(command, Reserve):
                 self._reserved(command, answer)
             elif watched and command is not None and not isinstance(answer, (Exception, Failure)):
-                self._tell(command, answer, job.note or ())
+                self._tell(command, answer)
         if watched and self._alerted:
             self._alerted = False
             self.feed.poke()
@@ -176,20 +174,13 @@ class Engine:
             now_us = self._clock()
             self._refusals.note(command.who, now_us)
             ask = Ask(command.who, command.usage)
-            self.feed.publish(_refusal(ask, answer.decision, command.operation, command.source, now_us))
+            if self.feed.watched:
+                self.feed.refused(_refusal(ask, answer.decision, command.operation, command.source, now_us))
 
-    def _tell(self, command: Command, answer: Result, held: Sequence[Reservation]) -> None:
-        if isinstance(answer, Recorded):
-            event = None
-            if isinstance(command, Record):
-                event = command.event
-            elif isinstance(command, Settle) and held:
-                event = _settled(command, held[0])
-            if event is not None and answer.status != "duplicate":
-                self.feed.publish(StoredEvent(answer.seq, event, answer.outcome, answer.booked_at_us))
-        elif isinstance(command, Refuse):
+    def _tell(self, command: Command, answer: Result) -> None:
+        if isinstance(command, Refuse):
             for refused in command.refusals:
-                self.feed.publish(refused)
+                self.feed.refused(refused)
         elif not isinstance(answer, Reservation):
             self.feed.poke()
 
@@ -305,17 +296,3 @@ def _refusal(ask: Ask, decision: Decision, operation: str | None, source: Source
     state = decision.reasons[0].state
     limit_id = None if state is None else state.limit.limit_id
     return Refusal(ask.who, operation, source, ask.usage, limit_id, at_us)
-
-
-def _settled(command: Settle, held: Reservation) -> UsageEvent:
-    return UsageEvent(
-        held.event_id,
-        held.who,
-        command.usage or held.usage,
-        held.operation,
-        held.source,
-        None,
-        command.status_code,
-        command.duration_ms,
-        command.metadata,
-    )

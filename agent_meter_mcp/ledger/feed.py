@@ -1,8 +1,9 @@
 """What has just happened, for whoever watches: events, refusals, alerts, control actions, after their COMMIT.
 
 Watching never slows recording: a subscriber that does not keep up loses the oldest items, and knows how many.
-Alerts and control actions are read from the store, so those of other processes on the same file are among
-them, each once. Events of other processes are not (a page of events shows them).
+All but refusals is read from the store, so what other processes on the same file do is among it: each thing
+once, and events in the order of their numbers, whoever recorded them. Refusals of other processes are not
+(a page of events shows them): they share rows that grow.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from agent_meter_mcp.core.commands import Refusal
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
+from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 
 FeedItem: TypeAlias = StoredEvent | Refusal | Alert | AuditEntry
 
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
 
 BACKLOG_MAX = 1000
 CAUGHT_UP_MAX = 1000
-"""The most alerts, and the most control actions, that are read at one look."""
+"""The most events, corrections, alerts and control actions each that are told of at one look."""
+COUNTED_MAX = 10_000
+"""The most events that are read at one look: those above CAUGHT_UP_MAX are counted as lost."""
+FEW = 16
+"""How many events are read at first: mostly only some are new."""
 
 
 class Subscription:
@@ -94,31 +100,63 @@ class Subscription:
 
 
 class Watch:
-    """Finds alerts and control actions that it has not seen yet. Blocking; one call at a time."""
+    """Finds events, corrections, alerts and control actions that it has not seen yet. Blocking; one call at a
+    time. `lost` is how many events the last look passed over."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.lost = 0
         self._version = 0
+        self._event = 0
+        self._correction = 0
         self._alert = 0
         self._action = 0
 
     def start(self) -> None:
         """From now on. Raises StoreError."""
         self._version = self._store.changed()
+        newest = self._store.events(EventsQuery(UsageFilter(), limit=1)).events
+        self._event = max((event.seq for event in newest), default=0)
+        self._correction = max((one.number for one in self._store.corrections(limit=1)), default=0)
         self._alert = max((alert.number for alert in self._store.alerts(limit=1)), default=0)
         self._action = max((entry.seq for entry in self._store.audit(limit=1)), default=0)
 
-    def look(self, *, sure: bool) -> list[Alert | AuditEntry]:
-        """What is new, oldest first. Reads only if somebody has committed, or `sure`. Raises StoreError."""
+    def look(self, *, sure: bool) -> list[FeedItem]:
+        """What is new: events and control actions in their order, then corrections, then alerts. Reads only
+        if somebody has committed, or `sure`. Raises StoreError."""
+        self.lost = 0
         version = self._store.changed()
         if version == self._version and not sure:
             return []
+        read = self._new_events()
+        corrections = self._store.corrections(after=self._correction, limit=CAUGHT_UP_MAX)
         alerts = self._store.alerts(after=self._alert, limit=CAUGHT_UP_MAX)
         actions = self._new_actions()
         self._version = version
         self._alert = max((alert.number for alert in alerts), default=self._alert)
         self._action = max((entry.seq for entry in actions), default=self._action)
-        return sorted([*actions, *reversed(alerts)], key=_at_us)
+        # What is newer than these events is read later, as it is then.
+        self._event = max((event.seq for event in read), default=self._event)
+        self._correction = max((one.number for one in corrections), default=self._correction)
+        usage = [event for event in reversed(read) if event.outcome != "rejected"]
+        self.lost = max(len(usage) - CAUGHT_UP_MAX, 0)
+        told = {event.seq: event.event for event in usage}
+        changed = [
+            one for one in reversed(corrections) if one.seq <= self._event and told.get(one.seq) != one.event
+        ]
+        in_order = sorted([*usage[self.lost :], *actions], key=_seq)
+        return [*in_order, *changed, *reversed(alerts)]
+
+    def _new_events(self) -> list[StoredEvent]:
+        """Newest first; refusals are among them."""
+        found: list[StoredEvent] = []
+        page = self._store.events(EventsQuery(UsageFilter(), FEW))
+        while True:
+            newer = [event for event in page.events if event.seq > self._event]
+            found += newer
+            if len(newer) < len(page.events) or page.next_seq is None or len(found) >= COUNTED_MAX:
+                return found
+            page = self._store.events(EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, page.next_seq))
 
     def _new_actions(self) -> list[AuditEntry]:
         found: list[AuditEntry] = []
@@ -132,8 +170,8 @@ class Watch:
         return found[::-1]
 
 
-def _at_us(item: Alert | AuditEntry) -> int:
-    return item.seq if isinstance(item, AuditEntry) else item.raised_at_us
+def _seq(item: StoredEvent | AuditEntry) -> int:
+    return item.seq
 
 
 class Feed:
@@ -146,6 +184,7 @@ class Feed:
         self._subscribers: set[Subscription] = set()
         self._starting = asyncio.Lock()
         self._poked = asyncio.Event()
+        self._refusals: deque[Refusal] = deque(maxlen=BACKLOG_MAX)
         self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -153,16 +192,17 @@ class Feed:
     def watched(self) -> bool:
         return bool(self._subscribers)
 
-    def publish(self, item: FeedItem) -> None:
-        for subscriber in self._subscribers:
-            subscriber.put(item)
+    def refused(self, refusal: Refusal) -> None:
+        """It is told of with the next look, after the usage that it comes from."""
+        self._refusals.append(refusal)
+        self.poke()
 
     def poke(self) -> None:
-        """Alerts or control actions were just committed here: do not wait for the next look."""
+        """Something was just committed here: do not wait for the next look."""
         self._poked.set()
 
     async def join(self, subscriber: Subscription) -> None:
-        """Raises StoreError, Overloaded."""
+        """The first things it hears of may have happened just before. Raises StoreError, Overloaded."""
         async with self._starting:
             if self._watcher is None:
                 await self._read(self._watch.start)
@@ -178,9 +218,12 @@ class Feed:
         if not self._subscribers:
             self._stop()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends all subscriptions, after what they have not taken yet."""
         self._closed = True
+        if self._watcher is not None:
+            with suppress(Exception):  # it ends in any case
+                await self._look(sure=True)
         self._end(None)
 
     def _end(self, failure: Exception | None) -> None:
@@ -190,6 +233,7 @@ class Feed:
         self._stop()
 
     def _stop(self) -> None:
+        self._refusals.clear()
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
@@ -203,12 +247,19 @@ class Feed:
             sure = sure or self._poked.is_set()
             self._poked.clear()
             try:
-                found = await self._read(lambda sure=sure: self._watch.look(sure=sure))
+                await self._look(sure=sure)
             except MeterError:  # the store is busy or away: what is new stays new
                 continue
             except Exception as error:  # nobody awaits this task: those who watch are told
                 self._end(error)
                 return
             sure = False
-            for item in found:
-                self.publish(item)
+
+    async def _look(self, *, sure: bool) -> None:
+        refusals = len(self._refusals)
+        found, lost = await self._read(lambda: (self._watch.look(sure=sure), self._watch.lost))
+        items = [*found, *(self._refusals.popleft() for _ in range(refusals))]
+        for subscriber in self._subscribers:
+            subscriber.dropped += lost
+            for item in items:
+                subscriber.put(item)

@@ -34,6 +34,7 @@ from agent_meter_mcp.core.models import (
     Agent,
     Alert,
     AuditEntry,
+    Correction,
     Limit,
     Reservation,
     StoredEvent,
@@ -99,7 +100,7 @@ class Ledger(Keyring):
         entropy: Callable[[int], bytes] = urandom,
     ) -> None:
         engine = Engine(store, clock, queue_max=queue_max, batch_max=batch_max, poll_s=poll_s)
-        super().__init__(store, engine, Intake(prices, new_id, _alone), clock, entropy)
+        super().__init__(store, engine, Intake(prices, new_id, lambda agent: (agent,)), clock, entropy)
         self._prices = prices
         self._batch_max = batch_max
         self._kin_intake = Intake(prices, new_id, partial(known_lineage, store))
@@ -168,14 +169,12 @@ class Ledger(Keyring):
         """The actual usage of a reservation. Raises NotFound, Conflict."""
         if settle.usage is not None:
             await self._load_prices(settle.usage)
-        holds: list[Reservation] = []
 
         def make(now_us: int) -> Settle:
             held, intake = self._find_hold(caller, settle.reservation_id, now_us)
-            holds.append(held)
             return intake.settle(caller, held, settle, now_us)
 
-        return await self._engine.write(make, Recorded, held=holds)
+        return await self._engine.write(make, Recorded)
 
     async def release(self, caller: Caller, reservation_id: str) -> Reservation:
         """Nothing was used. Raises NotFound, Conflict."""
@@ -292,6 +291,12 @@ class Ledger(Keyring):
         )
         return [alert for alert in found if sight.sees_alert(caller, policy, alert)][:limit]
 
+    async def corrections(self, caller: Caller, after: int, limit: int) -> list[Correction]:
+        """The events that were corrected last, each once, with a number above `after`; newest first."""
+        policy = await self._policy(caller)
+        found = await self._engine.read_long(partial(self._store.corrections, after=after, limit=limit))
+        return [one for one in found if sight.sees_item(caller, policy, one)]
+
     async def audit(
         self, caller: Caller, before_seq: int | None = None, limit: int = 100
     ) -> list[AuditEntry]:
@@ -392,7 +397,3 @@ class Ledger(Keyring):
         if isinstance(item, StoredEvent) and item.event.who.agent == caller.bound_to:
             return True
         return sight.sees_item(caller, await self._policy(caller), item)
-
-
-def _alone(agent: str) -> tuple[str, ...]:
-    return (agent,)

@@ -21,27 +21,23 @@ CLOSED = "this process is shutting down; nothing was written. Try again."
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-Note = TypeVar("Note")
 
 
-class Job(Generic[Item, Answer, Note]):
-    """Items that are done in the same batch, and who waits for their answers. `note` is for `done` alone."""
+class Job(Generic[Item, Answer]):
+    """Items that are done in the same batch, and who waits for their answers."""
 
-    __slots__ = ("future", "items", "note")
+    __slots__ = ("future", "items")
 
-    def __init__(
-        self, items: Sequence[Item], future: asyncio.Future[Sequence[Answer]], note: Note | None
-    ) -> None:
+    def __init__(self, items: Sequence[Item], future: asyncio.Future[Sequence[Answer]]) -> None:
         self.items = items
         self.future = future
-        self.note = note
 
 
-class Worker(Generic[Item, Answer, Note]):
+class Worker(Generic[Item, Answer]):
     """Runs `run(items) -> answers` in a thread of its own; all other methods belong to the event loop.
 
     What `run` raises is raised to everybody who waits for that batch, and the thread goes on with the next.
-    `done(job, answers)` is called on the loop for each job of a batch that succeeded, even if nobody waits
+    `done(answers)` is called on the loop for each job of a batch that succeeded, even if nobody waits
     for it any more.
     """
 
@@ -52,13 +48,13 @@ class Worker(Generic[Item, Answer, Note]):
         *,
         queue_max: int,
         batch_max: int,
-        done: Callable[[Job[Item, Answer, Note], Sequence[Answer]], None] | None = None,
+        done: Callable[[Sequence[Answer]], None] | None = None,
     ) -> None:
         self._run = run
         self._done = done
         self._queue_max = queue_max
         self._batch_max = batch_max
-        self._queue: SimpleQueue[Job[Item, Answer, Note] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job[Item, Answer] | None] = SimpleQueue()
         self._waiting = 0
         self._open = False
         self._loop: asyncio.AbstractEventLoop
@@ -70,9 +66,7 @@ class Worker(Generic[Item, Answer, Note]):
         self._open = True
         self._thread.start()
 
-    def submit(
-        self, items: Sequence[Item], *, note: Note | None = None, urgent: bool = False
-    ) -> asyncio.Future[Sequence[Answer]]:
+    def submit(self, items: Sequence[Item], *, urgent: bool = False) -> asyncio.Future[Sequence[Answer]]:
         """The answers, in the order of `items`. If the waiter is cancelled, it is done all the same.
 
         `urgent` work is taken beyond the bound of the queue.
@@ -86,7 +80,7 @@ class Worker(Generic[Item, Answer, Note]):
             raise Overloaded(f"{self._waiting} requests are waiting; nothing was written. Try again shortly.")
         self._waiting += len(items)
         future: asyncio.Future[Sequence[Answer]] = self._loop.create_future()
-        self._queue.put(Job(items, future, note))
+        self._queue.put(Job(items, future))
         return future
 
     async def close(self) -> None:
@@ -99,7 +93,7 @@ class Worker(Generic[Item, Answer, Note]):
             await to_thread.run_sync(self._thread.join)
 
     def _main(self) -> None:
-        held: Job[Item, Answer, Note] | None = None
+        held: Job[Item, Answer] | None = None
         while (job := held or self._queue.get()) is not None:
             batch, held, ended = self._gather(job)
             try:
@@ -110,8 +104,8 @@ class Worker(Generic[Item, Answer, Note]):
                 return
 
     def _gather(
-        self, first: Job[Item, Answer, Note]
-    ) -> tuple[list[Job[Item, Answer, Note]], Job[Item, Answer, Note] | None, bool]:
+        self, first: Job[Item, Answer]
+    ) -> tuple[list[Job[Item, Answer]], Job[Item, Answer] | None, bool]:
         """What is there by now: a batch, the job that did not fit into it, whether it was the last batch."""
         batch, size = [first], len(first.items)
         while size < self._batch_max:
@@ -127,7 +121,7 @@ class Worker(Generic[Item, Answer, Note]):
             batch.append(job)
         return batch, None, False
 
-    def _outcome(self, batch: list[Job[Item, Answer, Note]]) -> Sequence[Answer] | Exception:
+    def _outcome(self, batch: list[Job[Item, Answer]]) -> Sequence[Answer] | Exception:
         items = [item for job in batch for item in job.items]
         try:
             answers = self._run(items)
@@ -140,10 +134,10 @@ class Worker(Generic[Item, Answer, Note]):
             return RuntimeError(f"{len(items)} items got {len(answers)} answers")
         return answers
 
-    def _deliver(self, batch: list[Job[Item, Answer, Note]], outcome: Sequence[Answer] | Exception) -> None:
+    def _deliver(self, batch: list[Job[Item, Answer]], outcome: Sequence[Answer] | Exception) -> None:
         self._waiting -= sum(len(job.items) for job in batch)
         start = 0
-        answered: list[tuple[Job[Item, Answer, Note], Sequence[Answer]]] = []
+        answered: list[tuple[Job[Item, Answer], Sequence[Answer]]] = []
         for job in batch:
             if isinstance(outcome, Exception):
                 if not job.future.done():
@@ -155,5 +149,5 @@ class Worker(Generic[Item, Answer, Note]):
             if not job.future.done():
                 job.future.set_result(answers)
         if self._done is not None:
-            for job, answers in answered:
-                self._done(job, answers)
+            for _, answers in answered:
+                self._done(answers)

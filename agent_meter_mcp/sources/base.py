@@ -41,6 +41,9 @@ RANGES = (
 )
 EVENTS_SHOWN = 200
 GROUPS_SHOWN = 1000
+ALERTS_SHOWN = 50
+AUDIT_SHOWN = 500
+ACTIONS_SHOWN = 50
 
 
 class Snapshot(Value):
@@ -65,11 +68,6 @@ class Snapshot(Value):
     actions: tuple[AuditEntry, ...] = ()
 
 
-def bars_of(spent: Summary) -> tuple[tuple[int, int], ...]:
-    """The bars of usage that is grouped by time."""
-    return tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups))
-
-
 class Detail(Value):
     """One agent: the limits that match it, what it holds, its own usage by service, operation and model, its
     events, and what was done to it.
@@ -87,6 +85,11 @@ class Detail(Value):
     sources: Summary
     bars: tuple[tuple[int, int], ...]
     refused: StoredEvent | None
+
+
+def bars_of(spent: Summary) -> tuple[tuple[int, int], ...]:
+    """The bars of the chart, from usage by its periods."""
+    return tuple(sorted((int(group.key[0] or 0), group.totals.cost_nano_usd) for group in spent.groups))
 
 
 class Reader(Protocol):

@@ -16,7 +16,16 @@ from agent_meter_mcp.core.queries import (
 )
 from agent_meter_mcp.core.windows import parse_window, span
 
-from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot, bars_of
+from .base import (
+    ACTIONS_SHOWN,
+    ALERTS_SHOWN,
+    AUDIT_SHOWN,
+    EVENTS_SHOWN,
+    GROUPS_SHOWN,
+    Detail,
+    Snapshot,
+    bars_of,
+)
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, StoredEvent, SwitchKind
@@ -26,10 +35,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.settings import Settings
 
     from .base import Range
-
-ALERTS_SHOWN = 50
-AUDIT_SHOWN = 500
-ACTIONS_SHOWN = 50
 
 
 class LocalSource:

@@ -16,13 +16,19 @@ from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.faces.wire.fields import number_of
 
 from . import remote_words as words
-from .base import EVENTS_SHOWN, GROUPS_SHOWN, Detail, Snapshot, bars_of
+from .base import (
+    ACTIONS_SHOWN,
+    ALERTS_SHOWN,
+    AUDIT_SHOWN,
+    EVENTS_SHOWN,
+    GROUPS_SHOWN,
+    Detail,
+    Snapshot,
+    bars_of,
+)
 from .remote_link import REFUSED_S, Link, together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
     from agent_meter_mcp.core.models import (
         Action,
         Alert,
@@ -37,17 +43,13 @@ if TYPE_CHECKING:
     from .base import Range
     from .remote_link import Key
 
-    T = TypeVar("T")
-
 ASK_S = 3.0
 """The stream does not tell what another process writes into the meter's file: so it is asked as often."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 """Before it listens again, each time a little longer."""
 AGENTS_PAGE = 200
-ALERTS_SHOWN = 50
-AUDIT_SHOWN = 500
-AGENT_AUDIT_SHOWN = 100
-ACTIONS_SHOWN = 50
+OWN_ACTIONS_MAX = 100
+"""Of so many control actions, the newest, those of one agent are shown."""
 
 
 class Status(Value):
@@ -129,23 +131,15 @@ class RemoteSource:
             if isinstance(error, Forbidden):
                 self._link.rest(error, REFUSED_S)
             raise
-        status = self._read(
-            lambda: Status(
+        with self._link.reading():
+            status = Status(
                 words.moment(told["at"]),
                 told["changes"],
                 told["role"],
                 tuple(words.switch(one) for one in told["switches"]),
             )
-        )
         self._role = status.role
         return status
-
-    def _read(self, parse: Callable[[], T]) -> T:
-        """What was told, in the words of the core. Raises Unreachable: it is of another version."""
-        try:
-            return parse()
-        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-            raise self._link.misread(error) from error
 
     # Reading
 
@@ -161,74 +155,83 @@ class RemoteSource:
                 )
             )
             agents, alerts = tasks.create_task(self._agents()), tasks.create_task(self._alerts())
-            actions = tasks.create_task(self._entries(ACTIONS_SHOWN))
+            actions = tasks.create_task(self._actions(ACTIONS_SHOWN))
         used, spent, events, limits = asked.result()
-        views = self._read(lambda: tuple(words.limit_view(one, status.at_us) for one in limits["limits"]))
-        known = {view.limit.limit_id: view.limit for view in views}
-        by_agent = self._read(lambda: words.summary(used, ("agent",)))
-        by_time = self._read(lambda: words.summary(spent, (wanted.chart,)))
-        found = Snapshot(
-            status.at_us,
-            self._read(lambda: tuple(words.agent_view(one, known, status.at_us) for one in agents.result())),
-            {str(group.key[0]): group.totals for group in by_agent.groups},
-            by_agent.total,
-            bars_of(by_time),
-            self._read(lambda: tuple(words.event(one) for one in events["events"])),
-            tuple(view for view in views if view.limit.key.subject.kind == "pool"),
-            status.switches,
-            alerts.result(),
-            views,
-            actions.result(),
-        )
+        with self._link.reading():
+            views = tuple(words.limit_view(one, status.at_us) for one in limits["limits"])
+            known = {view.limit.limit_id: view.limit for view in views}
+            by_agent = words.summary(used, ("agent",))
+            found = Snapshot(
+                status.at_us,
+                tuple(words.agent_view(one, known, status.at_us) for one in agents.result()),
+                {str(group.key[0]): group.totals for group in by_agent.groups},
+                by_agent.total,
+                bars_of(words.summary(spent, (wanted.chart,))),
+                tuple(words.event(one) for one in events["events"]),
+                tuple(view for view in views if view.limit.key.subject.kind == "pool"),
+                status.switches,
+                alerts.result(),
+                views,
+                actions.result(),
+            )
         self._seen = status.changes
         return found
 
     async def detail(self, agent_id: str, wanted: Range) -> Detail:
-        group_by: tuple[Dimension, ...] = ("service", "operation", "model")
+        sums: tuple[tuple[str, tuple[Dimension, ...]], ...] = (
+            (wanted.window, ("service", "operation", "model")),
+            (wanted.window, ("project", "session")),
+            (wanted.window, ("source",)),
+            (wanted.chart_window, (wanted.chart,)),
+        )
         status = await self._status()
         async with together() as tasks:
             asked = tasks.create_task(
                 self._link.call(
                     ("list_limits", {"agent": agent_id}),
-                    self._summed(wanted.window, group_by, agent=agent_id),
-                    self._summed(wanted.window, ("project", "session"), agent=agent_id),
-                    self._summed(wanted.window, ("source",), agent=agent_id),
-                    self._summed(wanted.chart_window, (wanted.chart,), agent=agent_id),
+                    *(self._summed(window, group_by, agent=agent_id) for window, group_by in sums),
                     ("list_usage_events", {"agent": agent_id, "limit": EVENTS_SHOWN}),
-                    ("list_usage_events", {"agent": agent_id, "outcome": "rejected", "limit": 1}),
+                    ("list_usage_events", {"agent": agent_id, "limit": 1, "outcome": "rejected"}),
                 )
             )
-            held = tasks.create_task(self._held())
-            entries = tasks.create_task(self._entries(AGENT_AUDIT_SHOWN))
-        limits, usage, sessions, sources, spent, events, refused = asked.result()
-        return self._read(
-            lambda: Detail(
+            held, actions = tasks.create_task(self._held()), tasks.create_task(self._actions(OWN_ACTIONS_MAX))
+        limits, *used, events, refused = asked.result()
+        with self._link.reading():
+            usage, sessions, sources, spent = (
+                words.summary(told, group_by) for told, (_, group_by) in zip(used, sums, strict=True)
+            )
+            return Detail(
                 tuple(words.limit_view(one, status.at_us) for one in limits["limits"]),
                 tuple(hold for hold in held.result() if hold.who.agent == agent_id),
-                words.summary(usage, group_by),
+                usage,
                 tuple(words.event(one) for one in events["events"]),
-                tuple(entry for entry in entries.result() if entry.target == f"agent {agent_id}"),
-                words.summary(sessions, ("project", "session")),
-                words.summary(sources, ("source",)),
-                bars_of(words.summary(spent, (wanted.chart,))),
+                tuple(action for action in actions.result() if action.target == f"agent {agent_id}"),
+                sessions,
+                sources,
+                bars_of(spent),
                 next((words.event(one) for one in refused["events"]), None),
             )
-        )
 
     async def limits(self) -> tuple[LimitView, ...]:
         status = await self._status()
         (told,) = await self._link.call(("list_limits", {}))
-        return self._read(lambda: tuple(words.limit_view(one, status.at_us) for one in told["limits"]))
+        with self._link.reading():
+            return tuple(words.limit_view(one, status.at_us) for one in told["limits"])
 
     async def usage(
         self, window: str, *group_by: Dimension, service: str | None = None, zone: str | None = None
     ) -> Summary:
         (told,) = await self._link.call(self._summed(window, group_by, zone, service=service))
-        return self._read(lambda: words.summary(told, group_by))
+        with self._link.reading():
+            return words.summary(told, group_by)
 
     async def audit(self) -> tuple[AuditEntry, ...]:
-        told = await self._link.get("/v1/audit", limit=AUDIT_SHOWN)
-        return self._read(lambda: tuple(words.audit_entry(one) for one in told["entries"]))
+        return await self._audited(AUDIT_SHOWN)
+
+    async def _audited(self, most: int) -> tuple[AuditEntry, ...]:
+        told = await self._link.get("/v1/audit", limit=most)
+        with self._link.reading():
+            return tuple(words.audit_entry(one) for one in told["entries"])
 
     def _summed(
         self, window: str, group_by: tuple[Dimension, ...], zone: str | None = None, **only: str | None
@@ -238,28 +241,27 @@ class RemoteSource:
 
     async def _agents(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        page: dict[str, Any] = {"limit": AGENTS_PAGE}
+        page: dict[str, Any] = {"limit": AGENTS_PAGE}  # its answers fit the schema: the SDK has checked
         while True:
             (told,) = await self._link.call(("list_agents", page))
-            found += self._read(lambda: told["agents"])
-            if told.get("next_cursor") is None:
+            found += told["agents"]
+            if told["next_cursor"] is None:
                 return found
             page["cursor"] = told["next_cursor"]
 
     async def _alerts(self) -> tuple[Alert, ...]:
         told = await self._link.get("/v1/alerts", limit=ALERTS_SHOWN)
-        return self._read(lambda: tuple(words.alert(one) for one in told["alerts"]))
+        with self._link.reading():
+            return tuple(words.alert(one) for one in told["alerts"])
 
     async def _held(self) -> tuple[Reservation, ...]:
         told = await self._link.get("/v1/reservations")
-        return self._read(lambda: tuple(words.hold(one) for one in told["reservations"]))
+        with self._link.reading():
+            return tuple(words.hold(one) for one in told["reservations"])
 
-    async def _entries(self, most: int) -> tuple[AuditEntry, ...]:
-        """The newest control actions, so many at most; none for an agent, who may not see them."""
-        if self._role == "agent":
-            return ()
-        told = await self._link.get("/v1/audit", limit=most)
-        return self._read(lambda: tuple(words.audit_entry(one) for one in told["entries"]))
+    async def _actions(self, most: int) -> tuple[AuditEntry, ...]:
+        """The newest control actions; none for an agent, who may not see them."""
+        return () if self._role == "agent" else await self._audited(most)
 
     # Acting
 

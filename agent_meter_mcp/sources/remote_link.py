@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,6 +40,8 @@ REFUSED_S = 30.0
 """How long a meter that does not take the key is left in peace."""
 REST_S_MAX = 60.0
 WHY_WIDTH = 200
+CHANGED_NOTHING = " Nothing was changed."
+"""What a meter adds to a refusal says nothing to whoever only looks."""
 
 
 class Key(httpx2.Auth):
@@ -127,7 +129,10 @@ class Link:
         status = response.status_code
         if status == 404 and (document is None or document.get("code") is None):
             return self._no_meter()
-        error = error_of(status, document)
+        said = document or {}
+        if isinstance(said.get("detail"), str):
+            said = {**said, "detail": said["detail"].removesuffix(CHANGED_NOTHING)}
+        error = error_of(status, said)
         if status == 401 and not isinstance(error, Unauthorized):
             error = Unauthorized(f"{self.url} wants a key (HTTP 401).")
         if 300 <= status < 400:
@@ -149,11 +154,19 @@ class Link:
             " the address of agent-meter serve? Then upgrade it."
         )
 
-    def misread(self, error: Exception) -> Unreachable:
-        """An answer is not what it should be."""
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """In it, an answer is read. Raises Unreachable where that is not what it should be."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise self._misread(error) from error
+
+    def _misread(self, error: Exception) -> Unreachable:
         why = shown(f"{type(error).__name__} {error}", width=WHY_WIDTH)
         return Unreachable(
-            f"{self.url} answers in words that this dashboard does not know ({why}): it is of another version."
+            f"{self.url} answers in words that this dashboard does not know ({why}): it is of another"
+            " version."
         )
 
     def _lost(self, error: BaseException) -> Unreachable:
@@ -191,7 +204,7 @@ class Link:
             await self.get("/v1/status")
         except MeterError as told:
             return told
-        return self.misread(error)
+        return self._misread(error)
 
     # The stream
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, Reservation, StoredEvent, Who
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -65,6 +65,10 @@ if TYPE_CHECKING:
 
         def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
             """The newest alerts with a number above `after`, newest first."""
+            ...
+
+        def corrections(self, *, after: int = 0, limit: int = 100) -> list[Correction]:
+            """The events that were corrected last, each once, with a number above `after`; newest first."""
             ...
 
         def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:

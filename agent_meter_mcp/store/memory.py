@@ -25,6 +25,7 @@ from agent_meter_mcp.core.commands import (
     TouchKeys,
 )
 from agent_meter_mcp.core.errors import MeterError, NotFound
+from agent_meter_mcp.core.models import Correction
 
 from . import memory_keyring as keyring
 from . import memory_reading as reading
@@ -142,6 +143,18 @@ class MemoryStore:
     def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
         with self._lock:
             return [alert for alert in self._book.alerts if alert.number > after][::-1][:limit]
+
+    def corrections(self, *, after: int = 0, limit: int = 100) -> list[Correction]:
+        with self._lock:
+            book = self._book
+            numbered = enumerate(book.corrections, 1)
+            numbers = {seq: number for number, (seq, _, _) in numbered if number > after}
+            found = [
+                Correction(**stored.as_dict(), number=numbers[stored.seq])
+                for stored in book.events
+                if stored.seq in numbers
+            ]
+            return sorted(found, key=lambda correction: -correction.number)[:limit]
 
     def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
         with self._lock:

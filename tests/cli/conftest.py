@@ -47,6 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AGENT_METER_DB", str(tmp_path / "meter.db"))
     monkeypatch.setenv("AGENT_METER_PRICES", str(tmp_path / "prices.toml"))
+    monkeypatch.setenv("AGENT_METER_SECRETS", str(tmp_path / "secrets.toml"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USER", "olga")
     return tmp_path

@@ -162,6 +162,40 @@ def test_prices_that_cannot_be_read_are_a_problem(run: Run, home: Path) -> None:
     assert (ran.code, findings(ran)["prices"]["state"]) == (PROBLEMS, "problem")
 
 
+def test_the_file_of_secrets_is_looked_at_and_never_told(run: Run, ok: Run, home: Path) -> None:
+    assert findings(ok("doctor", "--json"))["secrets"]["facts"]["exists"] is False
+    file = home / "secrets.toml"
+    file.write_text('receipt = "very-secret"\n[agents]\nbot = "bots-secret"\n')
+    file.chmod(0o600)
+    ran = ok("doctor", "--json")
+    secrets = findings(ran)["secrets"]
+    assert (secrets["state"], secrets["facts"]["agents"], secrets["facts"]["receipt"]) == ("ok", 1, True)
+    assert "bots-secret" not in ran.out + ok("doctor").out
+    for text, mode, told in (("", 0o644, "chmod 600"), ('receipt = "very-secret', 0o600, "is no TOML")):
+        file.write_text(text)
+        file.chmod(mode)
+        ran = run("doctor", "--json")
+        assert (ran.code, findings(ran)["secrets"]["state"]) == (PROBLEMS, "problem")
+        assert told in findings(ran)["secrets"]["text"]
+        assert "very-secret" not in ran.out
+
+
+def test_the_keys_are_looked_at(ok: Run) -> None:
+    used(ok)
+    assert findings(ok("doctor", "--json"))["keys"]["facts"]["made"] == 0
+    made = ok("keys", "create", "--role", "viewer", "--json").data
+    assert findings(ok("doctor", "--json"))["keys"]["state"] == "ok"
+    ok("keys", "create", "--role", "agent", "--agent", "bot", "--expires", "3d")
+    keys = findings(ok("doctor", "--json"))["keys"]
+    assert (keys["state"], keys["facts"]["in_force"], len(keys["facts"]["expire_soon"])) == ("warning", 2, 1)
+    assert "(agent bot)" in keys["text"]
+    ok("keys", "revoke", made["prefix"])
+    ok("keys", "revoke", keys["facts"]["expire_soon"][0])
+    keys = findings(ok("doctor", "--json"))["keys"]
+    assert (keys["state"], keys["facts"]["in_force"]) == ("warning", 0)
+    assert "nobody is let in" in keys["text"]
+
+
 def test_findings_go_on_below_in_a_narrow_terminal(ok: Run) -> None:
     ok("kill", "agent", "a", "--reason", "word " * 20 + "end")
     screen = in_terminal("doctor", columns=80)

@@ -151,10 +151,13 @@ def test_records_without_a_signature_belong_together_by_their_id_and_several_add
 
 
 @contextmanager
-def answering(pages: Mapping[str, tuple[int, bytes, str | None]]) -> Generator[str]:
+def answering(pages: Mapping[str, tuple[int, bytes, str | None]], key: str | None = None) -> Generator[str]:
+    """A server of these pages. With a key, that is what the Authorization header must say."""
+
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body, link = pages[self.path]
+            is_known = key is None or self.headers["Authorization"] == key
+            status, body, link = pages[self.path] if is_known else (401, b"", None)
             self.send_response(status)
             if link is not None:
                 self.send_header("Link", f'<{link}>; rel="next"')
@@ -198,6 +201,50 @@ def test_a_side_may_be_a_url_and_the_other_the_ledger(run: Run, ok: Run) -> None
             assert (refused.code, refused.err.count("\n")) == (2, 1)
     gone = run("reconcile", "--service-records", f"{url}/me", "--agent", "bot")
     assert (gone.code, "cannot be had" in gone.err) == (2, True)
+
+
+def test_a_side_at_a_url_may_want_a_key(run: Run, ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ok("record", "--agent", "bot", "--service", "api", "--id", "mine", "--units", "2")
+    mine = {"id": "mine", "units": 2, "serviceId": "api", "agent": {"agentId": "bot"}}
+    pages = {"/me": (200, json.dumps([mine]).encode(), "/older"), "/older": (200, b"[]", None)}
+    monkeypatch.setenv("SERVICE_KEY", "very-secret")
+    with answering(pages, key="Bearer very-secret") as url:
+        words = ("reconcile", "--agent", "bot", "--service-records", f"{url}/me")
+        refused = run(*words)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "it answers 401: it wants --service-header" in refused.err
+        for header in ("Authorization: Bearer $SERVICE_KEY", "authorization:Bearer very-secret"):
+            assert ok(*words, "--service-header", header, "--json").data["matched"] == 1
+        wrong = run(*words, "--service-header", "Authorization: Bearer not-$SERVICE_KEY")
+        assert wrong.code == 2
+        assert "very-secret" not in wrong.out + wrong.err
+        private = url.replace("http://", "http://ann:very-secret@")
+        told = run("reconcile", "--agent", "bot", "--service-records", f"{private}/me?token=very-secret")
+        assert told.code == 2
+        assert f"{url}/me cannot be had" in told.err
+        assert "very-secret" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("place", "header", "told"),
+    [
+        ("http://127.0.0.1:1/", "very-secret", "must be a name, a colon and a value"),
+        ("http://127.0.0.1:1/", "a b: very-secret", "must be a name, a colon and a value"),
+        ("http://127.0.0.1:1/", "X: very-secret\r\nY: z", "is not printable"),
+        ("http://127.0.0.1:1/", "X: very-secret $", "has a $ without a name"),
+        ("http://127.0.0.1:1/", "X: very-secret $NOWHERE_SET", "names $NOWHERE_SET, which is not in the env"),
+        ("file.json", "X: very-secret", "is for records that are at a URL"),
+        (None, "X: very-secret", "is for records that are at a URL"),
+    ],
+)
+def test_a_header_that_is_none_is_refused_and_not_shown(
+    run: Run, place: str | None, header: str, told: str
+) -> None:
+    records = ("--agent-records", "a.json") if place is None else ("--service-records", place)
+    refused = run("reconcile", "--agent", "bot", *records, "--service-header", header)
+    assert (refused.code, "very-secret" in refused.out + refused.err) == (2, False)
+    assert told in refused.err
+    assert "--service-header" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -301,3 +301,22 @@ def test_a_program_without_an_event_loop_has_the_same_meter(
     assert used == [1_000_000, 2_000_000, 3_000_000]
     with pytest.raises(RuntimeError, match="not open"):
         meter.record(service="s", agent="bot")
+
+
+@pytest.mark.parametrize("source", ["sdk", "middleware", "proxy"])
+async def test_what_was_held_has_the_source_of_its_meter(
+    place: dict[str, Any], settings: Settings, source: Any
+) -> None:
+    async with Meter(**place, source=source) as meter:
+        async with meter.reserve(service="s", agent="bot"):
+            pass
+        await meter.record(service="s", agent="bot")
+    assert [stored.event.source for stored in await events(settings)] == [source, source]
+
+
+async def test_what_comes_over_http_was_measured_by_an_sdk(url: str, settings: Settings) -> None:
+    async with Meter(url=url) as meter:
+        async with meter.reserve(service="s", agent="bot"):
+            pass
+        await meter.record(service="s", agent="bot")
+    assert [stored.event.source for stored in await events(settings)] == ["sdk", "sdk"]

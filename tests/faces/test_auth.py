@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.faces.auth import CALLER, REMEMBERED_MAX, WAITING_MAX, Authentication, Failures
+from agent_meter_mcp.faces.auth import CALLER, REMEMBERED_MAX, WAITING_MAX, Authentication, Failures, place_of
 from agent_meter_mcp.faces.http import CALLER as CALLER_OF_THE_ROUTES
 
 from .conftest import OPERATOR, Meter
@@ -213,6 +213,33 @@ def test_so_many_addresses_are_remembered_the_latest_ones() -> None:
     assert len(failures) == REMEMBERED_MAX
     assert failures.note("10.0.0.1") == 0
     assert failures.note("10.0.3.200") > 0
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("a\nsocket", "a\\nsocket"),
+    ],
+)
+def test_an_ipv6_address_is_as_good_as_any_other_of_its_network(address: str, place: str) -> None:
+    assert place_of(address) == place
+
+
+async def test_who_is_not_let_in_is_counted(meter: Meter) -> None:
+    token = (await meter.ledger.create_key(OPERATOR, "operator"))[1]
+    site = site_of(meter.ledger)
+    async with living(site), browser(site) as web:
+        await web.get("/v1/usage")
+        await web.post("/mcp", json={})
+        await web.get("/v1/usage", headers=bearing("am_wrong"))
+        told = (await web.get("/metrics", headers=bearing(token))).text
+    assert 'agent_meter_http_responses_total{role="none",status="401"} 3.0' in told
 
 
 async def test_wrong_keys_are_logged_now_and_then_and_without_themselves(

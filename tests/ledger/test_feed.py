@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from anyio import fail_after, to_thread
 
-from agent_meter_mcp.core.commands import Refusal, SetAgent, Settle
+from agent_meter_mcp.core.commands import Record, Refusal, SetAgent, Settle
 from agent_meter_mcp.core.errors import Forbidden, Overloaded, StoreBusy
-from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent, Usage, Who
+from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, StoredEvent, Usage, UsageEvent, Who
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.ledger import FeedItem, Ledger, Subscription
-from agent_meter_mcp.ledger.feed import Watch
+from agent_meter_mcp.ledger.feed import CAUGHT_UP_MAX, Watch
 from agent_meter_mcp.store.sqlite import open_store
 
 from .conftest import (
@@ -77,10 +77,12 @@ async def test_events_come_after_their_commit(ledger: Ledger, store: AnyStore, c
 async def test_replays_are_no_news_and_corrections_are(ledger: Ledger) -> None:
     async with ledger, ledger.subscribe() as items:
         await ledger.record(OPERATOR, report(id="one"))
+        (first,) = await take(items, 1)
         await ledger.record(OPERATOR, report(id="one"))
         await ledger.record(OPERATOR, Report(Who("bot", "openai"), Usage(requests=3), id="one"))
+        (corrected,) = await take(items, 1)
         await ledger.record(OPERATOR, report(id="two"))
-        first, corrected, second = await take(items, 3)
+        (second,) = await take(items, 1)
         assert [brief(one) for one in (first, corrected, second)] == [
             "one accepted",
             "one accepted",
@@ -156,6 +158,51 @@ async def test_what_other_processes_do_is_news_once(tmp_path: Path, clock: Manua
                 actions += [item.action] if isinstance(item, AuditEntry) else []
 
 
+async def test_usage_of_several_processes_is_news_once_and_in_its_order(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = str(tmp_path / "meter.db")
+    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
+    async with (
+        ledger_on(here, clock, poll_s=0.001) as mine,
+        ledger_on(there, clock) as theirs,
+        mine.subscribe() as items,
+    ):
+
+        async def write(ledger: Ledger, who: str) -> None:
+            for number in range(100):
+                await ledger.record(OPERATOR, report(id=f"{who} {number}"))
+
+        await asyncio.gather(write(mine, "mine"), write(theirs, "theirs"))
+        heard = await take(items, 200)
+        seqs = [item.seq for item in heard if isinstance(item, StoredEvent)]
+        assert (len(seqs), seqs) == (200, sorted(set(seqs)))
+        await theirs.record(OPERATOR, Report(Who("bot", "openai"), Usage(requests=3), id="mine 7"))
+        (corrected,) = await take(items, 1)
+        assert isinstance(corrected, Correction)
+        assert (corrected.event.id, corrected.event.usage.requests, corrected.number) == ("mine 7", 3, 1)
+        assert (await theirs.corrections(OPERATOR, 0, 10)) == [corrected]
+        assert (await theirs.corrections(OPERATOR, 1, 10)) == []
+        assert (await theirs.corrections(AGENT, 0, 10)) == [corrected]
+
+
+def test_more_usage_than_can_be_told_of_is_counted(store: AnyStore, clock: ManualClock) -> None:
+    watch = Watch(as_store(store))
+    watch.start()
+    for part in range(3):
+        store.apply(
+            [
+                Record(UsageEvent(f"{part}-{number}", Who("bot", "s"), Usage()))
+                for number in range(CAUGHT_UP_MAX // 2)
+            ],
+            clock(),
+        )
+    heard = [item.event.id for item in watch.look(sure=False) if isinstance(item, StoredEvent)]
+    assert (len(heard), heard[0], watch.lost) == (CAUGHT_UP_MAX, "1-0", CAUGHT_UP_MAX // 2)
+    assert watch.look(sure=True) == []
+    assert watch.lost == 0
+
+
 async def test_nothing_from_before_is_news(ledger: Ledger) -> None:
     async with ledger:
         await ledger.set_limit(OPERATOR, requests_per_day(), 2)
@@ -187,9 +234,9 @@ async def test_who_does_not_keep_up_loses_the_oldest_and_knows(ledger: Ledger) -
     async with ledger, ledger.subscribe(maximum=3) as slow, ledger.subscribe() as fast:
         for number in range(10):
             await ledger.record(OPERATOR, report(id=f"{number}"))
+        assert await briefs(fast, 10) == [f"{number} accepted" for number in range(10)]
         assert await briefs(slow, 3) == [f"{number} accepted" for number in (7, 8, 9)]
         assert (slow.dropped, fast.dropped) == (7, 0)
-        assert await briefs(fast, 10) == [f"{number} accepted" for number in range(10)]
 
 
 async def test_a_subscription_ends_with_the_ledger_after_what_is_left(
@@ -217,7 +264,7 @@ async def test_a_busy_store_is_looked_at_again(
 ) -> None:
     look, outcomes = Watch.look, list[str]()
 
-    def busy_at_first(watch: Watch, *, sure: bool) -> list[Alert | AuditEntry]:
+    def busy_at_first(watch: Watch, *, sure: bool) -> list[FeedItem]:
         if outcomes.count("busy, sure") < 2:
             outcomes.append("busy, sure" if sure else "busy")
             raise StoreBusy("locked")
@@ -234,7 +281,7 @@ async def test_a_busy_store_is_looked_at_again(
 async def test_a_bug_while_looking_reaches_the_subscribers(
     store: AnyStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object, **__: object) -> list[Alert | AuditEntry]:
+    def broken(*_: object, **__: object) -> list[FeedItem]:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Watch, "look", broken)

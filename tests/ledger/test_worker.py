@@ -13,7 +13,7 @@ from agent_meter_mcp.core.errors import Overloaded
 from agent_meter_mcp.ledger.worker import Worker
 
 
-def worker(run: Callable[[list[int]], Sequence[int]]) -> Worker[int, int, None]:
+def worker(run: Callable[[list[int]], Sequence[int]]) -> Worker[int, int]:
     return Worker("a test", run, queue_max=100, batch_max=10)
 
 
@@ -82,27 +82,27 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_nobodys() -> None:
 
 
 async def test_a_batch_is_told_to_who_keeps_the_books_even_if_its_waiter_left() -> None:
-    go, told = threading.Event(), list[tuple[Sequence[int], str | None]]()
+    go, told = threading.Event(), list[Sequence[int]]()
 
     def run(items: list[int]) -> list[int]:
         assert go.wait(5)
         return items
 
-    kept: Worker[int, int, str] = Worker(
+    kept: Worker[int, int] = Worker(
         "a test",
         run,
         queue_max=100,
         batch_max=10,
-        done=lambda job, answers: told.append((answers, job.note)),
+        done=told.append,
     )
     kept.start()
-    gone, there = kept.submit((1, 2), note="gone"), kept.submit((3,))
+    gone, there = kept.submit((1, 2)), kept.submit((3,))
     gone.cancel()
     go.set()
     with fail_after(5):
         assert await there == [3]
         await kept.close()
-    assert told == [([1, 2], "gone"), ([3], None)]
+    assert told == [[1, 2], [3]]
 
 
 def test_a_loop_that_ended_first_ends_the_thread() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPERATOR = Caller("operator", "olga")
 START_US = 1_792_880_000_123_457
-"""The last evening before clocks go back in Berlin (25 October 2026, 01:00 UTC), not on a whole millisecond."""
+"""The last evening before clocks go back in Berlin (25 October 2026, 01:00 UTC), on no whole millisecond."""
 
 Step = Callable[[Ledger, "Clock"], Awaitable[object]]
 
@@ -31,10 +31,8 @@ COUNTS = st.none() | st.integers(0, 10**6)
 METADATA = st.none() | st.sampled_from(['{"a":1.5,"b":[null,"é"]}', '{"z":{"x":true}}', "{}"])
 
 usages = st.builds(
-    lambda cost, **more: Usage(
-        **more, cost_nano_usd=cost, cost_source="unpriced" if cost is None else "reported"
-    ),
-    cost=NANOS,
+    Usage,
+    cost_nano_usd=NANOS,
     requests=st.integers(0, 5),
     units_micro=st.none() | st.integers(0, 10**14),
     unit_type=st.none() | st.just("page"),
@@ -44,7 +42,7 @@ usages = st.builds(
     cache_write_tokens=COUNTS,
     cache_write_1h_tokens=COUNTS,
     model=st.none() | st.sampled_from(["gpt-4o", "m"]),
-)
+).map(lambda usage: usage if usage.cost_nano_usd is None else usage.replace(cost_source="reported"))
 whos = st.builds(Who, NAMES, SERVICES, st.none(), TEXTS, TEXTS)
 subjects = st.one_of(
     st.just(Subject()),
@@ -131,7 +129,7 @@ def _others(draw: st.DrawFn) -> Step:
     return draw(
         st.sampled_from(
             [
-                lambda ledger, _: ledger.set_agent(OPERATOR, changed, cast("dict[str, str | None]", changes)),
+                lambda ledger, _: ledger.set_agent(OPERATOR, changed, changes),
                 lambda ledger, _: ledger.set_switch(
                     OPERATOR, cast("SwitchKind", kind), name, engaged, "costs"
                 ),

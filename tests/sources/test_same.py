@@ -43,6 +43,7 @@ GROUPINGS: list[tuple[Dimension, ...]] = [
 ]
 
 
+@pytest.mark.slow
 # An example takes most of a second; to shrink one takes minutes, so whoever needs that adds the phase.
 @settings(
     max_examples=20,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent_meter_mcp import Caller, Ledger, LimitKey, Report, Settings, Subject, Usage, Who, open_ledger
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
 
 OLGA = Caller("operator", "olga")
 CENT = 10_000_000
@@ -45,13 +49,14 @@ async def fill(settings: Settings, clock: Clock) -> None:
 
 
 async def _set_up(ledger: Ledger) -> None:
-    for subject, metric, window, most in (
+    limits: list[tuple[Subject, Metric, str, int]] = [
         (Subject(), "cost_usd", "month", 30_000 * CENT // 10),
         (Subject("agent", "*"), "cost_usd", "day", 1_000 * CENT),
         (Subject("agent", "rogue-bot"), "requests", "24h", 40),
         (Subject("agent", "coder-a"), "cost_usd", "day", 600 * CENT),
         (Subject("tier", "trial"), "tokens", "day", 200_000),
-    ):
+    ]
+    for subject, metric, window, most in limits:
         await ledger.set_limit(OLGA, LimitKey(subject, None, metric, window), most)
     for name, tier, owner, parent in (
         ("planner", "team", "olga", None),
@@ -90,6 +95,6 @@ def _report(agent: str, service: str, cents: int) -> Report:
         cache_read_tokens=300 * cents,
         model="claude-sonnet-5" if service == "anthropic" else None,
         cost_nano_usd=cents * CENT if service != "search" or cents else None,
-        cost_source="reported" if service != "search" or cents else None,
+        cost_source="reported" if service != "search" or cents else "unpriced",
     )
     return Report(Who(agent, service, session=session, project=project), usage, operation="chat")

@@ -11,7 +11,7 @@ from agent_meter_mcp import Ledger, LimitKey, Report, Settings, Subject, Usage, 
 from tui.agent import AgentScreen
 from tui.agent_dialog import AgentDialog
 from tui.choose import Choose
-from tui.dialogs import Confirm
+from tui.dialogs import Confirm, Help
 from tui.limit_dialog import LimitDialog, RaiseDialog
 from tui.limits import LimitsPage
 from tui.overview import Overview
@@ -571,6 +571,28 @@ async def test_who_may_only_look_changes_nothing_by_any_key(settings: Settings, 
             command.callback()
             await until(pilot, lambda: notes(app, "only shows"))
     assert len(await audited(ledger)) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "meanings"),
+    [
+        ("1", ("stop the agent", "what binds the agent", "tier, owner and parent", "undo the last action")),
+        ("2", ("a new limit", "change the limit", "raise the limit", "remove the limit")),
+    ],
+)
+async def test_the_help_page_tells_the_keys_that_act_and_scrolls(
+    settings: Settings, ledger: Ledger, page: str, meanings: tuple[str, ...]
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings, size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press(page, "question_mark")
+        await on(pilot, app, Help)
+        text = str(app.screen.query_one(Static).content)
+        assert [meaning for meaning in meanings if meaning not in text] == []
+        assert max(map(len, text.splitlines())) <= 68, "no line is broken"
+        await pilot.press("end")
+        await until(pilot, lambda: shows(app, text.splitlines()[-1].strip()))
 
 
 HOSTILE = ["[bold red]x[/]", "[@click=app.quit]x[/]", "😀" * 40, "日本語" * 30, "a" * 128]

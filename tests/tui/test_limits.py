@@ -17,10 +17,12 @@ from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import METRICS, Agent, Limit, LimitKey, Subject
 from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, typed_maximum
 from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
+from agent_meter_mcp.sources.base import RANGES
+from agent_meter_mcp.sources.local import LocalSource
 from tui import limit_form, limit_preview, limit_view
 from tui.limit_form import Typed, Wish, exact, plain, raised, read, typed_of, wish_of
 
-from .watching import CENT, OPERATOR, until, watching
+from .watching import CENT, OPERATOR
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
@@ -391,10 +393,15 @@ async def test_what_it_says_is_used_is_what_the_limit_counts_once_it_is_set(
         spent = Usage(cost_nano_usd=cents * CENT, cost_source="reported")
         await ledger.record(OPERATOR, Report(who, spent))
     await ledger.set_agent(OPERATOR, "coder", {"tier": "gold"})
-    async with watching(settings) as (app, pilot):
-        await until(pilot, lambda: app.looked.snapshot is not None)
-        found = await app.acting.limits.preview(wish(subject, service=service))
-        await ledger.set_limit(OPERATOR, found.wish.key, found.wish.max)
+    wanted = wish(subject, service=service)
+    local = LocalSource(settings, OPERATOR, "UTC")
+    try:
+        fleet = (await local.snapshot(RANGES[0])).agents
+        used = await local.usage("day", *limit_preview.dimensions(subject), service=service)
+    finally:
+        await local.close()
+    found = limit_preview.preview(wanted, fleet, [], used)
+    await ledger.set_limit(OPERATOR, wanted.key, wanted.max)
     (view,) = await ledger.limits(OPERATOR)
     assert view.state is not None
     fullest = found.standings[0]

@@ -16,7 +16,7 @@ from syrupy.assertion import SnapshotAssertion
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from agent_meter_mcp import Settings, open_ledger
+from agent_meter_mcp import Settings, load_settings, open_ledger
 from agent_meter_mcp.sources.local import LocalSource
 from tui.app import Dashboard
 
@@ -108,12 +108,14 @@ async def is_as_drawn(
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_picture(
-    settings: Settings,
+    tmp_path: Path,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
     snapshot: SnapshotAssertion,
     size: tuple[int, int],
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # so that the path in a message is the same on every machine
+    settings = load_settings({"AGENT_METER_DB": "meter.db", "AGENT_METER_PRICES": "prices.toml"})
     monkeypatch.setattr("tui.app.PAUSES_S", (0.05,))
 
     async def walk(app: Dashboard, pilot: Pilot[None]) -> Seen:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import agent_meter_mcp
+from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.settings import load_settings
 
 from . import budgets, control, health, reading, stream, upstream
@@ -16,7 +17,6 @@ from .bodies import BoundedBodies
 from .document import DESCRIPTION, serve_document
 from .failures import UnexpectedFailures, tell_failures
 from .metrics import Counted, Metrics
-from .secrets import SecretsFile
 
 if TYPE_CHECKING:
     from agent_meter_mcp.ledger import Ledger

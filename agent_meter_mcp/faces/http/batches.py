@@ -28,6 +28,8 @@ from agent_meter_mcp.faces.wire.upstream import (
     told,
 )
 
+from .parameters import usual_source
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -93,7 +95,7 @@ class Batch:
         records = list_in({"records": checked} if checked else read_json(body), "records", RECORDS_MAX)
         self._records = records
         self._caller = caller
-        self._source: Source = "self" if caller.role == "agent" else "sdk"
+        self._source: Source = usual_source(caller)
         self.reports: list[Report] = []
         self._answers: list[MeterError | None] = []
         for record in records:

@@ -44,6 +44,10 @@ class Metrics:
             registry=self.registry,
         )
 
+    def refused(self, status: int) -> None:
+        """Somebody was not let in, and got this answer."""
+        self.responses.labels("none", str(status)).inc()
+
 
 class Counted:
     """ASGI middleware that counts the answers."""

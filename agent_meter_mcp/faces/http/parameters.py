@@ -4,7 +4,7 @@ In a query everything is text, so what is a number or a flag there is read from 
 once here (`defer_build=False`), because FastAPI's own use of those that are built later warns.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -18,10 +18,16 @@ from agent_meter_mcp.faces.wire.arguments import (
     DetailArguments,
     SetAgent,
     SettleReservation,
+    SourceName,
 )
 from agent_meter_mcp.faces.wire.fields import Arguments, Moment
 from agent_meter_mcp.faces.wire.queries import GetUsageSummary, ListAgents, ListUsageEvents
 from agent_meter_mcp.ledger.ledger import ALERTS_MAX, AUDIT_MAX
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Source
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.intake import Report
 
 
 def _with_plus(text: str) -> str:
@@ -101,6 +107,12 @@ class CheckBudget(arguments.CheckBudget, defer_build=False):
 class ReserveBudget(arguments.ReserveBudget, defer_build=False):
     """A step that somebody is about to take, and for how long budget is held for it."""
 
+    source: SourceName | None = None
+
+    def report(self, caller: "Caller") -> "Report":
+        """Without a source it is as in a batch: an agent's own word, or an SDK's. Raises InvalidInput."""
+        return super().report(caller).replace(source=self.source or usual_source(caller))
+
 
 class AgentChanges(Arguments, defer_build=False):
     """What is to change of the agent in the path; null clears."""
@@ -124,6 +136,11 @@ class Settlement(AmountsArguments, DetailArguments, defer_build=False):
 
     def of(self, reservation_id: str) -> SettleReservation:
         return SettleReservation.model_validate({"reservation_id": reservation_id, **_given(self)})
+
+
+def usual_source(caller: "Caller") -> "Source":
+    """Who measured what comes over HTTP, where that is not said."""
+    return "self" if caller.role == "agent" else "sdk"
 
 
 def _between(limit: int, maximum: int) -> int:

@@ -1,9 +1,9 @@
 """How far a watcher has come, and what it has missed since.
 
 A position is the id of each message of the stream, and what a watcher sends back as `Last-Event-ID`. Events,
-alerts and control actions are numbered each by themselves, so it is made of three numbers. Refusals have none
-while they happen: they share a row per second, so two more numbers are the last second and how many of it
-were sent.
+corrections, alerts and control actions are numbered each by themselves, so it is made of four numbers.
+Refusals have none while they happen: they share a row per second, so two more numbers are the last second and
+how many of it were sent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent_meter_mcp.core.commands import Refusal
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, StoredEvent
+from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Correction, StoredEvent
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 
 if TYPE_CHECKING:
@@ -36,12 +36,15 @@ class Position(NamedTuple):
     action: int = 0
     refused_s: int = 0
     refused: int = 0
+    correction: int = 0
 
     def __str__(self) -> str:
         return "-".join(str(part) for part in self)
 
     def after(self, item: FeedItem) -> Position:
         """Where whoever has got `item` is."""
+        if isinstance(item, Correction):
+            return self._replace(correction=max(self.correction, item.number))
         if isinstance(item, StoredEvent):
             return self._replace(event=max(self.event, item.seq))
         if isinstance(item, Alert):
@@ -68,23 +71,22 @@ class Position(NamedTuple):
 
 
 class Missed:
-    """What came after a position, oldest first, and how many more were too many to be sent again."""
+    """What came after a position, oldest first, then what was corrected. `lost` more were too many to be sent
+    again."""
 
     def __init__(self, items: list[FeedItem], lost: int, read_at_us: int) -> None:
         self.items = items
         self.lost = lost
         self._read_at_us = read_at_us
-        events = [item for item in items if isinstance(item, StoredEvent)]
-        self._amounts = {event.seq: event.event.usage.amounts for event in events}
+        events = (item for item in items if isinstance(item, StoredEvent))
         self._refused = {_row_of(event) for event in events if event.outcome == "rejected"}
 
     def has(self, item: FeedItem, upto: Position) -> bool:
-        """Whether a piece of news was among them: it came while they were being read.
-
-        An event that is corrected keeps its number, and comes again with other amounts.
-        """
+        """Whether a piece of news was among them: it came while they were being read."""
+        if isinstance(item, Correction):
+            return item.number <= upto.correction
         if isinstance(item, StoredEvent):
-            return self._amounts.get(item.seq) == item.event.usage.amounts
+            return item.seq <= upto.event
         if isinstance(item, Alert):
             return item.number <= upto.alert
         if isinstance(item, AuditEntry):
@@ -105,10 +107,12 @@ async def current(ledger: Ledger, caller: Caller) -> Position:
     events = (await ledger.events(caller, EventsQuery(UsageFilter(), limit=1))).events
     alerts = await ledger.alerts(caller, limit=1)
     actions = [] if caller.role == "agent" else await ledger.audit(caller, limit=1)
+    corrections = await ledger.corrections(caller, 0, REPLAYED_MAX)
     return Position(
         max((event.seq for event in events), default=0),
         max((alert.number for alert in alerts), default=0),
         max((action.seq for action in actions), default=0),
+        correction=max((correction.number for correction in corrections), default=0),
     )
 
 
@@ -117,8 +121,11 @@ async def missed_since(ledger: Ledger, caller: Caller, position: Position) -> Mi
     events, lost = await _events_since(ledger, caller, position)
     alerts = await ledger.alerts(caller, position.alert, REPLAYED_MAX)
     actions = [] if caller.role == "agent" else await ledger.audit(caller, limit=REPLAYED_MAX)
+    found = await ledger.corrections(caller, position.correction, REPLAYED_MAX)
+    # What is newer has just been read as it is now.
+    corrections = [one for one in reversed(found) if one.seq <= position.event]
     items: list[FeedItem] = [*events, *alerts, *(entry for entry in actions if entry.seq > position.action)]
-    return Missed(sorted(items, key=_at_us), lost, ledger.now_us())
+    return Missed([*sorted(items, key=_at_us), *corrections], lost, ledger.now_us())
 
 
 async def _events_since(ledger: Ledger, caller: Caller, position: Position) -> tuple[list[StoredEvent], int]:

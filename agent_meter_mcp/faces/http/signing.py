@@ -18,8 +18,7 @@ from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.upstream import signature_in
-
-from .secrets import NO_SECRETS, Secrets, SecretsFile
+from agent_meter_mcp.secrets import NO_SECRETS, Secrets, SecretsFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
+import anyio.lowlevel
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from agent_meter_mcp.core.commands import Refusal
@@ -54,8 +55,9 @@ async def watch(
     last_event_id: Annotated[str | None, Header(description="the last id that you got: go on there")] = None,
 ) -> Response:
     """What happens from now on, or since `Last-Event-ID`: `usage` and `refusal` (data as in GET /v1/usage),
-    `alert`, `audit`, and `lost` with the `count` of messages that were too many. Usage that another process
-    recorded comes only where the stream is resumed; alerts and control actions always."""
+    `alert`, `audit`, and `lost` with the `count` of messages that were too many. `usage` comes in the order
+    of recording, whichever process recorded it, and once more when it was corrected. Refusals of another
+    process come only where the stream is resumed."""
     items = call.ledger.subscribe(call.caller)
     told = Position.parse(last_event_id) if last_event_id else await current(call.ledger, call.caller)
     state = request.app.state
@@ -112,9 +114,14 @@ async def _messages(
             missed = await missed_since(call.ledger, call.caller, position)
             if missed.lost:
                 yield _lost(missed.lost, position)
-            for item in missed.items:
-                position = position.after(item)
-                yield await _message(call, item, position)
+            for first in range(0, len(missed.items), TOGETHER_MAX):
+                told: list[bytes] = []
+                for item in missed.items[first : first + TOGETHER_MAX]:
+                    position = position.after(item)
+                    told.append(await _message(call, item, position))
+                yield b"".join(told)
+                # Sending may not wait, and who has left must be noticed.
+                await anyio.lowlevel.checkpoint()
             missed.items.clear()  # a stream lasts
             async with aclosing(_news(call, items, missed, position, heartbeat_s)) as news:
                 async for message in news:

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.intake import Report
     from agent_meter_mcp.ledger import Ledger
-
-    from .secrets import Secrets
+    from agent_meter_mcp.secrets import Secrets
 
 router = APIRouter(tags=["upstream"])
 JSON = "application/json"

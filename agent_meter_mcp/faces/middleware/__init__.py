@@ -2,7 +2,7 @@
 
 - `asgi`: MeterMiddleware, for any ASGI app; `tools`: meter_tools, for MCP servers.
 - `metering`: admission and settlement, whatever fails; `attachment`: where the meter runs meanwhile.
-- `callers`: whose request it is; `operations`: what it is called; `answers`: what a refusal looks like.
+- `callers`, `signatures`: whose request it is; `operations`: what it is called; `answers`: how it is refused.
 """
 
 from .asgi import MeterMiddleware

@@ -35,6 +35,26 @@ def unidentified() -> Refusal:
     )
 
 
+def not_signed(how: str) -> Refusal:
+    detail = (
+        f"The request is {how}: X-Agent-Signature must be the hex HMAC-SHA256 of its body with the secret of"
+        " its agent."
+    )
+    headers = ((b"www-authenticate", b'HMAC-SHA256 header="X-Agent-Signature"'),)
+    return _refusal(401, "Not signed", detail, "unauthorized", headers=headers)
+
+
+def secrets_unusable() -> Refusal:
+    """Without the secrets nothing can be checked, so nothing is let through."""
+    detail = "This service cannot check signatures at the moment; its log says why."
+    return _refusal(503, "Secrets unusable", detail, "secrets_unusable", headers=((b"retry-after", b"30"),))
+
+
+def not_read(status: int, title: str, detail: str, code: str) -> Refusal:
+    """The rest of the body is not read, so the connection is of no further use."""
+    return _refusal(status, title, f"{detail}.", code, headers=((b"connection", b"close"),))
+
+
 def over_budget(decision: Decided) -> Refusal:
     """429 for a limit, 403 for a kill switch, 503 where the meter could not be asked.
 

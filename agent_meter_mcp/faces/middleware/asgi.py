@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from .answers import over_budget, send_refusal, unidentified
+from .answers import Refusal, over_budget, send_refusal, unidentified
 from .callers import agent_in_headers
-from .metering import Metering, Place
+from .metering import Metering
 from .operations import Operations
+from .signatures import Signatures, told_in
 
 if TYPE_CHECKING:
-    import os
     from collections import Counter
     from collections.abc import Awaitable, Callable, MutableMapping
     from typing import TypeAlias
 
-    from agent_meter_mcp.client import Hold, Meter
-    from agent_meter_mcp.client.hold import OnError
+    from agent_meter_mcp.client import Hold
 
-    from .callers import Identify, Scope, Unidentified
-    from .metering import Units
+    from .callers import Scope
+    from .metering import Options
+    from .signatures import Given
 
     Message: TypeAlias = MutableMapping[str, Any]
     Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 GONE = 499
 """Of a request that ended without an answer: its client had left."""
 FAILED = 500
+RECEIPT_HEADER = b"x-usage-receipt"
 SWITCHED = 101
 """Of a WebSocket that was accepted."""
 _log = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ class MeterMiddleware:
     sees it, and is settled with status, duration and `units` when its response is complete. Over a limit it
     is 429 with `Retry-After`, under a kill switch 403. Who is unidentified is metered as "anonymous", refused
     with 401, or passed by, as `unidentified` says. An id in a header is what the caller claims: where that is
-    not enough, `identify` looks at what the app has verified.
+    not enough, `identify` looks at what the app has verified, or `secrets` has what agents sign with
+    (`X-Agent-Signature`): a mapping of agents, with "*" for all others, or a file as AGENT_METER_SECRETS
+    names one. Who has a secret is refused with 401 unless a request is signed with it.
 
     The meter is the local file (`db`), or the one at `url`, or `meter`, which the app has open. While it
     cannot be asked, `on_error` decides; `counters` tell. `units`: a number per request, a mapping of routes
@@ -56,30 +59,19 @@ class MeterMiddleware:
         app: App,
         service: str,
         *,
-        url: str | None = None,
-        key: str | None = None,
-        db: str | os.PathLike[str] | None = None,
-        meter: Meter | None = None,
-        identify: Identify | None = None,
-        unidentified: Unidentified = "meter",
-        units: Units | None = None,
-        on_error: OnError = "allow",
+        secrets: Given | None = None,
+        **options: Unpack[Options],
     ) -> None:
         """Raises InvalidInput: what cannot be is found when the app is made."""
         self._app = app
         self._operations = Operations()
-        self._metering = Metering(
-            service,
-            Place(url, key, db, meter),
-            identify=identify,
-            unidentified=unidentified,
-            units=units,
-            on_error=on_error,
-        )
+        self._metering = Metering(service, **options)
+        self._signatures = None if secrets is None else Signatures(secrets)
 
     @property
     def counters(self) -> Counter[str]:
-        """As Meter.counters, and `unmetered` requests; `open_failed`, `identify_failed`, `units_failed`."""
+        """As Meter.counters, and `unmetered` requests; `open_failed`, `identify_failed`,
+        `units_failed`, `unsigned`."""
         return self._metering.counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,6 +91,16 @@ class MeterMiddleware:
             else:
                 await self._app(scope, receive, send)
             return
+        receipt = None
+        if self._signatures is not None:
+            signed = await self._signatures.check(agent, scope, receive)
+            if signed is None:
+                return
+            if isinstance(signed, Refusal):
+                self.counters["unsigned"] += 1
+                await send_refusal(signed, scope, receive, send)
+                return
+            receive, receipt = signed
         route = self._operations.template(scope)
         admission = await metering.admit(agent, self._operations.name(scope, route), route)
         if admission.refused is not None:
@@ -106,7 +108,8 @@ class MeterMiddleware:
         elif admission.hold is None:
             await self._app(scope, receive, send)
         else:
-            await Responder(self._app, metering, admission.hold, scope, send).respond(receive)
+            responder = Responder(self._app, metering, admission.hold, scope, send, receipt)
+            await responder.respond(receive)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The meter is open from before the app starts until after it has ended."""
@@ -136,12 +139,15 @@ class MeterMiddleware:
 class Responder:
     """One request that was admitted, from then on."""
 
-    def __init__(self, app: App, metering: Metering, hold: Hold, scope: Scope, send: Send) -> None:
+    def __init__(
+        self, app: App, metering: Metering, hold: Hold, scope: Scope, send: Send, receipt: str | None
+    ) -> None:
         self._app = app
         self._metering = metering
         self._hold = hold
         self._scope = scope
         self._send = send
+        self._receipt = receipt
         self._began = time.perf_counter()
         self._status: int | None = None
         self._settled = False
@@ -160,8 +166,11 @@ class Responder:
 
     async def _watch(self, message: Message) -> None:
         """Passes everything on as it comes, and settles when the last of it is gone."""
-        await self._send(message)
         kind = message["type"]
+        if kind == "http.response.start" and self._receipt is not None:
+            headers = [*message.get("headers", ()), (RECEIPT_HEADER, self._receipt.encode())]
+            message = {**message, "headers": headers}
+        await self._send(message)
         if kind == "http.response.start":
             self._status = message["status"]
         elif kind == "http.response.body":
@@ -178,4 +187,5 @@ class Responder:
         if not self._settled:
             self._settled = True
             duration_s = time.perf_counter() - self._began
-            await self._metering.settle(self._hold, self._scope, status, duration_s)
+            told = told_in(self._scope)
+            await self._metering.settle(self._hold, self._scope, status, duration_s, told)

@@ -34,16 +34,18 @@ def usable(value: object, maximum: int = NAME_MAX) -> str | None:
 
 
 def agent_in_headers(scope: Scope) -> str | None:
-    """`X-Agent-Id`, or, without one, `X-Agent-Name`. One that is sent twice with two values says nothing."""
-    said: dict[bytes, set[bytes]] = {ID_HEADER: set(), NAME_HEADER: set()}
-    for field, value in scope.get("headers", ()):
-        if field in said:
-            said[field].add(value)
-    values = said[ID_HEADER] or said[NAME_HEADER]
-    if len(values) != 1:
+    """`X-Agent-Id`, or, without one, `X-Agent-Name`."""
+    said = {field for field, _ in scope.get("headers", ())}
+    return usable(header(scope, ID_HEADER if ID_HEADER in said else NAME_HEADER))
+
+
+def header(scope: Scope, wanted: bytes) -> str | None:
+    """What a header says. One that is sent twice with two values says nothing."""
+    said = {value for field, value in scope.get("headers", ()) if field == wanted}
+    if len(said) != 1:
         return None
     try:
-        return usable(values.pop().decode())
+        return said.pop().decode()
     except UnicodeDecodeError:
         return None
 

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from agent_meter_mcp.client import Hold, Meter
 from agent_meter_mcp.client.hold import without_meter
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from typing import TypeAlias
 
+    from agent_meter_mcp.client.fields import SettleFields
     from agent_meter_mcp.client.hold import OnError
 
     from .callers import Identify, Unidentified
@@ -34,13 +35,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Place(NamedTuple):
-    """Where the meter is, as `Meter` takes it; or one that is open."""
+class Options(TypedDict, total=False):
+    """Where the meter is (`url` and `key`, `db`, or a `meter` that is open), and how it is used."""
 
     url: str | None
     key: str | None
     db: str | os.PathLike[str] | None
     meter: Meter | None
+    identify: Identify | None
+    unidentified: Unidentified
+    units: Units | None
+    on_error: OnError
 
 
 class Admission(NamedTuple):
@@ -56,22 +61,25 @@ class Metering:
     def __init__(
         self,
         service: str,
-        place: Place,
         *,
-        identify: Identify | None,
-        unidentified: Unidentified,
-        units: Units | None,
-        on_error: OnError,
+        url: str | None = None,
+        key: str | None = None,
+        db: str | os.PathLike[str] | None = None,
+        meter: Meter | None = None,
+        identify: Identify | None = None,
+        unidentified: Unidentified = "meter",
+        units: Units | None = None,
+        on_error: OnError = "allow",
     ) -> None:
+        """Raises InvalidInput."""
         if unidentified not in ("meter", "refuse", "pass"):
             raise InvalidInput("unidentified", 'must be "meter", "refuse" or "pass"')
         self.service = name(service, "service")
         self.unidentified: Unidentified = unidentified
-        self.counters: Counter[str] = Counter() if place.meter is None else place.meter.counters
+        self.counters: Counter[str] = Counter() if meter is None else meter.counters
         self._identify = identify
         self._units, self._units_by_route, self._units_after = _sorted(units)
         self._on_error: OnError = on_error
-        url, key, db, meter = place
 
         def make() -> Meter:
             return Meter(
@@ -115,13 +123,25 @@ class Metering:
             return self._unmetered(MeterError(str(error)))
         return Admission(hold) if hold.allowed else Admission(refused=hold.decision)
 
-    async def settle(self, hold: Hold, request: object, status: int, duration_s: float) -> None:
+    async def settle(
+        self,
+        hold: Hold,
+        request: object,
+        status: int,
+        duration_s: float,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
         """What was used, once it is over. Others need not wait for it."""
         units = self._actual(request, status)
+        ended: SettleFields = {
+            "status_code": status,
+            "duration_ms": max(round(duration_s * 1000), 0),
+            "metadata": metadata,
+        }
 
         async def finish(_: Meter) -> None:
             try:
-                await self._finish(hold, units, status, max(round(duration_s * 1000), 0))
+                await self._finish(hold, units, ended)
             except Exception as error:  # whatever it is, it is ours, and not to be the app's
                 self.counters["unsettled"] += 1
                 _log.error(
@@ -134,15 +154,15 @@ class Metering:
             self.counters["unsettled"] += 1
             _log.exception("usage at %s could not be settled", self.service)
 
-    async def _finish(self, hold: Hold, units: Number | None, status: int, duration_ms: int) -> None:
+    async def _finish(self, hold: Hold, units: Number | None, ended: SettleFields) -> None:
         if units is not None:
             try:
-                await hold.end(units=units, status_code=status, duration_ms=duration_ms)
+                await hold.end(**{**ended, "units": units})
                 return
             except InvalidInput as error:
                 self.counters["units_failed"] += 1
                 _log.error("units of a request to %s: %s", self.service, error)
-        await hold.end(status_code=status, duration_ms=duration_ms)
+        await hold.end(**ended)
 
     def _unmetered(self, error: MeterError) -> Admission:
         decision = Decided(**without_meter(error, self._on_error, self.counters))

@@ -7,27 +7,24 @@ on, where hosts show a protocol error to nobody.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Unpack, cast
 
 from agent_meter_mcp.core.text import ID_MAX
 
 from .answers import over_budget
 from .callers import usable
-from .metering import Metering, Place
+from .metering import Metering
 
 if TYPE_CHECKING:
-    import os
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+    from mcp.server.context import HandlerResult, ServerRequestContext
 
-    from agent_meter_mcp.client import Meter
-    from agent_meter_mcp.client.hold import OnError
     from agent_meter_mcp.client.results import Decided
 
-    from .callers import Identify, Unidentified
-    from .metering import Units
+    from .metering import Options
 
 DONE, FAILED = 200, 500
 """The status of a call that gave a result, and of one that gave an error."""
@@ -38,37 +35,21 @@ CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 UNIDENTIFIED = "This server meters who calls its tools, and you did not say: connect with a name or a token."
 
 
-def meter_tools(
-    service: str,
-    *,
-    url: str | None = None,
-    key: str | None = None,
-    db: str | os.PathLike[str] | None = None,
-    meter: Meter | None = None,
-    identify: Identify | None = None,
-    unidentified: Unidentified = "meter",
-    units: Units | None = None,
-    on_error: OnError = "allow",
-) -> ToolMeter:
-    """`MCPServer("x", middleware=[meter_tools(service="x")])`. The agent is the bearer, or the client's name.
+def meter_tools(service: str, **options: Unpack[Options]) -> ToolMeter:
+    """`MCPServer("x", middleware=[meter_tools("x")])`, or FastMCP in its place.
 
-    `identify` gets the request's context; `units` goes by the tool's name. All else as MeterMiddleware.
-    Raises InvalidInput.
+    The agent is the bearer, or the client's name. `identify` gets the request's context (MCPServer's, or
+    FastMCP's); `units` goes by the tool's name. All else as MeterMiddleware. Raises InvalidInput.
     """
-    return ToolMeter(
-        Metering(
-            service,
-            Place(url, key, db, meter),
-            identify=identify,
-            unidentified=unidentified,
-            units=units,
-            on_error=on_error,
-        )
-    )
+    return ToolMeter(Metering(service, **options))
 
 
 class ToolMeter:
-    """A middleware of the MCP SDK."""
+    """A middleware of the MCP SDK's servers, and of FastMCP's (4.0 and later, which stand on that SDK).
+
+    Both call it as `await middleware(context, call_next)`. In FastMCP, a tool that fails raises, and so does
+    a refusal.
+    """
 
     def __init__(self, metering: Metering) -> None:
         self._metering = metering
@@ -79,17 +60,18 @@ class ToolMeter:
         """What became of metering, as MeterMiddleware.counters."""
         return self._metering.counters
 
-    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if ctx.method != "tools/call" or ctx.request_id is None:
+    async def __call__(self, ctx: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+        call = _call_in(ctx)
+        if call is None:
             return await call_next(ctx)
         metering = self._metering
-        agent = await metering.agent_of(ctx, lambda: _bearer() or _client(ctx))
+        agent = await metering.agent_of(ctx, lambda: _bearer() or _client(call.request))
         if agent is None:
-            return _refused(UNIDENTIFIED) if metering.unidentified == "refuse" else await call_next(ctx)
-        tool = self._tool(ctx.params or {})
+            return call.refuse(UNIDENTIFIED) if metering.unidentified == "refuse" else await call_next(ctx)
+        tool = self._tool(call.tool)
         admission = await metering.admit(agent, tool, tool)
         if admission.refused is not None:
-            return _refused(_explained(admission.refused, tool))
+            return call.refuse(_explained(admission.refused, tool))
         if admission.hold is None:
             return await call_next(ctx)
         began, status = time.perf_counter(), FAILED
@@ -100,14 +82,40 @@ class ToolMeter:
         finally:
             await metering.settle(admission.hold, ctx, status, time.perf_counter() - began)
 
-    def _tool(self, params: Mapping[str, Any]) -> str:
+    async def check_resource_access(self, context: object) -> None:
+        """FastMCP asks each middleware. Reading is not metered, so anybody may."""
+
+    def _tool(self, named: object) -> str:
         """The tool's name, as an operation. A client may ask for any: beyond a thousand they are one."""
-        tool = usable(params.get("name"), ID_MAX) or NO_NAME
+        tool = usable(named, ID_MAX) or NO_NAME
         if tool not in self._names:
             if len(self._names) >= NAMES_MAX:
                 return OTHER
             self._names.add(tool)
         return tool
+
+
+class _Call(NamedTuple):
+    """A `tools/call`. `request` is its context with the session; None where a program calls a tool of its own
+    FastMCP server."""
+
+    tool: object
+    request: ServerRequestContext[Any, Any] | None
+    refuse: Callable[[str], HandlerResult]
+
+
+def _call_in(ctx: Any) -> _Call | None:
+    """What is called, if this is a call that will be made."""
+    if not hasattr(ctx, "fastmcp_context"):
+        if ctx.method != "tools/call" or ctx.request_id is None:
+            return None
+        params: Mapping[str, object] = ctx.params or {}
+        return _Call(params.get("name"), ctx, _refused)
+    # FastMCP tells of a call that it has found to be malformed as well: with the bare message.
+    if ctx.method != "tools/call" or not hasattr(ctx.message, "name"):
+        return None
+    context = ctx.fastmcp_context
+    return _Call(ctx.message.name, None if context is None else context.request_context, _refused_by_fastmcp)
 
 
 def _bearer() -> str | None:
@@ -118,12 +126,14 @@ def _bearer() -> str | None:
     return None if token is None else usable(token.subject or token.client_id)
 
 
-def _client(ctx: ServerRequestContext[Any, Any]) -> str | None:
+def _client(request: ServerRequestContext[Any, Any] | None) -> str | None:
     """What the client calls itself: in its handshake, or, since 2026-07-28, in each request."""
-    params = ctx.session.client_params
+    if request is None:
+        return None
+    params = request.session.client_params
     if params is not None:
         return usable(params.client_info.name)
-    told = cast("Mapping[str, object]", ctx.meta or {}).get(CLIENT_INFO)
+    told = cast("Mapping[str, object]", request.meta or {}).get(CLIENT_INFO)
     return usable(cast("dict[str, object]", told).get("name")) if isinstance(told, dict) else None
 
 
@@ -141,6 +151,11 @@ def _refused(text: str) -> HandlerResult:
     from mcp.types import CallToolResult, TextContent
 
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _refused_by_fastmcp(text: str) -> NoReturn:
+    """FastMCP makes a result that is an error of it."""
+    raise import_module("fastmcp.exceptions").ToolError(text)
 
 
 def _is_error(result: object) -> bool:

@@ -159,7 +159,7 @@ def optional_number(metric: "Metric", value: int | None) -> int | float | None:
 
 
 def amount_of(metric: "Metric", number: float) -> int:
-    """The amount that `number_of` told. Also of sums, which may be larger than what can come in, and negative."""
+    """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
     return round(Decimal(str(number)) * _SCALES[metric])
 
 

@@ -63,7 +63,7 @@ def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) 
     writer.put_down()
     for agent_id in (after.agent_id, after.parent):
         if agent_id is not None:
-            writer.know_agent(agent_id, at_us)
+            writer.names.know_agent(agent_id, at_us)
     execute = writer.connection.execute
     execute(
         "UPDATE agent SET name = ?, tier = ?, owner = ?, parent = ? WHERE agent_id = ?",

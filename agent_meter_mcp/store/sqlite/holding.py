@@ -74,7 +74,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
     )
     writer.open_keys.add((service, key))
     writer.next_expiry_us = min(writer.next_expiry_us, held.expires_at_us)
-    writer.know_agent(who.agent, at_us)
+    writer.names.know_agent(who.agent, at_us)
     writer.hold(held, 1, at_us)
     return Reserved("reserved", _after(writer, held, at_us, verdict.reasons), held)
 

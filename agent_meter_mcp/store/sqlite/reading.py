@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-from agent_meter_mcp.core.models import Alert, AuditEntry
+from agent_meter_mcp.core.models import Alert, AuditEntry, Correction
 
 from . import driver, listing, summarising
 from .book import Book
@@ -165,6 +165,17 @@ class Reader:
             (after, limit),
         )
         return [Alert(*row) for row in rows]
+
+    def corrections(self, after: int, limit: int) -> list[Correction]:
+        latest = self.connection.execute(
+            "SELECT event, max(id) FROM correction WHERE id > ? GROUP BY event ORDER BY max(id) DESC LIMIT ?",
+            (after, limit),
+        )
+        numbers: dict[int, int] = dict(latest.fetchall())
+        marks = ", ".join("?" * len(numbers))
+        rows = self.connection.execute(f"{EVENT_SELECT} WHERE e.id IN ({marks})", tuple(numbers))
+        found = [Correction(**event_of(row).as_dict(), number=numbers[row[0]]) for row in rows]
+        return sorted(found, key=lambda correction: -correction.number)
 
     def audit(self, before_seq: int | None, limit: int) -> list[AuditEntry]:
         rows = self.connection.execute(

@@ -86,10 +86,10 @@ def _store(
         (
             at_us,
             key,
-            writer.service(event.who.service or ""),
+            writer.names.service(event.who.service or ""),
             dim_of(writer, plan, event, outcome, at_us),
             *amount_columns(usage),
-            None if usage.price_version is None else writer.price(usage.price_version),
+            None if usage.price_version is None else writer.names.price(usage.price_version),
             None if booked_us == at_us else booked_us,
             event.occurred_at_us,
             event.status_code,
@@ -131,7 +131,7 @@ def dim_of(writer: Writer, plan: Plan, event: UsageEvent, outcome: Outcome, at_u
     dim = plan.dims.get(short)
     if dim is None:
         who = event.who
-        dim = writer.dim(
+        dim = writer.names.dim(
             (
                 who.service or "",
                 who.agent,
@@ -252,7 +252,7 @@ def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEve
         (
             dims[1],
             *amount_columns(usage),
-            None if usage.price_version is None else writer.price(usage.price_version),
+            None if usage.price_version is None else writer.names.price(usage.price_version),
             sent.status_code,
             sent.duration_ms,
             sent.metadata,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, Reservation, StoredEvent, Who
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -177,6 +177,10 @@ class SqliteStore:
     def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
         with self._reader() as reader:
             return reader.alerts(after, limit)
+
+    def corrections(self, *, after: int = 0, limit: int = 100) -> list[Correction]:
+        with self._reader() as reader:
+            return reader.corrections(after, limit)
 
     def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
         with self._reader() as reader:

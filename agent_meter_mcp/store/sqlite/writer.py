@@ -12,6 +12,7 @@ from agent_meter_mcp.core.models import LEDGER_MAX, Alert, Reservation
 
 from .book import Book, Plan
 from .counters import NEVER, Counter
+from .names import Names
 from .rollups import Rollups
 from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, key_of
 
@@ -53,10 +54,7 @@ class Writer:
         self._inserted = 0
         self._pending_from = NEVER
         self._touched: list[Counter] = []
-        self._dims: dict[tuple[str, ...], int] = {}
-        self._services: dict[str, int] = {}
-        self._prices: dict[str, int] = {}
-        self._agents: set[str] = set()
+        self.names = Names(connection)
         self._past: dict[tuple[str, str], dict[int, int]] = {}
         """Per counter, used and held in buckets (or periods) of the past, as far as this transaction needed
         them.
@@ -96,10 +94,7 @@ class Writer:
         for counter in self._touched:
             counter.dirty.clear()
         self._touched.clear()
-        self._dims.clear()
-        self._services.clear()
-        self._prices.clear()
-        self._agents.clear()
+        self.names.forget()
         self._past.clear()
 
     def reload(self, policy: Policy | None) -> None:
@@ -287,56 +282,6 @@ class Writer:
                 )
         above = [percent for percent in limit.thresholds if counter.used * 100 < percent * limit.max]
         counter.alert_at = -(-min(above) * limit.max // 100) if above else NEVER
-
-    # -- names -----------------------------------------------------------------------------------------------
-
-    def dim(self, key: tuple[str, ...], at_us: int) -> int:
-        """The id of (service, agent, operation, model, project, session, source, unit_type, outcome)."""
-        known = self._dims.get(key)
-        if known is None:
-            row = self.connection.execute(
-                "SELECT id FROM dim WHERE service = ? AND agent = ? AND operation = ? AND model = ? AND"
-                " project = ?"
-                " AND session = ? AND source = ? AND unit_type = ? AND outcome = ?",
-                key,
-            ).fetchone()
-            if row is None:
-                row = self.connection.execute(
-                    "INSERT INTO dim (service, agent, operation, model, project, session, source,"
-                    " unit_type, outcome)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                    key,
-                ).fetchone()
-            if len(self._dims) > 50_000:
-                self._dims.clear()
-            known = self._dims[key] = row[0]
-            self.know_agent(key[1], at_us)
-        return known
-
-    def know_agent(self, agent_id: str, at_us: int) -> None:
-        """An agent comes into being with the first that is heard of it."""
-        if agent_id not in self._agents:
-            self.connection.execute(
-                "INSERT INTO agent (agent_id, created) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (agent_id, at_us),
-            )
-            if len(self._agents) > 50_000:
-                self._agents.clear()
-            self._agents.add(agent_id)
-
-    def service(self, name: str) -> int:
-        return self._services.get(name) or self._intern(self._services, "service", "name", name)
-
-    def price(self, version: str) -> int:
-        return self._prices.get(version) or self._intern(self._prices, "price", "version", version)
-
-    def _intern(self, known: dict[str, int], table: str, column: str, text: str) -> int:
-        execute = self.connection.execute
-        row = execute(f"SELECT id FROM {table} WHERE {column} = ?", (text,)).fetchone()
-        if row is None:
-            row = execute(f"INSERT INTO {table} ({column}) VALUES (?) RETURNING id", (text,)).fetchone()
-        known[text] = row[0]
-        return row[0]
 
     def _new_counter(self, counter: Counter) -> int:
         (number,) = self.connection.execute(

@@ -63,3 +63,22 @@ async def test_each_role_may_use_the_routes_that_are_for_it(site: Site, caller: 
 async def test_the_stream_is_for_those_who_read(site: Site) -> None:
     async with site.client(SERVICE) as service:
         problem_in(await service.get("/v1/stream"), 403, "forbidden")
+
+
+async def test_who_measured_what_was_held(site: Site) -> None:
+    step = {"agent": "bot", "service": "openai"}
+    for caller, sent, source in (
+        (OPERATOR, {}, "sdk"),
+        (OPERATOR, {"source": "middleware"}, "middleware"),
+        (SERVICE, {}, "sdk"),
+        (BOT, {}, "self"),
+    ):
+        async with site.client(caller) as client:
+            held = (await client.post("/v1/reservations", json=step | sent)).json()["reservation_id"]
+            assert (await client.post(f"/v1/reservations/{held}/settle", json={})).status_code == 200
+        async with site.client() as client:
+            newest = (await client.get("/v1/usage", params={"limit": 1})).json()["events"][0]
+            assert newest["source"] == source
+    async with site.client(BOT) as client:
+        refused = await client.post("/v1/reservations", json=step | {"source": "sdk"})
+        assert problem_in(refused, 422, "invalid_input")["field"] == "source"

@@ -18,12 +18,12 @@ from agent_meter_mcp.core.models import LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
-from agent_meter_mcp.faces.http.secrets import SecretsFile
 from agent_meter_mcp.faces.http.upstream import router
 from agent_meter_mcp.faces.wire.problems import problem_of
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id
+from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.store.sqlite import open_store
 
 if TYPE_CHECKING:

@@ -7,21 +7,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, Implementation
+from pydantic import AnyHttpUrl
 
 from agent_meter_mcp import meter_tools
 from agent_meter_mcp.faces.middleware.tools import ToolMeter
 
 from ..conftest import text_of
+from ..door import listening
 from .conftest import Books
 
 
-def server_with(guard: ToolMeter) -> MCPServer[Any]:
-    server = MCPServer[Any]("maps", middleware=[guard])
+def server_with(guard: ToolMeter, **options: Any) -> MCPServer[Any]:
+    server = MCPServer[Any]("maps", middleware=[guard], **options)
 
     @server.tool()
     def route(start: str) -> dict[str, str]:
@@ -127,3 +133,52 @@ async def test_a_meter_of_its_own_runs_beside_the_server(tmp_path: Path) -> None
             assert not (await called(client, "route", start="Ulm")).is_error
     assert not guard.counters
     assert (tmp_path / "own.db").exists()
+
+
+class Tokens:
+    """Two tokens: of a person by an app, and of an app by itself."""
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        subject = {"of-ann": "ann", "of-the-app": None}
+        if token not in subject:
+            return None
+        return AccessToken(token=token, client_id="the-app", scopes=[], subject=subject[token])
+
+
+HERE = AnyHttpUrl("http://127.0.0.1")
+VERIFIES: dict[str, Any] = {
+    "token_verifier": Tokens(),
+    "auth": AuthSettings(issuer_url=HERE, resource_server_url=None),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize(
+    ("token", "agent"), [("of-ann", "ann"), ("of-the-app", "the-app"), (None, "what I call myself")]
+)
+async def test_over_http_it_is_whose_token_it_is_or_else_the_clients_name(
+    books: Books, mode: Any, token: str | None, agent: str
+) -> None:
+    server = server_with(meter_tools("maps", meter=books.meter), **({} if token is None else VERIFIES))
+    await books.limit(1, agent)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    info = Implementation(name="what I call myself", version="1")
+    async with (
+        listening(server.streamable_http_app()) as url,
+        httpx2.AsyncClient(headers=headers) as web,
+        Client(streamable_http_client(f"{url}/mcp", http_client=web), mode=mode, client_info=info) as client,
+    ):
+        assert not (await called(client, "route", start="Ulm")).is_error
+        assert (await called(client, "route", start="Ulm")).is_error
+    assert [stored.event.who.agent for stored in await books.settled()] == [agent]
+    (refused,) = await books.events("rejected")
+    assert refused.event.who.agent == agent
+
+
+async def test_over_http_nobody_calls_a_tool_with_a_token_of_nobody(books: Books) -> None:
+    server = server_with(meter_tools("maps", meter=books.meter), **VERIFIES)
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "route"}}
+    async with listening(server.streamable_http_app()) as url, httpx2.AsyncClient() as web:
+        answer = await web.post(f"{url}/mcp", json=call, headers={"Authorization": "Bearer of-nobody"})
+    assert answer.status_code == 401
+    assert not await books.events()

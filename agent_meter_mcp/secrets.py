@@ -20,6 +20,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import name
 from agent_meter_mcp.core.value import Value
 
@@ -103,6 +104,8 @@ class SecretsFile:
             raise self._wrong(f'has no table of {table}: write [{table}] and lines such as name = "secret"')
         secrets = cast("dict[str, Any]", found)
         for owner in secrets:
+            if owner == EACH:
+                raise self._wrong(f'has "{EACH}" under {table}: each has a secret of its own')
             try:
                 name(owner, table)
             except InvalidInput as error:

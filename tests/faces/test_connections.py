@@ -1,0 +1,197 @@
+"""Clients on the wire that send the heads of their requests slowly, or without end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import uvicorn
+
+from agent_meter_mcp.faces.connections import PunctualProtocol
+from tests.clients.serving import running_server
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+SECONDS = 20
+HEAD_S = 0.3
+HEAD = b"POST /v1/check HTTP/1.1\r\nHost: meter\r\n"
+WHOLE = HEAD + b"Content-Length: 2\r\n\r\n{}"
+
+
+class Quick(PunctualProtocol):
+    head_s = HEAD_S
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers 204, and reads the body only at /v1/check."""
+    if scope["path"] == "/v1/check":
+        while (await receive()).get("more_body"):
+            continue
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@pytest.fixture
+def port() -> Generator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, http=Quick, log_config=None, lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(SECONDS)
+
+
+@contextmanager
+def connected(port: int) -> Generator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+        yield connection
+
+
+def heard(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    answer = b""
+    with suppress(ConnectionResetError):  # it had been sent more than it read
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+def dripped(connection: socket.socket, said: bytes) -> bytes:
+    """Says it byte by byte, as soon as nothing was heard for a while; what is heard in the end."""
+    connection.settimeout(HEAD_S / 10)
+    for byte in said:
+        try:
+            connection.sendall(bytes((byte,)))
+            first = connection.recv(65536)
+        except TimeoutError:
+            continue
+        except OSError:
+            return b""
+        connection.settimeout(SECONDS)
+        return first + heard(connection)
+    raise AssertionError("it was heard out")
+
+
+def problem_in(answer: bytes) -> dict[str, object]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    assert b"connection: close" in head.lower()
+    return json.loads(body)
+
+
+def test_a_head_that_comes_byte_by_byte_is_cut_off(port: int) -> None:
+    with connected(port) as connection:
+        began = time.monotonic()
+        answer = dripped(connection, HEAD + b"X-Padding: " + b"a" * 2000)
+        assert HEAD_S <= time.monotonic() - began < SECONDS
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert problem_in(answer)["status"] == 408
+
+
+@pytest.mark.parametrize("said", [b"P", HEAD, HEAD + b"Content-Length: 2"])
+def test_a_head_that_stops_is_cut_off(port: int, said: bytes) -> None:
+    with connected(port) as connection:
+        connection.sendall(said)
+        assert heard(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_who_says_nothing_is_let_go_in_silence(port: int) -> None:
+    with connected(port) as connection:
+        assert heard(connection) == b""
+
+
+def test_the_second_head_has_the_same_time(port: int) -> None:
+    with connected(port) as connection:
+        for _ in range(3):
+            connection.sendall(WHOLE)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 204")
+        assert dripped(connection, HEAD + b"X-Padding: " + b"a" * 2000).startswith(b"HTTP/1.1 408")
+
+
+def test_two_requests_at_once_are_answered_and_a_third_that_stops_is_not(port: int) -> None:
+    with connected(port) as connection:
+        connection.sendall(WHOLE + WHOLE + HEAD)
+        answer = heard(connection)
+    assert (answer.count(b"HTTP/1.1 204"), answer.count(b"HTTP/1.1 408")) == (2, 1)
+
+
+def test_the_rest_of_a_body_that_nobody_reads_is_not_waited_for(port: int) -> None:
+    with connected(port) as connection:
+        connection.sendall(b"POST /elsewhere HTTP/1.1\r\nHost: meter\r\nContent-Length: 100000\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 204")
+        began = time.monotonic()
+        assert dripped(connection, b"a" * 2000) == b""
+        assert time.monotonic() - began < SECONDS
+
+
+def test_a_body_has_its_own_time(port: int) -> None:
+    """A request is being answered as soon as its head is there; how long its body may take, the app says."""
+    with connected(port) as connection:
+        connection.sendall(HEAD + b"Content-Length: 20\r\n\r\n")
+        connection.settimeout(HEAD_S / 10)
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            connection.sendall(b"a")
+        connection.settimeout(SECONDS)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 204")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (HEAD + b"X: " + b"a" * 100_000, 431),
+        (HEAD + b"X: y\r\n" * 20_000, 431),
+        (b"GET /" + b"a" * 100_000, 431),
+        (b"a" * 100_000, 431),
+        (b"\x00\xff\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: rot13\r\n\r\n", 501),
+    ],
+)
+def test_what_is_no_head_is_refused_as_what_it_is(port: int, said: bytes, status: int) -> None:
+    with connected(port) as connection:
+        with suppress(OSError):
+            connection.sendall(said)
+        answer = heard(connection)
+    if answer:  # what was not read any more may have reset the connection
+        assert problem_in(answer)["status"] == status
+    with connected(port) as connection:
+        connection.sendall(WHOLE)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 204")
+
+
+def test_many_slow_heads_hold_nobody_up(port: int) -> None:
+    with connected(port) as first:
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(200)]
+        try:
+            for connection in slow:
+                connection.sendall(HEAD + b"X: " + b"a" * 15_000)
+            first.sendall(WHOLE)
+            assert first.recv(65536).startswith(b"HTTP/1.1 204")
+            assert all(heard(connection).startswith(b"HTTP/1.1 408") for connection in slow)
+        finally:
+            for connection in slow:
+                connection.close()
+
+
+def test_the_server_that_is_started_does_so(tmp_path: Path) -> None:
+    with running_server(tmp_path / "meter.db") as server:
+        port = int(server.url.rpartition(":")[2])
+        with connected(port) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 16_400)
+            assert problem_in(heard(connection))["status"] == 431
+        with connected(port) as connection:
+            host = f"Host: 127.0.0.1:{port}".encode()
+            connection.sendall(b"POST /mcp HTTP/1.1\r\n" + host + b"\r\nContent-Length: 99999999\r\n\r\n{")
+            assert problem_in(heard(connection))["code"] == "body_too_large"
