@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
 from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ import anyio
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
@@ -252,8 +254,7 @@ class Dashboard(App[None]):
         if self.paused and not is_asked and self.looked.snapshot is not None:
             self.waiting = looked
             self.looked = self.looked.replace(trouble="", at_s=looked.at_s, code="")
-            if self.page is not None:
-                self.page.show(self.looked)
+            self._show()
             return
         self.looked, self.waiting = looked, None
         self.show_page()
@@ -267,27 +268,31 @@ class Dashboard(App[None]):
 
     def show_page(self) -> None:
         """What was found, on the page on top."""
-        page = self.page
-        if page is not None:
-            page.show(self.looked)
-            self.look_for_page(page)
+        self._show()
+        if self.page is not None:
+            self.look_for_page(self.page)
+
+    def _show(self) -> None:
+        if self.page is not None:
+            with suppress(NoMatches):  # it is being left, and has no widgets any more
+                self.page.show(self.looked)
 
     @work(exclusive=True, group="page")
     async def look_for_page(self, page: Page) -> None:
         """Reads what only that screen shows."""
         try:
-            await page.look(self._reader, self.range)
+            with suppress(NoMatches):  # it was left meanwhile
+                await page.look(self._reader, self.range)
             trouble = ""
         except MeterError as error:
             trouble = shown(str(error))
-        if page.is_mounted and page.trouble != trouble:
+        if page is self.page and page.trouble != trouble:
             page.trouble = trouble
             page.show(self.looked)
 
     def _trouble(self, error: MeterError) -> None:
         self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
-        if self.page is not None:
-            self.page.show(self.looked)
+        self._show()
 
     def action_look(self) -> None:
         self._again.set()

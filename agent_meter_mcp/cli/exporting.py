@@ -137,6 +137,7 @@ def event_fields(stored: StoredEvent) -> dict[str, Field]:
         "model": usage.model,
         "cost_usd": None if usage.cost_nano_usd is None else usd(usage.cost_nano_usd),
         "cost_source": usage.cost_source,
+        "price_version": usage.price_version,
         "status_code": event.status_code,
         "duration_ms": event.duration_ms,
         "session": who.session,
