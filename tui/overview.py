@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Snapshot
 
     from .app import Dashboard, Looked
+    from .faces import Face
 
 AGENT_COLUMNS = (
     Column("Agent", 0, least=12),
@@ -44,6 +45,7 @@ CHART_WIDTH = 40
 LOW, TALL, HIGH = 20, 30, 48
 """From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
+ORDERS = ("usual", "reversed")
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
 )
@@ -56,23 +58,15 @@ class Overview(Page):
     MAIN = "#agents"
     HINT = "words of a name; state:over cost>10 tier:x owner:y; ! inverts"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "Detail"),
+        Binding("enter", "choose", "Detail", tooltip="all about the agent, or the event"),
         Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
         Binding("l", "limit", "Limit", tooltip="what binds the agent: raise one, or make one"),
         Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
-        Binding("s", "sort(1)", "Sort"),
-        Binding("S", "reverse", "Reverse", show=False),
-        Binding(
-            "left",
-            "fold(True)",
-            "Fold",
-            show=False,
-            tooltip="fold what is beneath the agent, or go to its parent",
-        ),
-        Binding("right", "fold(False)", "Unfold", show=False, tooltip="unfold what is beneath the agent"),
-        Binding(
-            "space", "fold", "Fold or unfold", show=False, tooltip="fold or unfold what is beneath the agent"
-        ),
+        Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
+        Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
+        Binding("left", "fold(True)", "Fold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("right", "fold(False)", "Unfold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("space", "fold", "Fold or unfold", show=False, tooltip="fold, unfold the agents beneath it"),
         Binding("v", "flat", "Tree or list", show=False, tooltip="the agents as trees, or as a list"),
         Binding("f", "feed", "Events", show=False, tooltip="to the events, and back to the agents"),
         Binding("E", "refusals", "Only refusals", show=False, tooltip="of the events, only refusals"),
@@ -109,6 +103,9 @@ class Overview(Page):
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
         self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-low"), (TALL, "-tall"), (HIGH, "-high")]
         self.roster = Roster()
+        choices = dashboard.choices
+        self.roster.sort = choices.get("sort of agents", SORTS, self.roster.sort)
+        self.roster.reversed = choices.get("order of agents", ORDERS, ORDERS[0]) == ORDERS[1]
         self._resorts = False
         self._filters_feed = False
 
@@ -137,6 +134,11 @@ class Overview(Page):
         yield Words(id="alarms")
 
     # What it shows
+
+    def face(self, looked: Looked) -> Face | None:
+        snapshot = looked.snapshot
+        is_empty = snapshot is not None and not snapshot.agents and not snapshot.events
+        return self.dashboard.nothing_used if is_empty else super().face(looked)
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= 100 and self.size.height >= TALL, "roomy")
@@ -262,6 +264,8 @@ class Overview(Page):
         self._sorted()
 
     def _sorted(self) -> None:
+        self.dashboard.remember("sort of agents", self.roster.sort)
+        self.dashboard.remember("order of agents", ORDERS[self.roster.reversed])
         self.roster.resort(time.monotonic())
         self._show_agents()
 

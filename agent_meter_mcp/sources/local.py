@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import StoreUnusable
+from agent_meter_mcp.core.errors import NotFound, StoreUnusable
 from agent_meter_mcp.core.models import Who
 from agent_meter_mcp.core.queries import (
     AGENTS_PAGE_MAX,
@@ -73,7 +73,7 @@ class LocalSource:
             from anyio import Path
 
             if not await Path(self._settings.db).exists():
-                raise StoreUnusable(
+                raise NotFound(
                     f"There is no ledger at {self._settings.db} yet. The first agent to use the server makes"
                     " it, and so does: agent-meter record --agent me --service test"
                 )
