@@ -41,6 +41,14 @@ KEYS: list[BindingType] = [
 """What every page does, in the order of the footer; each page puts its own before them."""
 
 
+class Keys(Footer):
+    """Textual's footer holds on to all keys that it has ever shown, until its `compact` is told to change."""
+
+    async def recompose(self) -> None:
+        await super().recompose()
+        self.mutate_reactive(Footer.compact)
+
+
 class Page(Screen[None]):
     """`MODE` is its name among the tabs ("" for what is opened from one of them).
 
@@ -83,7 +91,7 @@ class Page(Screen[None]):
         with VerticalScroll(id="face", can_focus=False):
             yield Static(markup=False)
         yield Input(placeholder=self.HINT, id="filter")
-        yield Footer(show_command_palette=False)
+        yield Keys(show_command_palette=False)
 
     def compose_body(self) -> ComposeResult:
         """What is between the title and the footer."""

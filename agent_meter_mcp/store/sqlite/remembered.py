@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     Place = tuple[object, ...]
     Sums = dict[Key, list[int]]
 
-ROWS_MAX = 30_000
-"""So many groups are remembered at most; beyond that, it begins anew."""
+ROWS_MAX = 20_000
+"""So many groups are remembered; beyond that, it begins anew. A sum of more than half
+as many is not remembered."""
 LATE_US = 15_000_000
 LATE = "late"
 """The row of `meta` that counts refusals which were written so late."""
@@ -74,7 +75,10 @@ class Remembered:
                 before = len(sums)
                 sums = _added(sums, since(upto))
                 self._rows += len(sums) - before
-        self._events[place] = (self._upto, sums)
+        if len(sums) <= ROWS_MAX // 2:
+            self._events[place] = (self._upto, sums)
+        else:
+            self._rows -= len(sums)
         return sums.items()
 
     def refusals(
