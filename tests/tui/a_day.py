@@ -26,7 +26,11 @@ class Clock:
         self.now_us = NOW_US
         numbers = count(1)
         patch.setattr("time.time_ns", lambda: self.now_us * 1000)
-        patch.setattr("agent_meter_mcp.runtime.new_id", lambda _: f"id-{next(numbers):04}")
+
+        def next_id(_: int) -> str:
+            return f"id-{next(numbers):04}"
+
+        patch.setattr("agent_meter_mcp.runtime.new_id", next_id)
 
 
 async def fill(settings: Settings, clock: Clock) -> None:
