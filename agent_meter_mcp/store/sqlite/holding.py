@@ -34,7 +34,9 @@ _SUMS = ", ".join(f"coalesce(sum({metric}), 0)" for metric in EVENT_METRIC.value
 
 def reserve(writer: Writer, command: Reserve) -> Reserved:
     """Rules 10 and 11."""
-    who, usage = command.who.replace(parent=None), command.usage.kept
+    who, usage = command.who, command.usage.kept
+    if who.parent is not None:
+        who = who.replace(parent=None)
     service = who.service or ""
     key = key_of(command.event_id)
     row = writer.connection.execute(
