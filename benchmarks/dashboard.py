@@ -185,6 +185,8 @@ def ledger(options: Options, agents: int) -> Path:
         month = Month(SEED, agents, EVENTS, system_clock_us())
         make(str(kept), month, SEED, lambda done: None)
     path = options.folder / f"used-{agents}.db"
+    for ending in ("-wal", "-shm"):  # of whoever was ended while he wrote
+        path.with_name(path.name + ending).unlink(missing_ok=True)
     shutil.copyfile(kept, path)
     return path
 

@@ -161,11 +161,11 @@ def test_a_dashboard_on_a_file_imports_no_server_and_no_price_list(tmp_path: Pat
     program = f"""
 import anyio, sys
 from agent_meter_mcp import load_settings
-from agent_meter_mcp.cli.dashboard import dashboard_app
+from agent_meter_mcp.cli.dashboard import tui
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.sources.base import RANGES
 from agent_meter_mcp.sources.local import LocalSource
-dashboard_app()
+tui("app")
 async def look():
     chosen = load_settings({{"AGENT_METER_DB": {str(tmp_path / "m.db")!r}}})
     source = LocalSource(chosen, Caller("operator", "o"), "UTC")

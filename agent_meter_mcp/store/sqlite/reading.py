@@ -98,11 +98,14 @@ class Snapshot:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         reader = self._reader
-        if reader.connection.in_transaction:
-            reader.connection.execute("COMMIT")
-        if isinstance(error, driver.Error):
+        try:
+            if isinstance(error, driver.Error):
+                raise error
+            if reader.connection.in_transaction:
+                reader.connection.execute("COMMIT")
+        except driver.Error as failure:  # of a damaged file, even the end of a read can fail
             reader.connection.close()
-            raise driver.meter_error(error, self._path) from error
+            raise driver.meter_error(failure, self._path) from failure
         self._readers.give(reader)
 
 
