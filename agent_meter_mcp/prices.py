@@ -8,6 +8,7 @@ are first needed, and kept; after that, to price an event takes microseconds.
 from __future__ import annotations
 
 import os
+import time
 from threading import Lock
 
 from .core.errors import InvalidInput
@@ -27,7 +28,7 @@ from .core.pricing import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
     from pathlib import Path
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from .core.models import CostSource
 
-CHECK_INTERVAL_US = 1_000_000
+CHECK_INTERVAL_S = 1.0
 """How long the override file is believed before it is looked at again."""
 FILE_BYTES_MAX = 1_048_576
 MODELS_KEPT = 4096
@@ -56,17 +57,19 @@ class PriceBook:
     """Fills in what usage costs. Safe to use from many threads.
 
     Nothing is read or imported before it is needed. `problem` says what is wrong with a change of the
-    override file that cannot be used; its last good prices stay in force then.
+    override file that cannot be used; its last good prices stay in force then. `clock` answers seconds that
+    only grow.
     """
 
-    def __init__(self, override_path: Path | None) -> None:
+    def __init__(self, override_path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.problem: InvalidInput | None = None
         self._path = override_path
         self._lock = Lock()
         self._own: OwnPrices | None = None
         self._own_version = ""
         self._signature: tuple[int, ...] | None = None
-        self._checked_us: int | None = None
+        self._clock = clock
+        self._checked_s: float | None = None
         self._list: PriceList | None = None
         self._models: dict[tuple[str, str], ListedModel | None] = {}
 
@@ -91,18 +94,18 @@ class PriceBook:
             )
         return usage.replace(cost_nano_usd=cost, cost_source="computed", price_version=version)
 
-    def preload(self, at_us: int = 0) -> None:
+    def preload(self) -> None:
         """Does now what the first `price` would: reads the override file and imports genai_prices.
 
         Raises:
             InvalidInput: the override file cannot be used.
         """
-        self._own_prices(at_us)
+        self._own_prices()
         self._loaded_list()
 
     def known(self, model: str) -> bool:
         """Whether there is a price for a model of this name. Raises as `preload`."""
-        own = self._own_prices(self._checked_us or 0)
+        own = self._own_prices()
         if own is not None and own.has_model(model):
             return True
         listed = self._listed(model, "")
@@ -114,7 +117,7 @@ class PriceBook:
         from importlib.metadata import version
 
         built_in = f"genai-prices {version('genai-prices')}"
-        own = self._own_prices(self._checked_us or 0)
+        own = self._own_prices()
         return built_in if own is None else f"{self._own_version}, {built_in}"
 
     @property
@@ -122,7 +125,7 @@ class PriceBook:
         return len(self._models)
 
     def _cost(self, usage: Usage, at_us: int, service: str) -> tuple[int | None, str | None]:
-        own = self._own_prices(at_us)
+        own = self._own_prices()
         if own is not None:
             cost = own.cost_of(usage, at_us, service)
             if cost is not None:
@@ -154,14 +157,14 @@ class PriceBook:
                     self._list = PriceList()
         return self._list
 
-    def _own_prices(self, at_us: int) -> OwnPrices | None:
+    def _own_prices(self) -> OwnPrices | None:
         if self._path is None:
             return None
-        checked_us = self._checked_us
-        if checked_us is None or not 0 <= at_us - checked_us < CHECK_INTERVAL_US:
+        now_s, checked_s = self._clock(), self._checked_s
+        if checked_s is None or now_s - checked_s >= CHECK_INTERVAL_S:
             with self._lock:
                 self._refresh(self._path)
-                self._checked_us = at_us
+                self._checked_s = now_s
         return self._own
 
     def _refresh(self, path: Path) -> None:
@@ -172,7 +175,7 @@ class PriceBook:
                 self._signature = signature
             self.problem = None
         except InvalidInput as error:
-            if self._checked_us is None:
+            if self._checked_s is None:
                 raise
             self.problem = error
 

@@ -460,7 +460,8 @@ class OverrideFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.book = PriceBook(path)
+        self.seconds = 0.0
+        self.book = PriceBook(path, lambda: self.seconds)
         self._changes = 0
 
     def write(self, text: str) -> None:
@@ -468,8 +469,10 @@ class OverrideFile:
         self.path.write_text(text, encoding="utf-8")
         os.utime(self.path, ns=(0, self._changes * 1_000_000_000))
 
-    def cost(self, usage: Usage, seconds: int, service: str = "x") -> int | None:
-        return self.book.price(usage, NOW_US + seconds * SECOND_US, service).cost_nano_usd
+    def cost(self, usage: Usage, seconds: float, service: str = "x") -> int | None:
+        """Of usage now, so many seconds after the book was made."""
+        self.seconds = seconds
+        return self.book.price(usage, NOW_US + round(seconds * SECOND_US), service).cost_nano_usd
 
 
 @pytest.fixture
@@ -533,15 +536,19 @@ def test_a_change_of_the_file_applies_within_a_second(override: OverrideFile) ->
     override.write(MINE.format(1))
     assert override.cost(ONE_TOKEN, 0) == 1_000
     override.write(MINE.format(2))
-    assert override.book.price(ONE_TOKEN, NOW_US + 999_999, "x").cost_nano_usd == 1_000
+    assert override.cost(ONE_TOKEN, 0.999_999) == 1_000
     assert override.cost(ONE_TOKEN, 1) == 2_000
 
 
-def test_usage_of_the_past_looks_at_the_file_too(override: OverrideFile) -> None:
+def test_whenever_usage_occurred_the_file_is_looked_at_once_a_second(override: OverrideFile) -> None:
     override.write(MINE.format(1))
     assert override.cost(ONE_TOKEN, 0) == 1_000
     override.write(MINE.format(2))
-    assert override.cost(ONE_TOKEN, -5) == 2_000
+    for days in (-3, 1, -2):
+        at_us = NOW_US + days * 86_400 * SECOND_US
+        assert override.book.price(ONE_TOKEN, at_us, "x").cost_nano_usd == 1_000
+    override.seconds = 1
+    assert override.book.price(ONE_TOKEN, NOW_US - 86_400 * SECOND_US, "x").cost_nano_usd == 2_000
 
 
 def test_a_file_that_comes_and_goes_is_noticed(override: OverrideFile) -> None:

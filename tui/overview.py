@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from . import chart, totals
 from .feed import Feed
@@ -19,6 +19,7 @@ from .roster import SORTS, Roster
 from .sheet import FactsSheet
 from .table import Column, LineTable
 from .view import BAR_WIDTH
+from .words import Words
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Snapshot
@@ -124,13 +125,13 @@ class Overview(Page):
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="top"):
             with Vertical(id="figures"):
-                yield Static(id="totals", markup=False)
-                yield Static(id="fleet", markup=False)
-            yield Static(id="chart", markup=False)
+                yield Words(id="totals")
+                yield Words(id="fleet")
+            yield Words(id="chart")
         with Horizontal(id="tables"):
             yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
             yield Feed(id="feed")
-        yield Static(id="alarms", markup=False)
+        yield Words(id="alarms")
 
     # What it shows
 
@@ -183,7 +184,7 @@ class Overview(Page):
             self._show_little(snapshot)
         most = 1 if self.size.height < TALL else 3 if self.size.height < HIGH else 8
         alarms = totals.alarms(snapshot, self.dashboard.zone, most)
-        line = self.query_one("#alarms", Static)
+        line = self.query_one("#alarms", Words)
         line.display = bool(alarms)
         line.update(Text("\n").join(Text(cell.text, self.coloured(cell.style)) for cell in alarms))
 
@@ -191,14 +192,14 @@ class Overview(Page):
         """Totals and the limit for everybody beside the chart."""
         name = self.dashboard.range.name
         words = [totals.headline(snapshot, name), totals.token_kinds(snapshot), totals.exceptions(snapshot)]
-        self.query_one("#totals", Static).update("\n".join(words))
+        self.query_one("#totals", Words).update("\n".join(words))
         fleet = totals.fleet_lines(snapshot, 48)
-        line = self.query_one("#fleet", Static)
+        line = self.query_one("#fleet", Words)
         line.display = True
         told = ["no limit for everybody together is set"] if fleet is None else fleet[0]
         line.update(Text("\n".join(["", *told]), "dim" if fleet is None else self.coloured(fleet[1])))
         wanted, zone = self.dashboard.range, self.dashboard.zone
-        drawing = self.query_one("#chart", Static)
+        drawing = self.query_one("#chart", Words)
         bars = chart.filled(snapshot.bars, wanted, zone, snapshot.taken_at_us)
         room = drawing.content_size if drawing.content_size.height else self.size
         drawing.update("\n".join(chart.drawn(bars, wanted, zone, room.width, min(room.height, 12))))
@@ -209,11 +210,11 @@ class Overview(Page):
         words = totals.headline(snapshot, self.dashboard.range.name)
         words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
         wide = self.size.width >= len(words) + len(spent) + 14
-        self.query_one("#totals", Static).update(
+        self.query_one("#totals", Words).update(
             f"{words}   per {self.dashboard.range.chart} {spent}" if wide else words
         )
         fleet = totals.fleet_line(snapshot, BAR_WIDTH)
-        line = self.query_one("#fleet", Static)
+        line = self.query_one("#fleet", Words)
         line.display = fleet is not None
         if fleet is not None:
             line.update(Text(fleet[0], self.coloured(fleet[1])))

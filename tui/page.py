@@ -15,6 +15,7 @@ from . import totals
 from .commands import help_of
 from .dialogs import Help
 from .table import LineTable
+from .words import Words
 
 if TYPE_CHECKING:
     from textual.events import Key
@@ -38,6 +39,14 @@ KEYS: list[BindingType] = [
     Binding("escape", "back", "Back", show=False, tooltip="back; clears the filter first"),
 ]
 """What every page does, in the order of the footer; each page puts its own before them."""
+
+
+class Keys(Footer):
+    """Textual's footer holds on to all keys that it has ever shown, until its `compact` is told to change."""
+
+    async def recompose(self) -> None:
+        await super().recompose()
+        self.mutate_reactive(Footer.compact)
 
 
 class Page(Screen[None]):
@@ -74,15 +83,15 @@ class Page(Screen[None]):
         self._focused_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
-        yield Static(id="tabs", markup=False)
+        yield Words(id="title")
+        yield Words(id="tabs")
         yield Static(id="trouble", markup=False)
         with Vertical(id="body"):
             yield from self.compose_body()
         with VerticalScroll(id="face", can_focus=False):
             yield Static(markup=False)
         yield Input(placeholder=self.HINT, id="filter")
-        yield Footer(show_command_palette=False)
+        yield Keys(show_command_palette=False)
 
     def compose_body(self) -> ComposeResult:
         """What is between the title and the footer."""
@@ -103,11 +112,12 @@ class Page(Screen[None]):
         text = looked.trouble or self.trouble
         trouble = self.query_one("#trouble", Static)
         trouble.display = bool(text) and looked.snapshot is not None
-        trouble.update(text)
+        if trouble.content != text:
+            trouble.update(text)
         self.set_class(bool(looked.trouble), "-stale")
         self._show_face(self.face(looked))
         self._show_title(looked)
-        self.query_one("#tabs", Static).update(self._tabs())
+        self.query_one("#tabs", Words).update(self._tabs())
 
     def face(self, looked: Looked) -> Face | None:
         """What stands in place of the page."""
@@ -157,7 +167,7 @@ class Page(Screen[None]):
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
         words.append(f"   {self.dashboard.where}", self.coloured("dim"))
-        self.query_one("#title", Static).update(words)
+        self.query_one("#title", Words).update(words)
 
     def _tabs(self) -> Text:
         words = Text()

@@ -116,6 +116,10 @@ class LineTable(ScrollView, can_focus=True):
         self._cursor = 0
         self._is_led = False
         self._styles: dict[str, Style] = {}
+        self._measured: tuple[Size, bool] | None = None
+        self._columns_fitted: tuple[Column, ...] | None = None
+        self._content_width = 0
+        self._fitted: list[tuple[int, int]] = []
 
     # What it shows
 
@@ -258,11 +262,20 @@ class LineTable(ScrollView, can_focus=True):
     @property
     def _width(self) -> int:
         """What the scrollbar leaves."""
-        return self.scrollable_content_region.width
+        measured = (self.outer_size, self.show_vertical_scrollbar)
+        if measured != self._measured:  # Textual works it out anew each time, and each line needs it
+            self._measured, self._columns_fitted = measured, None
+            self._content_width = self.scrollable_content_region.width
+        return self._content_width
 
     def _widths(self) -> list[tuple[int, int]]:
         """(column, width) of those that fit."""
-        room = self._width - 1
+        width = self._width
+        if self._columns_fitted != self._columns:
+            self._columns_fitted, self._fitted = self._columns, self._fit(width - 1)
+        return self._fitted
+
+    def _fit(self, room: int) -> list[tuple[int, int]]:
         kept = list(range(len(self._columns)))
 
         def needed() -> int:

@@ -258,7 +258,7 @@ def _clock(newest_us: int, now_us: int) -> Finding:
 def _prices(settings: Settings) -> Finding:
     book = price_book(settings)
     try:
-        book.preload(system_clock_us())
+        book.preload()
         own = os.path.exists(settings.prices)
         text = book.version + (f" (own prices in {settings.prices})" if own else "")
         return Finding(

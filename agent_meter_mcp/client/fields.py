@@ -145,7 +145,7 @@ def report_of(given: Mapping[str, Any], agent: str | None, source: Source) -> Re
     )
 
 
-def settle_of(given: Mapping[str, Any], reservation_id: str) -> Settle:
+def settle_of(given: Mapping[str, Any], reservation_id: str, *, want_limits: bool) -> Settle:
     """Without any amount: as estimated. Raises InvalidInput."""
     return Settle(
         reservation_id,
@@ -153,7 +153,7 @@ def settle_of(given: Mapping[str, Any], reservation_id: str) -> Settle:
         given.get("status_code"),
         given.get("duration_ms"),
         _metadata_text(given.get("metadata")),
-        want_limits=True,
+        want_limits,
     )
 
 

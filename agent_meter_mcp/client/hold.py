@@ -103,11 +103,11 @@ class Hold:
 
     async def settle(self, **actual: Unpack[SettleFields]) -> ReservationSettled:
         """Ends the hold with what was used: `used` and `actual` together, or, without any, the estimate."""
-        return await self._settle(self._actual(actual))
+        return await self._settle(self._actual(actual, want_limits=True))
 
     async def end(self, **actual: Unpack[SettleFields]) -> None:
         """As `settle`, for whom the states of the limits are of no use: it is cheaper."""
-        await self._settle(self._actual(actual).replace(want_limits=False))
+        await self._settle(self._actual(actual, want_limits=False))
 
     async def release(self) -> ReservationSettled:
         """Ends the hold: nothing was used."""
@@ -161,13 +161,13 @@ class Hold:
         if not self.allowed:
             raise RuntimeError("there is no hold: it was denied")
 
-    def _actual(self, actual: SettleFields) -> Settle:
+    def _actual(self, actual: SettleFields, *, want_limits: bool) -> Settle:
         refuse_unknown(actual, SettleFields)
         self._check_open()
         amounts = {field: value for field, value in actual.items() if field in AMOUNTS}
         stated: dict[str, Any] = added(self._used, amounts) if amounts else self._used
         requests = {"requests": self._report.usage.requests} if stated else {}
-        return settle_of({**actual, **requests, **stated}, self.reservation_id or "")
+        return settle_of({**actual, **requests, **stated}, self.reservation_id or "", want_limits=want_limits)
 
     async def _settle(self, settle: Settle) -> ReservationSettled:
         if self._failure is None:

@@ -27,9 +27,10 @@ def who(value: Who) -> Who:
     """Raises InvalidInput when a name is empty, too long, or not printable."""
     name(value.agent, "agent")
     optional_name(value.service, "service")
-    optional_name(value.parent, "parent")
-    optional_name(value.project, "project", maximum=ID_MAX)
-    optional_name(value.session, "session", maximum=ID_MAX)
+    if value.parent is not None or value.project is not None or value.session is not None:
+        optional_name(value.parent, "parent")
+        optional_name(value.project, "project", maximum=ID_MAX)
+        optional_name(value.session, "session", maximum=ID_MAX)
     if EACH in (value.agent, value.parent, value.project, value.session):
         raise InvalidInput("agent", '"*" means each one separately in a limit; it is nobody\'s name')
     if value.parent == value.agent:
@@ -40,10 +41,11 @@ def who(value: Who) -> Who:
 def usage(value: Usage) -> Usage:
     """Raises InvalidInput when an amount is negative or too large."""
     integer(value.requests, "requests", REQUESTS_MAX)
-    for field in _TOKEN_FIELDS:
-        amount = getattr(value, field)
-        if amount is not None:
-            integer(amount, field, TOKENS_MAX)
+    if value.tokens is not None:
+        for field in _TOKEN_FIELDS:
+            amount = getattr(value, field)
+            if amount is not None:
+                integer(amount, field, TOKENS_MAX)
     optional_name(value.unit_type, "unit_type", maximum=64)
     optional_name(value.model, "model")
     return value
@@ -62,12 +64,18 @@ def details(status_code: int | None, duration_ms: int | None, metadata: str | No
         raise InvalidInput("status_code", "must be between 0 and 65535")
     if duration_ms is not None:
         integer(duration_ms, "duration_ms", DURATION_MS_MAX)
-    if metadata is not None and len(metadata.encode("utf-8", "surrogatepass")) > METADATA_BYTES_MAX:
-        raise InvalidInput("metadata", f"is larger than {METADATA_BYTES_MAX} bytes of JSON")
-    if metadata is not None and _depth(metadata) > METADATA_DEPTH_MAX:
-        raise InvalidInput("metadata", f"is nested more than {METADATA_DEPTH_MAX} deep")
+    if metadata is not None:
+        if len(metadata) > METADATA_BYTES_MAX // 4 and _size(metadata) > METADATA_BYTES_MAX:
+            raise InvalidInput("metadata", f"is larger than {METADATA_BYTES_MAX} bytes of JSON")
+        if _depth(metadata) > METADATA_DEPTH_MAX:
+            raise InvalidInput("metadata", f"is nested more than {METADATA_DEPTH_MAX} deep")
     if source not in SOURCES:
         raise InvalidInput("source", f"must be one of {', '.join(SOURCES)}")
+
+
+def _size(text: str) -> int:
+    """In bytes: at most four a character."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _depth(text: str) -> int:

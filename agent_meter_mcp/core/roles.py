@@ -35,15 +35,17 @@ class Caller(Value):
     default_project: str | None = None
 
 
+_DEEDS: dict[Role, tuple[Deed, ...]] = {
+    "operator": ("use", "read", "control"),
+    "viewer": ("read",),
+    "agent": ("use", "read"),
+    "service": ("use",),
+}
+
+
 def allow(caller: Caller, deed: Deed) -> None:
     """Raises Forbidden unless the role may do it for somebody: `use` (record ... gate), `read`, `control`."""
-    allowed = {
-        "operator": ("use", "read", "control"),
-        "viewer": ("read",),
-        "agent": ("use", "read"),
-        "service": ("use",),
-    }[caller.role]
-    if deed not in allowed:
+    if deed not in _DEEDS[caller.role]:
         needed = {
             "use": "agent, service or operator",
             "read": "viewer, agent or operator",

@@ -130,24 +130,24 @@ class Engine:
     async def write_all(self, makes: Sequence[Make], kind: type[T]) -> list[T | MeterError]:
         """As `write`, for commands that are applied together; what is wrong with one is its answer."""
         return [
-            answer if isinstance(answer, MeterError) else _expected(answer, kind)
+            answer if isinstance(answer, (kind, MeterError)) else _expected(answer, kind)
             for _, answer in await self._writer.submit(makes)
         ]
 
     def _apply(self, makes: list[Make]) -> list[Written]:
         now_us = self._clock()
-        made: list[tuple[Command | None, int | Exception]] = []
         commands: list[Command] = []
-        for make in makes:
+        failed: list[tuple[int, Exception]] = []
+        for at, make in enumerate(makes):
             try:
-                command = make(now_us)
+                commands.append(make(now_us))
             except Exception as error:  # it concerns this caller alone, and is raised to it
-                made.append((None, error))
-            else:
-                made.append((command, len(commands)))
-                commands.append(command)
+                failed.append((at, error))
         answers = self._results(commands, now_us) if commands else ()
-        return [(command, answers[at] if isinstance(at, int) else at) for command, at in made]
+        written: list[Written] = list(zip(commands, answers, strict=True))
+        for at, error in failed:
+            written.insert(at, (None, error))
+        return written
 
     def _results(self, commands: list[Command], now_us: int) -> Sequence[Answer]:
         try:

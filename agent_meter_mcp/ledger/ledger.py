@@ -28,7 +28,7 @@ from agent_meter_mcp.core.commands import (
     Settle,
     Switched,
 )
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, NotFound, StoreError
+from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, StoreError
 from agent_meter_mcp.core.models import (
     LEDGER_MAX,
     Agent,
@@ -48,6 +48,7 @@ from agent_meter_mcp.intake import Intake, known_lineage
 from . import sight
 from .engine import Engine
 from .feed import BACKLOG_MAX, Subscription
+from .holds import Holds
 from .keyring import Keyring
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Ledger(Keyring):
         self._batch_max = batch_max
         self._kin_intake = Intake(prices, new_id, partial(known_lineage, store))
         self._prices_loaded = False
+        self._holds = Holds(store)
 
     async def __aenter__(self) -> Self:
         self._engine.start()
@@ -133,7 +135,7 @@ class Ledger(Keyring):
             )
         if not reports:
             return []
-        await self._load_prices(*(report.usage for report in reports))
+        await self._load_prices(*[report.usage for report in reports])
         makes = [partial(self._record, caller, report, want_limits) for report in reports]
         return await self._engine.write_all(makes, Recorded)
 
@@ -163,7 +165,9 @@ class Ledger(Keyring):
             if not decision.allowed:
                 await self._engine.refuse(asked, decision, report.operation, report.source)
                 return Reserved("denied", decision, None)
-        return await self._engine.write(partial(intake.reserve, caller, report, ttl_us), Reserved)
+        reserved = await self._engine.write(partial(intake.reserve, caller, report, ttl_us), Reserved)
+        self._holds.made(reserved.reservation)
+        return reserved
 
     async def settle(self, caller: Caller, settle: Settle) -> Recorded:
         """The actual usage of a reservation. Raises NotFound, Conflict."""
@@ -368,15 +372,12 @@ class Ledger(Keyring):
 
     async def _peek(self, caller: Caller, who: Who, usage: Usage) -> tuple[Ask, Decision]:
         await self._load_prices(usage)
-        intake = self._intake_for(caller, who.agent)
-        return await self._engine.peek(partial(intake.ask, caller, who, usage))
+        return await self._engine.peek(partial(self._intake_for(caller, who.agent).ask, caller, who, usage))
 
     def _find_hold(self, caller: Caller, reservation_id: str, now_us: int) -> tuple[Reservation, Intake]:
         """The reservation, if the caller may finish it. Blocks."""
         allow(caller, "use")
-        held = self._store.reservation(self._intake.release(reservation_id).reservation_id, now_us)
-        if held is None:
-            raise NotFound(f"no reservation is {reservation_id!r}; its id is in the answer of reserve_budget")
+        held = self._holds.find(self._intake.release(reservation_id).reservation_id, now_us)
         intake = self._intake_for(caller, held.who.agent)
         intake.may_hold(caller, held.who)
         return held, intake

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -91,26 +92,24 @@ class Batch:
 
     def __init__(self, body: bytes, caller: Caller, signing: Signing) -> None:
         checked = read_batch(body)
-        make = self._report if checked is None else self._checked
         records = list_in({"records": checked} if checked else read_json(body), "records", RECORDS_MAX)
         self._records = records
         self._caller = caller
         self._source: Source = usual_source(caller)
+        make = partial(checked_report, source=self._source) if checked else self._report
+        must_be_signed = signing.agent is not None or bool(signing.secrets.agents)
         self.reports: list[Report] = []
         self._answers: list[MeterError | None] = []
         for record in records:
             try:
                 report = make(record)
-                if signing.agent is not None or signing.secrets.agents:
+                if must_be_signed:
                     signing.check(caller, report)
             except MeterError as error:
                 self._answers.append(error)
             else:
                 self._answers.append(None)
                 self.reports.append(report)
-
-    def _checked(self, record: dict[str, Any]) -> Report:
-        return checked_report(record, self._source)
 
     def _report(self, record: Any) -> Report:
         if not isinstance(record, dict):

@@ -62,10 +62,10 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "coverage", "current", "dirty",
-        "edge", "filled", "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept",
-        "limit", "maximum", "metric", "oldest", "period_end", "scope", "since", "sums", "until", "used",
-        "version", "window",
+        "_looks_back", "_stored", "alert_at", "before", "binds", "buckets", "cell", "coverage",
+        "current", "dirty", "edge", "filled", "first_us", "first_written", "generation", "hard", "head",
+        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "rolling", "scope",
+        "since", "sums", "until", "used", "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -81,12 +81,15 @@ class Counter:
         self.limit = limit
         self.scope = scope
         self.window: Window = parse_window(limit.key.window)
+        self.rolling = self.window.kind == "rolling"
         self.metric = METRICS.index(limit.key.metric)
         self.maximum = limit.max
         self.hard = limit.action == "reject"
         self.coverage = coverage
         self.sums = Sums(connection, coverage, limit.key.metric)
         self.id: int | None = None
+        self.binds = False
+        """Whether all that it covers is counted in it: nothing more specific stands in its place."""
         self.generation = -1
         self._looks_back = looks_back
         self._stored = stored
@@ -321,10 +324,6 @@ class Counter:
         for reserved_us, _, _, amount, _ in self.sums.held(first * grain_us, (last + 1) * grain_us, at_us):
             found[reserved_us // grain_us] += amount
         return found
-
-    @property
-    def rolling(self) -> bool:
-        return self.window.kind == "rolling"
 
     def frees_at(self) -> int | None:
         """When the oldest usage in a rolling window has left it; None: there is none."""

@@ -302,11 +302,12 @@ def settle(writer: Writer, command: Settle) -> Recorded:
         command.metadata,
     )
     key = key_of(event.id)
-    stored = find_event(writer, held.who.service or "", key)
+    is_open = held.state == "open"
+    # The id of an open hold is nobody's usage: whoever tries is a conflict.
+    stored = None if is_open and not writer.careful else find_event(writer, held.who.service or "", key)
     if stored is not None:
         answer = _replay(writer, stored, event, command.want_limits)
         return answer.replace(late=stored.booked_at_us != held.reserved_at_us)
-    is_open = held.state == "open"
     writer.check_totals(usage.amounts)
     # A counter that is computed now must still find the hold, which is taken off it next.
     writer.ready(writer.book.plan(held.who), at_us)

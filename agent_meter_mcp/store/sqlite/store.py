@@ -251,7 +251,8 @@ class SqliteStore:
 
 def _handle(writer: Writer, command: Command) -> Result:
     try:
-        writer.expire()
+        if writer.next_expiry_us <= writer.at_us:
+            writer.expire()
         return _HANDLERS[type(command)](writer, command)
     except MeterError as error:
         return error
