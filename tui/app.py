@@ -147,6 +147,8 @@ class Dashboard(App[None]):
         face = self.face
         if face is not None:
             return face.title, face.style
+        if self.looked.code in faces.REFUSALS:
+            return faces.trouble(self.looked.code, "", "").title, "alarm"
         if self.looked.trouble:
             return f"STALE {int(time.monotonic() - self.looked.at_s)} s", "alarm"
         return (f"PAUSED{self._waits()}", "warn") if self.paused else ("● LIVE", "good")

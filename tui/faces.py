@@ -41,6 +41,8 @@ _FACES: dict[str, tuple[str, Style, str]] = {
     "unreachable": ("NO ANSWER", "alarm", "The meter does not answer"),
     "overloaded": ("BUSY", "warn", "The meter has too much to do"),
 }
+REFUSALS = ("unauthorized", "forbidden")
+"""What no waiting ends."""
 _UNKNOWN: tuple[str, Style, str] = ("NO DATA", "alarm", "The ledger cannot be read")
 FIRST_RECORD = "record --agent me --service test"
 _COMMANDS = {"not_found": FIRST_RECORD, "store_unusable": "doctor", "store_read_only": "doctor"}

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import traceback
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from textual.worker import WorkerFailed
@@ -32,16 +31,15 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
         app.exit()
 
     loop = asyncio.get_running_loop()
-    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    # On Windows a loop has no handlers.
+    numbers = [getattr(signal, name) for name in SIGNALS] if os.name == "posix" else []
     for number in numbers:
-        with suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
-            loop.add_signal_handler(number, end, number)
+        loop.add_signal_handler(number, end, number)
     try:
         await app.run_async()
     finally:
         for number in numbers:
-            with suppress(NotImplementedError, RuntimeError):
-                loop.remove_signal_handler(number)
+            loop.remove_signal_handler(number)
     if app.failure is not None:
         failure = app.failure.error if isinstance(app.failure, WorkerFailed) else app.failure
         if log is not None:

@@ -32,7 +32,7 @@ LOOK_AT_SERVER_S = 1.0
     "dashboard",
     "agent-meter dashboard",
     "agent-meter dashboard --read-only --timezone Europe/Berlin",
-    "agent-meter dashboard --url https://meter.example --key-file ~/.agent-meter/key",
+    "agent-meter dashboard --url https://meter.example --key-file ~/meter.key",
     "agent-meter dashboard --web",
 )
 @click.option("--read-only", is_flag=True, help="Only show: nobody can be stopped from it.")
