@@ -20,7 +20,15 @@ from pathlib import Path
 README = Path(__file__).parent.parent / "README.md"
 DEMO = README.with_name("demo.py")
 PICTURE = Path(__file__).with_name("demo.svg")
-SCREEN = PICTURE.with_name("dashboard.svg")
+SHOWN = {
+    "dashboard": ("g",),
+    "dashboard-agent": ("enter",),
+    "dashboard-limits": ("escape", "2"),
+    "dashboard-services": ("3",),
+}
+"""Pictures of the dashboard, and the keys that lead to each from the one before."""
+SEED, AGENTS, EVENTS, UNTIL_US = 7, 12, 6000, 1_781_532_000_000_000
+"""The month ends on Monday, 15 June 2026, 14:00 UTC."""
 FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono"
 COLUMNS = 110
 SEED = 7
@@ -115,34 +123,40 @@ def _alone(drawn: str) -> str:
     return drawn.replace("Fira Code", FONTS)
 
 
-def screen() -> str:
-    """The dashboard at 120x36, over a month of `agent-meter demo`."""
+def screens() -> dict[str, str]:
+    """The dashboard at 120x36 over the demo's month, by the names of the pictures."""
     import asyncio
     import tempfile
+    from unittest.mock import patch
 
-    with tempfile.TemporaryDirectory() as folder:
-        return _alone(asyncio.run(_screen_of(str(Path(folder) / "meter.db"))))
-
-
-async def _screen_of(path: str) -> str:
-    from agent_meter_mcp import load_settings
-    from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.demo.filling import make
     from agent_meter_mcp.demo.month import Month
-    from agent_meter_mcp.runtime import system_clock_us
+
+    with tempfile.TemporaryDirectory() as folder, patch("time.time_ns", lambda: UNTIL_US * 1000):
+        path = str(Path(folder) / "meter.db")
+        make(path, Month(SEED, AGENTS, EVENTS, UNTIL_US), SEED, lambda _: None)
+        return {name: _alone(drawn) for name, drawn in asyncio.run(_screens_of(path)).items()}
+
+
+async def _screens_of(path: str) -> dict[str, str]:
+    from agent_meter_mcp import load_settings
+    from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.sources.local import LocalSource
     from tui.app import Dashboard
 
-    make(path, Month(SEED, 12, 25_000, system_clock_us()), SEED, lambda done: None)
-    local = LocalSource(load_settings({"AGENT_METER_DB": path}), Caller("operator", "you"), "UTC")
-    local.where = "~/.agent-meter/meter.db"
-    app = Dashboard(local, local, look_s=0.05)
-    async with app.run_test(size=(120, 36)) as pilot:
-        while app.looked.snapshot is None:
-            await pilot.pause(0.05)
-        await pilot.pause(0.3)
-        drawn = app.export_screenshot(title="agent-meter dashboard")
-    await local.close()
+    drawn: dict[str, str] = {}
+    for theme, suffix in (("meter-dark", ""), ("meter-light", "-light")):
+        source = LocalSource(load_settings({"AGENT_METER_DB": path}), Caller("operator", "you"), "UTC")
+        source.where = "~/.agent-meter/meter.db"
+        app = Dashboard(source, source, look_s=0.05, theme=theme)
+        async with app.run_test(size=(120, 36)) as pilot:
+            while app.looked.snapshot is None:
+                await pilot.pause(0.05)
+            for name, keys in SHOWN.items():
+                await pilot.press(*keys)
+                await pilot.pause(1)
+                drawn[f"{name}{suffix}.svg"] = app.export_screenshot(title="agent-meter dashboard")
+        await source.close()
     return drawn
 
 
@@ -151,11 +165,12 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if something would change"
     )
-    parser.add_argument("--picture", action="store_true", help="draw docs/demo.svg and docs/dashboard.svg")
+    parser.add_argument("--picture", action="store_true", help="draw docs/demo.svg and docs/dashboard*.svg")
     options = parser.parse_args()
     if options.picture:
         PICTURE.write_text(picture(), encoding="utf-8")
-        SCREEN.write_text(screen(), encoding="utf-8")
+        for name, drawn in screens().items():
+            PICTURE.with_name(name).write_text(drawn, encoding="utf-8")
         return 0
     old = README.read_text(encoding="utf-8")
     new = generated(old)

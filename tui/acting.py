@@ -65,15 +65,15 @@ class Acting:
         yield SystemCommand("Undo the last action", "Put back what was before", self.undo_last)
 
     @property
-    def is_allowed(self) -> bool:
-        return self._operator is not None
+    def refusal(self) -> str:
+        """Why nothing can be changed from here; "" where it can."""
+        return ONLY_SHOWS if self._operator is None else self._operator.refusal
 
     def may_act(self) -> bool:
         """Says why not."""
-        refusal = ONLY_SHOWS if self._operator is None else self._operator.refusal
-        if refusal:
-            self.dashboard.say(refusal, wrong=True)
-        return not refusal
+        if self.refusal:
+            self.dashboard.say(self.refusal, wrong=True)
+        return not self.refusal
 
     # Switches
 

@@ -61,7 +61,7 @@ class AgentScreen(Page):
         Binding("l", "limit", "Limits", tooltip="what binds it: raise one, or make one"),
         Binding("h", "holds", "Holds", tooltip="what it holds: release one"),
         Binding("e", "edit", "Edit", tooltip="its name, tier, owner and parent"),
-        Binding("enter", "choose", "Open", show=False),
+        Binding("enter", "choose", "Open", show=False, tooltip="all about what is under the cursor"),
         *KEYS,
     ]
     CSS = """

@@ -5,6 +5,7 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from contextlib import suppress
@@ -14,15 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES
 
+from . import commands, faces, themes
 from .acting import Acting
 from .agent import AgentScreen
 from .audit import AuditPage
@@ -32,12 +34,16 @@ from .overview import Overview
 from .page import Page
 from .services import ServicesPage
 from .sessions import SessionsPage
+from .settings import Choices
+from .taking import Taking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import tzinfo
 
+    from textual.app import SystemCommand
     from textual.screen import Screen
+    from textual.theme import Theme
 
     from agent_meter_mcp.sources.base import Operator, Range, Reader, Snapshot
 
@@ -48,16 +54,18 @@ LOOK_ANYWAY_S = 10.0
 """Ages and windows move on even when nobody writes."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 """How long it waits after trouble, each time a little longer, and a little differently."""
-REFUSALS = {"unauthorized": "KEY REFUSED", "forbidden": "NOT ALLOWED"}
-"""Trouble that no waiting will end."""
 WIDE = 100
 """From so many cells on, the tables stand side by side."""
+LOW = 16
+"""With fewer lines than these, what matters most has them all."""
+OPENING_S = 0.3
+"""Only what takes longer than this is said to be opening."""
 PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPage, AuditPage)
+TABS = ", ".join(page.MODE for page in PAGES)
 
 
 class Looked(Value):
-    """What the last look found. With trouble, which `code` names, the snapshot is that of the last look
-    without."""
+    """What the last look found. With trouble (`code` names it) the snapshot is that of the look before it."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
@@ -66,29 +74,60 @@ class Looked(Value):
 
 
 class Dashboard(App[None]):
-    """`operator` None: it only shows."""
+    """`operator` None: it only shows. `theme` "" is the one that was chosen last. `export_to` is a folder.
+
+    Raises:
+        InvalidInput: there is no such theme.
+    """
 
     TITLE = "agent-meter"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("u", "undo", "Undo", show=False, tooltip="undo the last action; asks first"),
         *(
-            Binding(str(number), f"switch_mode('{page.MODE}')", page.MODE.capitalize(), show=False)
+            Binding(
+                str(number), f"switch_mode('{page.MODE}')", f"Go to {page.MODE}", show=False, tooltip=TABS
+            )
             for number, page in enumerate(PAGES, 1)
+        ),
+        Binding("p", "pause", "Pause", show=False, tooltip="pause; nothing is lost meanwhile"),
+        Binding("r", "look", "Look again", show=False, tooltip="look again now"),
+        Binding("c", "copy", "Copy", show=False, tooltip="copy the id under the cursor"),
+        Binding("C", "copy_row", "Copy row", show=False, tooltip="copy the row under the cursor"),
+        Binding("w", "export_table", "Export table", show=False, tooltip="save the table as CSV"),
+        Binding("W", "export_picture", "Export picture", show=False, tooltip="save the screen as a picture"),
+        Binding("ctrl+p", "command_palette", show=False, priority=True, tooltip="all commands, colours too"),
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True, tooltip="quit"),
+        Binding(
+            "ctrl+c", "copy_or_quit", show=False, priority=True, tooltip="copy what is selected; or quit"
         ),
     ]
 
     def __init__(
-        self, reader: Reader, operator: Operator | None, *, zone: tzinfo = UTC, look_s: float = LOOK_S
+        self,
+        reader: Reader,
+        operator: Operator | None,
+        *,
+        zone: tzinfo = UTC,
+        look_s: float = LOOK_S,
+        theme: str = "",
+        choices: Choices | None = None,
+        export_to: str = "",
     ) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-tall")]
         self._reader = reader
         self.acting = Acting(self, reader, operator)
         self.look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
-        self.range: Range = RANGES[1]
+        self.choices = choices or Choices()
+        self.taking = Taking(self, export_to)
+        self._started_s = time.monotonic()
+        self.failure: Exception | None = None
+        self._first_theme = self._theme_of(theme)
+        names = [one.name for one in RANGES]
+        self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
         self.looked = Looked()
         self.waiting: Looked | None = None
@@ -105,13 +144,11 @@ class Dashboard(App[None]):
     @property
     def state(self) -> tuple[str, Style]:
         """The state of the connection, in a word."""
+        face = self.face
+        if face is not None:
+            return face.title, face.style
         if self.looked.trouble:
-            if self.looked.code in REFUSALS:
-                return REFUSALS[self.looked.code], "alarm"
-            age_s = int(time.monotonic() - self.looked.at_s)
-            return ("NO DATA", "alarm") if self.looked.snapshot is None else (f"STALE {age_s} s", "alarm")
-        if self.looked.snapshot is None:
-            return "opening", "dim"
+            return f"STALE {int(time.monotonic() - self.looked.at_s)} s", "alarm"
         return (f"PAUSED{self._waits()}", "warn") if self.paused else ("● LIVE", "good")
 
     def _waits(self) -> str:
@@ -121,15 +158,72 @@ class Dashboard(App[None]):
         count = newer_than(waiting, shown.events[0].seq if shown.events else 0)
         return f" · {count}{'+' if count >= EVENTS_SHOWN else ''} waiting"
 
+    @property
+    def face(self) -> faces.Face | None:
+        """What stands in place of the ledger as long as nothing of it was seen."""
+        where = self._reader.where
+        if self.looked.snapshot is not None:
+            return None
+        if self.looked.trouble:
+            return faces.trouble(self.looked.code, self.looked.trouble, where)
+        return faces.opening(where)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it has been opening for so long that somebody wonders."""
+        return time.monotonic() - self._started_s >= OPENING_S
+
+    @property
+    def nothing_used(self) -> faces.Face:
+        return faces.empty(self._reader.where)
+
     def on_mount(self) -> None:
+        self.theme = self._first_theme
+        self.watch(self, "theme", partial(self.remember, "theme"), init=False)
         for page in PAGES:
             self.add_mode(page.MODE, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
-        self.switch_mode(self.tabs[0])
+        self.switch_mode(self.choices.get("page", self.tabs, self.tabs[0]))
         self.keep_looking()
+        self.set_timer(OPENING_S, self.show_page)
+        if self.choices.trouble:
+            self.say(self.choices.trouble, wrong=True)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType] - of any screen
-        yield from self.acting.commands()
+        return commands.all_of(self, screen)
+
+    # Colours
+
+    def _theme_of(self, wanted: str) -> str:
+        for one in themes.THEMES:
+            self.register_theme(one)
+        known = self.available_themes
+        if wanted not in ("", themes.AUTO) and wanted not in known:
+            raise InvalidInput("theme", f"must be {themes.AUTO} or one of {', '.join(sorted(known))}")
+        last = self.choices.get("theme", known, themes.AUTO)
+        few = self.console.color_system == "standard"
+        return themes.chosen(wanted or last, known, few=few)
+
+    @property
+    def available_themes(self) -> dict[str, Theme]:
+        """Without colours, those that leave all colours to the terminal would be black on black."""
+        known = super().available_themes
+        if os.environ.get("NO_COLOR") is None:
+            return known
+        return {name: one for name, one in known.items() if not one.ansi}
+
+    def remember(self, name: str, word: str) -> None:
+        """For the next time. That it cannot be kept is said once."""
+        if self.choices.put(name, word):
+            self._keep_choices()
+
+    @work(group="choices")
+    async def _keep_choices(self) -> None:
+        try:
+            await anyio.to_thread.run_sync(self.choices.save)
+        except OSError as error:
+            if not self.choices.trouble:
+                self.choices.trouble = f"what you choose is not kept for the next time: {error.strerror}"
+                self.say(self.choices.trouble, wrong=True)
 
     # Looking
 
@@ -168,8 +262,9 @@ class Dashboard(App[None]):
     @property
     def page(self) -> Page | None:
         """The page on top, be it behind a dialog."""
-        pages = [screen for screen in self.screen_stack if isinstance(screen, Page) and screen.is_mounted]
-        return pages[-1] if pages else None
+        pages = [screen for screen in self.screen_stack if isinstance(screen, Page)]
+        is_there = self.is_running and bool(pages) and pages[-1].is_mounted
+        return pages[-1] if is_there else None
 
     def show_page(self) -> None:
         """What was found, on the page on top."""
@@ -188,8 +283,12 @@ class Dashboard(App[None]):
         try:
             with suppress(NoMatches):  # it was left meanwhile
                 await page.look(self._reader, self.range)
+            trouble = ""
         except MeterError as error:
-            self._trouble(error)
+            trouble = shown(str(error))
+        if page is self.page and page.trouble != trouble:
+            page.trouble = trouble
+            page.show(self.looked)
 
     def _trouble(self, error: MeterError) -> None:
         self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
@@ -203,7 +302,11 @@ class Dashboard(App[None]):
         self._found(self.waiting or self.looked, is_asked=True)
 
     def action_range(self, step: int) -> None:
-        self.range = RANGES[(RANGES.index(self.range) + step) % len(RANGES)]
+        self.take_range(RANGES[(RANGES.index(self.range) + step) % len(RANGES)])
+
+    def take_range(self, wanted: Range) -> None:
+        self.range = wanted
+        self.remember("range", wanted.name)
         self._again.set()
 
     def action_undo(self) -> None:
@@ -217,3 +320,31 @@ class Dashboard(App[None]):
     def say(self, text: str, *, wrong: bool = False) -> None:
         """A notice that goes away by itself. What agents chose in it is shown as it is."""
         self.notify(shown(text), severity="error" if wrong else "information", markup=False)
+
+    # Taking along
+
+    def action_copy_or_quit(self) -> None:
+        if not self.taking.copy_selected():
+            self.exit()
+
+    def action_copy(self) -> None:
+        self.taking.copy_id()
+
+    def action_copy_row(self) -> None:
+        self.taking.copy_row()
+
+    def action_export_table(self) -> None:
+        self.taking.save_table()
+
+    def action_export_picture(self) -> None:
+        self.taking.save_picture()
+
+    # Ending
+
+    def _handle_exception(self, error: Exception) -> None:
+        self.failure = self.failure or error
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """Whoever runs it says what has failed, in a sentence: Textual would show all our variables."""
+        self._close_messages_no_wait()

@@ -11,40 +11,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 REASON_MAX = 500
-KEYS = {
-    "Moving": {
-        "↑ ↓, j k": "up and down",
-        "PgUp PgDn, Home End": "pages, first and last",
-        "Tab, f": "agents or events",
-        "Enter": "all about an agent, an event, a service, an entry",
-        "Esc": "back",
-    },
-    "Looking": {
-        "/": "filter: words, state:over, cost>10, tier:x, owner:y; ! inverts",
-        "s  S": "sort by the next column; reverse; or click its title",
-        "← →, Space": "fold and unfold the agents beneath one",
-        "v": "agents as trees or a list; projects or sessions",
-        "E": "of the events, only refusals",
-        "t  T": "the next, the previous range of time",
-        "p": "pause; nothing is lost meanwhile",
-        "r": "look again now",
-    },
-    "Acting": {
-        "x": "stop the agent, or let it go on; asks first",
-        "l": "what binds the agent: raise one, or make one",
-        "e": "the agent's name, tier, owner and parent",
-        "h": "what the agent holds: release one",
-        "u": "undo the last action; asks first",
-        "Ctrl+P": "all commands: stop everything, colours, ...",
-    },
-    "Limits": {
-        "n": "a new limit; first shows whom it would bind",
-        "Enter, e, l": "change the limit; shows whom it would hit",
-        "+": "raise the limit: by 10 %, 50 %, or as typed",
-        "d, Del": "remove the limit; asks first",
-    },
-    "Leaving": {"q, Ctrl+Q": "quit", "?": "this page"},
-}
 
 
 class Confirm(ModalScreen[str | None]):
@@ -123,7 +89,7 @@ class Confirm(ModalScreen[str | None]):
 
 
 class Help(ModalScreen[None]):
-    """All keys."""
+    """All keys: `keys` has them by what they are for."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "app.pop_screen", "Close", show=False)
@@ -131,17 +97,21 @@ class Help(ModalScreen[None]):
     DEFAULT_CSS = """
     Help { align: center middle; }
     Help > VerticalScroll {
-        width: 76; max-width: 98%; height: auto; max-height: 96%; padding: 0 2; border: round $primary;
+        width: 78; max-width: 100%; height: auto; max-height: 100%; padding: 0 2; border: round $primary;
         background: $surface;
     }
     Help Static { width: 1fr; }
     """
 
+    def __init__(self, keys: dict[str, dict[str, str]]) -> None:
+        super().__init__()
+        self._keys = keys
+
     def compose(self) -> ComposeResult:
         lines: list[str] = []
-        for title, keys in KEYS.items():
+        for title, keys in self._keys.items():
             lines.append(title)
-            lines += [f"  {key:<20}{meaning}" for key, meaning in keys.items()]
+            lines += [f"  {key:<24}{meaning}" for key, meaning in keys.items()]
         lines += ["States", "  ✖ over a hard limit   ▲ near one   ■ stopped   ● in use   ○ idle"]
         with VerticalScroll():
             yield Static("\n".join(lines), markup=False)

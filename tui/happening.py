@@ -13,7 +13,7 @@ from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
 from .format import age, short_count
-from .view import NAME_WIDTH, Cell, Row, cost_of, limit_name, moment, name_cell
+from .view import NAME_WIDTH, Cell, Row, cost_of, dollars_in_full, limit_name, moment, name_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,7 +118,8 @@ def feed_row(one: Happening, zone: tzinfo) -> Row:
     style: Style = code.style if one.newest.outcome == "rejected" else ""
     model = Cell(shown(usage.model or "", width=NAME_WIDTH), "dim")
     session = Cell(shown(who.session or who.project or "", width=NAME_WIDTH), "dim")
-    return Row(one.key, (when, code, name_cell(who.agent, style), what, cost, model, session))
+    cells = (when, code, name_cell(who.agent, style), what, cost, model, session)
+    return Row(one.key, cells, one.newest.event.id)
 
 
 def event_row(event: StoredEvent, zone: tzinfo, count: int = 0, within_us: int = 0) -> Row:
@@ -134,12 +135,15 @@ def event_row(event: StoredEvent, zone: tzinfo, count: int = 0, within_us: int =
         times = f" ×{count}" if count > 1 else ""
         times += f" in {age(within_us)}" if within_us >= 1_000_000 else ""
         why = "stopped" if stopped else "over budget"
-        return Row(str(event.seq), (when, code, Cell(f"{what} {why}{times}", code.style), Cell("")))
+        cells = (when, code, Cell(f"{what} {why}{times}", code.style), Cell(""))
+        return Row(str(event.seq), cells, event.event.id)
     over = event.outcome == "over_limit"
     tokens = f" {short_count(usage.tokens)} tok" if usage.tokens else ""
     code = Cell("over" if over else "ok", "warn" if over else "good")
-    cost = Cell(UNKNOWN if usage.cost_nano_usd is None else dollars(usage.cost_nano_usd))
-    return Row(str(event.seq), (when, code, Cell(f"{what}{tokens}", "warn" if over else ""), cost))
+    nano_usd = usage.cost_nano_usd
+    cost = Cell(UNKNOWN) if nano_usd is None else Cell(dollars(nano_usd), full=dollars_in_full(nano_usd))
+    cells = (when, code, Cell(f"{what}{tokens}", "warn" if over else ""), cost)
+    return Row(str(event.seq), cells, event.event.id)
 
 
 def limits_by_id(views: Iterable[LimitView]) -> dict[str, Limit]:

@@ -11,9 +11,9 @@ from agent_meter_mcp.core.money import MICRO_PER_UNIT
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import parse_window, period
 
-from .format import bar, percent, short_count, until
+from .format import short_count, until
 from .limit_form import what_of
-from .view import BAR_WIDTH, WARN_PERCENT, Cell, Row
+from .view import WARN_PERCENT, Cell, Row, fullness_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,9 +89,12 @@ def row(view: LimitView, now_us: int, zone: tzinfo) -> Row:
         limit.limit_id,
         (
             Cell(_name(view), style),
-            Cell(f"{brief(metric, used)} of {brief(metric, limit.max)}", style),
-            Cell(bar(full, BAR_WIDTH), style),
-            Cell(percent(full), style),
+            Cell(
+                f"{brief(metric, used)} of {brief(metric, limit.max)}",
+                style,
+                f"{number(metric, used)} of {number(metric, limit.max)}",
+            ),
+            *fullness_cells(full, style),
             Cell(_resets(view, now_us, zone)),
             Cell(UNKNOWN if state is None else _burn(state)),
             Cell(*_runs_out(state, now_us, style)),

@@ -9,7 +9,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from . import chart, totals
 from .feed import Feed
@@ -19,11 +19,13 @@ from .roster import SORTS, Roster
 from .sheet import FactsSheet
 from .table import Column, LineTable
 from .view import BAR_WIDTH
+from .words import Words
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Snapshot
 
     from .app import Dashboard, Looked
+    from .faces import Face
 
 AGENT_COLUMNS = (
     Column("Agent", 0, least=12),
@@ -43,6 +45,7 @@ CHART_WIDTH = 40
 LOW, TALL, HIGH = 20, 30, 48
 """From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
+ORDERS = ("usual", "reversed")
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
 )
@@ -55,23 +58,15 @@ class Overview(Page):
     MAIN = "#agents"
     HINT = "words of a name; state:over cost>10 tier:x owner:y; ! inverts"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "Detail"),
+        Binding("enter", "choose", "Detail", tooltip="all about the agent, or the event"),
         Binding("x", "stop", "Stop", tooltip="stop the agent, or let it go on; asks first"),
         Binding("l", "limit", "Limit", tooltip="what binds the agent: raise one, or make one"),
         Binding("e", "edit", "Edit", show=False, tooltip="the agent's name, tier, owner and parent"),
-        Binding("s", "sort(1)", "Sort"),
-        Binding("S", "reverse", "Reverse", show=False),
-        Binding(
-            "left",
-            "fold(True)",
-            "Fold",
-            show=False,
-            tooltip="fold what is beneath the agent, or go to its parent",
-        ),
-        Binding("right", "fold(False)", "Unfold", show=False, tooltip="unfold what is beneath the agent"),
-        Binding(
-            "space", "fold", "Fold or unfold", show=False, tooltip="fold or unfold what is beneath the agent"
-        ),
+        Binding("s", "sort(1)", "Sort", tooltip="sort by the next column"),
+        Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
+        Binding("left", "fold(True)", "Fold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("right", "fold(False)", "Unfold", show=False, tooltip="fold, unfold the agents beneath it"),
+        Binding("space", "fold", "Fold or unfold", show=False, tooltip="fold, unfold the agents beneath it"),
         Binding("v", "flat", "Tree or list", show=False, tooltip="the agents as trees, or as a list"),
         Binding("f", "feed", "Events", show=False, tooltip="to the events, and back to the agents"),
         Binding("E", "refusals", "Only refusals", show=False, tooltip="of the events, only refusals"),
@@ -108,6 +103,9 @@ class Overview(Page):
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
         self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-low"), (TALL, "-tall"), (HIGH, "-high")]
         self.roster = Roster()
+        choices = dashboard.choices
+        self.roster.sort = choices.get("sort of agents", SORTS, self.roster.sort)
+        self.roster.reversed = choices.get("order of agents", ORDERS, ORDERS[0]) == ORDERS[1]
         self._resorts = False
         self._filters_feed = False
 
@@ -127,15 +125,20 @@ class Overview(Page):
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="top"):
             with Vertical(id="figures"):
-                yield Static(id="totals", markup=False)
-                yield Static(id="fleet", markup=False)
-            yield Static(id="chart", markup=False)
+                yield Words(id="totals")
+                yield Words(id="fleet")
+            yield Words(id="chart")
         with Horizontal(id="tables"):
             yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
             yield Feed(id="feed")
-        yield Static(id="alarms", markup=False)
+        yield Words(id="alarms")
 
     # What it shows
+
+    def face(self, looked: Looked) -> Face | None:
+        snapshot = looked.snapshot
+        is_empty = snapshot is not None and not snapshot.agents and not snapshot.events
+        return self.dashboard.nothing_used if is_empty else super().face(looked)
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= 100 and self.size.height >= TALL, "roomy")
@@ -181,7 +184,7 @@ class Overview(Page):
             self._show_little(snapshot)
         most = 1 if self.size.height < TALL else 3 if self.size.height < HIGH else 8
         alarms = totals.alarms(snapshot, self.dashboard.zone, most)
-        line = self.query_one("#alarms", Static)
+        line = self.query_one("#alarms", Words)
         line.display = bool(alarms)
         line.update(Text("\n").join(Text(cell.text, self.coloured(cell.style)) for cell in alarms))
 
@@ -189,14 +192,14 @@ class Overview(Page):
         """Totals and the limit for everybody beside the chart."""
         name = self.dashboard.range.name
         words = [totals.headline(snapshot, name), totals.token_kinds(snapshot), totals.exceptions(snapshot)]
-        self.query_one("#totals", Static).update("\n".join(words))
+        self.query_one("#totals", Words).update("\n".join(words))
         fleet = totals.fleet_lines(snapshot, 48)
-        line = self.query_one("#fleet", Static)
+        line = self.query_one("#fleet", Words)
         line.display = True
         told = ["no limit for everybody together is set"] if fleet is None else fleet[0]
         line.update(Text("\n".join(["", *told]), "dim" if fleet is None else self.coloured(fleet[1])))
         wanted, zone = self.dashboard.range, self.dashboard.zone
-        drawing = self.query_one("#chart", Static)
+        drawing = self.query_one("#chart", Words)
         bars = chart.filled(snapshot.bars, wanted, zone, snapshot.taken_at_us)
         room = drawing.content_size if drawing.content_size.height else self.size
         drawing.update("\n".join(chart.drawn(bars, wanted, zone, room.width, min(room.height, 12))))
@@ -207,11 +210,11 @@ class Overview(Page):
         words = totals.headline(snapshot, self.dashboard.range.name)
         words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
         wide = self.size.width >= len(words) + len(spent) + 14
-        self.query_one("#totals", Static).update(
+        self.query_one("#totals", Words).update(
             f"{words}   per {self.dashboard.range.chart} {spent}" if wide else words
         )
         fleet = totals.fleet_line(snapshot, BAR_WIDTH)
-        line = self.query_one("#fleet", Static)
+        line = self.query_one("#fleet", Words)
         line.display = fleet is not None
         if fleet is not None:
             line.update(Text(fleet[0], self.coloured(fleet[1])))
@@ -261,6 +264,8 @@ class Overview(Page):
         self._sorted()
 
     def _sorted(self) -> None:
+        self.dashboard.remember("sort of agents", self.roster.sort)
+        self.dashboard.remember("order of agents", ORDERS[self.roster.reversed])
         self.roster.resort(time.monotonic())
         self._show_agents()
 

@@ -7,33 +7,46 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from . import totals
+from .commands import help_of
 from .dialogs import Help
 from .table import LineTable
+from .words import Words
 
 if TYPE_CHECKING:
+    from textual.events import Key
     from textual.widget import Widget
 
     from agent_meter_mcp.sources.base import Range, Reader
 
     from .app import Dashboard, Looked
+    from .faces import Face
 
-_COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success", "held": "text-secondary"}
+_COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success", "held": "text-secondary",
+            "dim": "text-muted"}  # fmt: skip
 
 KEYS: list[BindingType] = [
-    Binding("slash", "filter", "Filter", key_display="/"),
-    Binding("t", "app.range(1)", "Range"),
-    Binding("T", "app.range(-1)", "Range back", show=False),
-    Binding("p", "app.pause", "Pause"),
-    Binding("r", "app.look", "Look again", show=False),
-    Binding("question_mark", "help", "Help", key_display="?"),
-    Binding("q", "app.quit", "Quit"),
-    Binding("escape", "back", "Back", show=False),
+    Binding("slash", "filter", "Filter", key_display="/", tooltip="rows with these words; !word: without"),
+    Binding("t", "app.range(1)", "Range", tooltip="the next, the previous range of time"),
+    Binding("T", "app.range(-1)", "Range back", show=False, tooltip="the next, the previous range of time"),
+    Binding("p", "app.pause", "Pause", tooltip="pause; nothing is lost meanwhile"),
+    Binding("question_mark", "help", "Help", key_display="?", tooltip="this page"),
+    Binding("q", "app.quit", "Quit", tooltip="quit"),
+    Binding("escape", "back", "Back", show=False, tooltip="back; clears the filter first"),
 ]
 """What every page does, in the order of the footer; each page puts its own before them."""
+
+
+class Keys(Footer):
+    """Textual's footer holds on to all keys that it has ever shown, until its `compact` is told to change."""
+
+    async def recompose(self) -> None:
+        await super().recompose()
+        self.mutate_reactive(Footer.compact)
 
 
 class Page(Screen[None]):
@@ -44,28 +57,41 @@ class Page(Screen[None]):
 
     MODE: ClassVar[str] = ""
     MAIN: ClassVar[str] = ""
+    ACTS: ClassVar[frozenset[str]] = frozenset({"stop", "limit", "edit", "holds", "new", "raise", "remove"})
+    """Actions that change something: greyed where that may not be."""
     HINT: ClassVar[str] = "words that a row has; !word: has not"
     DEFAULT_CSS = """
     Page { layout: vertical; }
     Page #title { height: 1; background: $panel; }
     Page #tabs { height: 1; padding: 0 1; }
     Page #trouble { height: auto; padding: 0 1; color: $text-error; text-style: bold; display: none; }
+    Page #body { height: 1fr; }
+    Page.-stale #body { opacity: 80%; }
+    Page #face { height: 1fr; align: center middle; display: none; }
+    Page #face > Static { width: 76; max-width: 94%; height: auto; }
     Page #filter { display: none; height: 1; border: none; padding: 0 1; }
+    Page.-tiny #tabs { display: none; }
+    Page FooterKey.-disabled .footer-key--key { color: $text-disabled; }
+    Page FooterKey.-disabled .footer-key--description { color: $text-disabled; }
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__()
         self.dashboard = dashboard
         self.wanted = ""
+        self.trouble = ""
         self._focused_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(id="title", markup=False)
-        yield Static(id="tabs", markup=False)
+        yield Words(id="title")
+        yield Words(id="tabs")
         yield Static(id="trouble", markup=False)
-        yield from self.compose_body()
+        with Vertical(id="body"):
+            yield from self.compose_body()
+        with VerticalScroll(id="face", can_focus=False):
+            yield Static(markup=False)
         yield Input(placeholder=self.HINT, id="filter")
-        yield Footer(show_command_palette=False)
+        yield Keys(show_command_palette=False)
 
     def compose_body(self) -> ComposeResult:
         """What is between the title and the footer."""
@@ -75,17 +101,56 @@ class Page(Screen[None]):
         self.query_one(self.MAIN).focus()
 
     def on_screen_resume(self) -> None:
+        if self.MODE:
+            self.dashboard.remember("page", self.MODE)
         self.dashboard.show_page()
 
     # What it shows
 
     def show(self, looked: Looked) -> None:
         """What was found at the last look; the last snapshot stays when there was trouble."""
+        text = looked.trouble or self.trouble
         trouble = self.query_one("#trouble", Static)
-        trouble.display = bool(looked.trouble)
-        trouble.update(looked.trouble)
+        trouble.display = bool(text) and looked.snapshot is not None
+        if trouble.content != text:
+            trouble.update(text)
+        self.set_class(bool(looked.trouble), "-stale")
+        self._show_face(self.face(looked))
         self._show_title(looked)
-        self.query_one("#tabs", Static).update(self._tabs())
+        self.query_one("#tabs", Words).update(self._tabs())
+
+    def face(self, looked: Looked) -> Face | None:
+        """What stands in place of the page."""
+        return self.dashboard.face
+
+    def _show_face(self, face: Face | None) -> None:
+        body, place = self.query_one("#body"), self.query_one("#face")
+        is_back = face is None and not body.display
+        body.display, place.display = face is None, face is not None
+        if face is not None:
+            place.query_one(Static).update(self._words_of(face))
+        elif is_back:
+            self.call_after_refresh(self._body_is_back)
+
+    def _body_is_back(self) -> None:
+        """Now it has a size, by which some of it is drawn; and what was hidden has lost the focus."""
+        self.show(self.dashboard.looked)
+        if self.focused is None:
+            self.query_one(self.MAIN).focus()
+
+    def _words_of(self, face: Face) -> Text:
+        words = Text()
+        if face.style == "dim" and not self.dashboard.is_slow:
+            return words
+        words.append(f"{face.heading}\n\n", f"bold {self.coloured(face.style)}")
+        words.append(face.text)
+        if face.command:
+            words.append("\n\n")
+            words.append(f" {face.command} ", "reverse")
+            words.append("\n c copies it", self.coloured("dim"))
+        if face.after:
+            words.append(f"\n\n{face.after}", self.coloured("dim"))
+        return words
 
     async def look(self, reader: Reader, wanted: Range) -> None:
         """Reads and shows what only this page shows: after each look of the dashboard, while it is on top.
@@ -95,12 +160,14 @@ class Page(Screen[None]):
         state, style = self.dashboard.state
         words = Text(" meter ", "bold")
         words.append(f" {state} ", self.coloured(style))
+        if self.dashboard.acting.refusal:
+            words.append(" read-only ", self.coloured("dim"))
         for cell in totals.tally(looked.snapshot) if looked.snapshot is not None else ():
             words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
-        words.append(f"  {self.dashboard.where}", "dim")
-        self.query_one("#title", Static).update(words)
+        words.append(f"   {self.dashboard.where}", self.coloured("dim"))
+        self.query_one("#title", Words).update(words)
 
     def _tabs(self) -> Text:
         words = Text()
@@ -114,9 +181,38 @@ class Page(Screen[None]):
         """The colour that the theme gives to what is an alarm, a warning and so on."""
         value = self.dashboard.theme_variables.get(_COLOURS.get(name, ""), "")
         bold = "bold " if name in ("alarm", "held") else ""
-        return "dim" if name == "dim" else f"{bold}{value}" if value.startswith("#") else bold.strip()
+        if value.startswith("#"):
+            return f"{bold}{value}"
+        return "dim" if name == "dim" else bold.strip()
+
+    @property
+    def table(self) -> LineTable | None:
+        """The one that has the focus, or could have it first."""
+        if isinstance(self.focused, LineTable):
+            return self.focused
+        main = self.query_one(self.MAIN)
+        return main if isinstance(main, LineTable) and main.is_on_screen else None
+
+    def to_copy(self) -> str:
+        """The id of what is under the cursor; where a face stands, the command that it recommends."""
+        face = self.face(self.dashboard.looked)
+        if face is not None:
+            return face.command
+        row = None if self.table is None else self.table.cursor_row
+        return "" if row is None else row.key if row.id is None else row.id
 
     # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in self.ACTS and self.dashboard.acting.refusal:
+            return None
+        return super().check_action(action, parameters)
+
+    def on_key(self, event: Key) -> None:
+        """Whoever presses a key that is greyed is told why."""
+        active = self.active_bindings.get(event.key)
+        if active is not None and not active.enabled:
+            self.dashboard.acting.may_act()
 
     def action_choose(self) -> None:
         """Enter, on the table that has the focus."""
@@ -158,4 +254,7 @@ class Page(Screen[None]):
         self.dashboard.show_page()
 
     def action_help(self) -> None:
-        self.dashboard.push_screen(Help())
+        own = [binding for binding in self.BINDINGS if binding not in KEYS]
+        everywhere = [*KEYS, *self.dashboard.BINDINGS]
+        keys = help_of(("Moving", LineTable.BINDINGS), ("Here", own), ("Everywhere", everywhere))
+        self.dashboard.push_screen(Help(keys))

@@ -10,7 +10,7 @@ from agent_meter_mcp.core.text import shown
 from .format import age, percent, short_count, spark, until
 from .happening import limits_by_id, measured, why_refused
 from .roster import STATES, state_of, word_of
-from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_of, limit_name, limit_row, moment, name_cell
+from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, cost_of, limit_name, limit_row, moment, name_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,7 +192,7 @@ def child_rows(agent_id: str, snapshot: Snapshot | None) -> list[Row]:
         if agent.parent == agent_id:
             word, style = STATES[state_of(view)]
             full = UNKNOWN if view.tightest is None else percent(view.tightest.percent)
-            cost = cost_of(used.get(agent.agent_id, NOTHING))
-            cells = (name_cell(agent.agent_id), Cell(word, style), Cell(cost), Cell(full))
+            cost = cost_cell(used.get(agent.agent_id, NOTHING))
+            cells = (name_cell(agent.agent_id), Cell(word, style), cost, Cell(full))
             rows.append(Row(agent.agent_id, cells))
     return rows

@@ -14,8 +14,20 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import age, bar, percent, short_count, until
-from .view import BAR_WIDTH, NAME_WIDTH, NOTHING, WARN_PERCENT, Cell, Row, Rows, cost_of, fullness, plus
+from .format import age, short_count, until
+from .view import (
+    NAME_WIDTH,
+    NOTHING,
+    WARN_PERCENT,
+    Cell,
+    Row,
+    Rows,
+    cost_cell,
+    count_cell,
+    fullness,
+    fullness_cells,
+    plus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -275,11 +287,11 @@ class Roster:
         word, style = STATES[one.state]
         since = None if one.last_seen_us is None else max(self._now_us - one.last_seen_us, 0)
         cells = (
-            Cell(name),
+            Cell(name, full=shown(agent_id)),
             Cell(word, style),
-            Cell(short_count(one.used.requests)),
-            Cell(short_count(one.used.tokens)),
-            Cell(cost_of(one.used)),
+            count_cell(one.used.requests),
+            count_cell(one.used.tokens),
+            cost_cell(one.used),
             *_budget(one.tightest, self._now_us),
             Cell(age(since), "dim"),
         )
@@ -302,8 +314,7 @@ def _budget(tightest: LimitState | None, now_us: int) -> tuple[Cell, ...]:
     metric = tightest.limit.key.metric
     rate = dollars(tightest.burn_per_hour) if metric == "cost_usd" else short_count(tightest.burn_per_hour)
     return (
-        Cell(bar(full, BAR_WIDTH), style),
-        Cell(percent(full), style),
+        *fullness_cells(full, style),
         Cell(f"{rate}/h"),
         Cell("over" if tightest.exceeded else until(tightest.runs_out_at_us, now_us), style),
     )

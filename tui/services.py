@@ -46,8 +46,8 @@ class ServicesPage(Page):
     MODE = "services"
     MAIN = "#services"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "Operations"),
-        Binding("x", "stop", "Stop", tooltip="stop the service, or resume it; asks first"),
+        Binding("enter", "choose", "Operations", tooltip="what it was used for, and by whom"),
+        Binding("x", "stop", "Stop", tooltip="stop the service, or let it go on; asks first"),
         *KEYS,
     ]
     CSS = "ServicesPage #services { height: 1fr; }"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -24,7 +25,6 @@ from .view import Rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.style import Style
     from textual import events
 
     from .view import Cell, Row
@@ -33,6 +33,8 @@ HEADER = 1
 FLEXIBLE_MIN = 10
 MARKS_MAX = 8
 """So many characters to a cell are looked at: a name can be one letter under a thousand accents."""
+CURSOR = "▌"
+"""Before the row under the cursor of the table that has the focus: it is seen without colours, too."""
 
 
 class Column(Value):
@@ -52,12 +54,12 @@ class LineTable(ScrollView, can_focus=True):
     """Rows under a header, with a cursor that stays with its row wherever that moves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False),
-        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False),
-        Binding("home,g", "edge(False)", "First", show=False),
-        Binding("end,G", "edge(True)", "Last", show=False),
+        Binding("down,j", "move(1)", "Down", show=False, tooltip="up and down"),
+        Binding("up,k", "move(-1)", "Up", show=False, tooltip="up and down"),
+        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, tooltip="by a page"),
+        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False, tooltip="by a page"),
+        Binding("home,g", "edge(False)", "First", show=False, tooltip="to the first, to the last"),
+        Binding("end,G", "edge(True)", "Last", show=False, tooltip="to the first, to the last"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"line-table--{name}" for name in ("header", "text", "cursor", "alarm", "warn", "good", "dim", "held")
@@ -74,7 +76,8 @@ class LineTable(ScrollView, can_focus=True):
         & .line-table--dim { color: $text-muted; }
         & .line-table--held { color: $text-secondary; text-style: bold; }
     }
-    LineTable:focus { & .line-table--cursor { text-style: bold reverse; } }
+    LineTable:focus { & .line-table--cursor { background: $block-cursor-blurred-background; } }
+    LineTable:focus:ansi { & .line-table--cursor { background: transparent; text-style: bold reverse; } }
     """
 
     class Chosen(Message):
@@ -113,6 +116,10 @@ class LineTable(ScrollView, can_focus=True):
         self._cursor = 0
         self._is_led = False
         self._styles: dict[str, Style] = {}
+        self._measured: tuple[Size, bool] | None = None
+        self._columns_fitted: tuple[Column, ...] | None = None
+        self._content_width = 0
+        self._fitted: list[tuple[int, int]] = []
 
     # What it shows
 
@@ -132,6 +139,10 @@ class LineTable(ScrollView, can_focus=True):
     def cursor_key(self) -> str | None:
         """The key of the row under the cursor."""
         return self._keys[self._cursor] if self._keys else None
+
+    @property
+    def cursor_row(self) -> Row | None:
+        return self._rows[self._cursor] if self._rows else None
 
     def show(self, rows: Sequence[Row]) -> None:
         """These rows from now on. The cursor stays with its row; of one that is gone the next takes it."""
@@ -223,6 +234,12 @@ class LineTable(ScrollView, can_focus=True):
 
     # Painting
 
+    def on_focus(self) -> None:
+        self._repaint(self._cursor)
+
+    def on_blur(self) -> None:
+        self._repaint(self._cursor)
+
     def on_resize(self) -> None:
         self.virtual_size = Size(self._width, len(self._rows) + HEADER)
         self.refresh()
@@ -236,17 +253,29 @@ class LineTable(ScrollView, can_focus=True):
 
     def _style(self, name: str) -> Style:
         if name not in self._styles:
-            self._styles[name] = self.get_component_rich_style(f"line-table--{name or 'text'}")
+            style = self.get_component_rich_style(f"line-table--{name or 'text'}")
+            if name == "cursor":  # it lies behind what is written there, and words keep their colours
+                style = Style(bgcolor=style.bgcolor, bold=style.bold, reverse=style.reverse)
+            self._styles[name] = style
         return self._styles[name]
 
     @property
     def _width(self) -> int:
         """What the scrollbar leaves."""
-        return self.scrollable_content_region.width
+        measured = (self.outer_size, self.show_vertical_scrollbar)
+        if measured != self._measured:  # Textual works it out anew each time, and each line needs it
+            self._measured, self._columns_fitted = measured, None
+            self._content_width = self.scrollable_content_region.width
+        return self._content_width
 
     def _widths(self) -> list[tuple[int, int]]:
         """(column, width) of those that fit."""
-        room = self._width - 1
+        width = self._width
+        if self._columns_fitted != self._columns:
+            self._columns_fitted, self._fitted = self._columns, self._fit(width - 1)
+        return self._fitted
+
+    def _fit(self, room: int) -> list[tuple[int, int]]:
         kept = list(range(len(self._columns)))
 
         def needed() -> int:
@@ -275,7 +304,8 @@ class LineTable(ScrollView, can_focus=True):
         base = self._style("text")
         if line == "cursor":
             base = base + self._style("cursor")
-        segments, used = [Segment(" ", base)], 1
+        mark = CURSOR if line == "cursor" and self.has_focus else " "
+        segments, used = [Segment(mark, base)], 1
         for number, (column, room) in enumerate(self._widths()):
             text, name = cells[column]
             text = fitted(text, room, right=self._columns[column].right)

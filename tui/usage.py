@@ -89,6 +89,7 @@ def session_rows(
                 Cell(_stretch(times.get(key, []), FORMS[unit], zone), "dim"),
                 *totals_cells(used),
             ),
+            next((word for word in reversed(key) if word is not None), ""),
         )
         for key, used in sorted(totals.items(), key=lambda one: (-one[1].cost_nano_usd, repr(one[0])))
     ]

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, overload
 
 from agent_meter_mcp.core.figures import UNKNOWN, dollars, number
+from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import Totals
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
@@ -33,17 +34,22 @@ NOTHING = Totals()
 
 
 class Cell(Value):
-    """A word in a table. Its style says what it means, not what it looks like."""
+    """A word in a table. Its style says what it means, not what it looks like.
+
+    `full` is what a file gets instead, where `text` is shortened or decorated.
+    """
 
     text: str
     style: Style = ""
+    full: str = ""
 
 
 class Row(Value):
-    """`key` stays that of the same thing, wherever the row moves."""
+    """`key` stays that of the same thing, wherever the row moves. `id` is the one to copy, if another."""
 
     key: str
     cells: tuple[Cell, ...]
+    id: str | None = None
 
 
 class Rows(Sequence[Row]):
@@ -86,11 +92,29 @@ def cost_of(totals: Totals) -> str:
 def totals_cells(totals: Totals) -> tuple[Cell, ...]:
     """Requests, tokens, cost and refusals."""
     return (
-        Cell(short_count(totals.requests)),
-        Cell(short_count(totals.tokens)),
-        Cell(cost_of(totals)),
-        Cell(short_count(totals.rejected), "alarm") if totals.rejected else Cell("0", "dim"),
+        count_cell(totals.requests),
+        count_cell(totals.tokens),
+        cost_cell(totals),
+        count_cell(totals.rejected, "alarm" if totals.rejected else "dim"),
     )
+
+
+def count_cell(count: int, style: Style = "") -> Cell:
+    return Cell(short_count(count), style, str(count))
+
+
+def cost_cell(totals: Totals) -> Cell:
+    text = cost_of(totals)
+    return Cell(text, full="" if text == UNKNOWN else dollars_in_full(totals.cost_nano_usd))
+
+
+def dollars_in_full(nano_usd: int) -> str:
+    return f"{usd(nano_usd):f}"
+
+
+def fullness_cells(full: float, style: Style) -> tuple[Cell, Cell]:
+    """The bar and the percentage."""
+    return Cell(bar(full, BAR_WIDTH), style, f"{full:.2f}"), Cell(percent(full), style, f"{full:.2f}")
 
 
 def plus(one: Totals, other: Totals) -> Totals:
@@ -137,8 +161,7 @@ def limit_row(view: LimitView, now_us: int) -> Row:
         (
             Cell(limit_name(limit), style),
             Cell(f"{number(key.metric, state.used)} of {number(key.metric, limit.max)}", style),
-            Cell(bar(full, BAR_WIDTH), style),
-            Cell(percent(full), style),
+            *fullness_cells(full, style),
             Cell(
                 "replaced"
                 if not binds
@@ -153,4 +176,5 @@ def limit_row(view: LimitView, now_us: int) -> Row:
 def group_row(group: Group) -> Row:
     """Usage of one service, session or the like: what it is, and its totals."""
     name = " · ".join(shown(str(part), width=NAME_WIDTH) for part in group.key if part is not None)
-    return Row(repr(group.key), (Cell(name or UNKNOWN), *totals_cells(group.totals)))
+    cells = (Cell(name or UNKNOWN), *totals_cells(group.totals))
+    return Row(repr(group.key), cells, str(group.key[0] or ""))

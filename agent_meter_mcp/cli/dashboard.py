@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.settings import FOLDER
 
 from . import options
 from .times import zone_of
@@ -44,6 +46,8 @@ LOOK_AT_SERVER_S = 1.0
 @click.option("--web", is_flag=True, help="Show it in a browser on this machine; it only shows.")
 @click.option("--port", type=int, metavar="PORT", help="For --web; 0 takes a free one. [default 8788]")
 @click.option("--allow-actions", is_flag=True, help="For --web: agents can be stopped from it.")
+@click.option("--theme", metavar="NAME", default="", help="The colours; auto: as the terminal's background.")
+@click.option("--export-to", metavar="FOLDER", default="", help="Where w saves tables; by default here.")
 @options.timezone
 @options.pass_session
 def dashboard(session: Session, **given: Any) -> None:
@@ -65,7 +69,7 @@ def dashboard(session: Session, **given: Any) -> None:
             return _serve(wanted, "", "--db", session.settings.db, "--timezone", zone)
         source = _local(session, zone)
         may_act = may_act and session.caller.role == "operator"
-    _show(source, zone, may_act=may_act)
+    _show(source, zone, wanted, may_act=may_act)
 
 
 class Wanted(Value):
@@ -78,6 +82,8 @@ class Wanted(Value):
     web: bool
     port: int | None
     allow_actions: bool
+    theme: str
+    export_to: str
     timezone: str | None
 
 
@@ -104,6 +110,7 @@ def _serve(wanted: Wanted, key: str, *arguments: str) -> None:
         raise InvalidInput("web", "needs more: pip install 'agent-meter-mcp[web]'") from error
     os.environ[KEY_VARIABLE] = key
     more = () if wanted.allow_actions else ("--read-only",)
+    more += ("--theme", wanted.theme) if wanted.theme else ()
     web.serve(web.child_command(*arguments, *more), WEB_PORT if wanted.port is None else wanted.port)
 
 
@@ -138,24 +145,36 @@ def _key_text(key: str | None, key_file: str | None) -> str:
         raise InvalidInput("key_file", f"{key_file} holds no key") from None
 
 
-def _show(source: LocalSource | RemoteSource, timezone: str, *, may_act: bool) -> None:
+def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, may_act: bool) -> None:
     """Until it is left."""
     import anyio
 
     zone = zone_of(timezone)
 
-    async def run() -> None:
-        app = dashboard_app()(source, source if may_act else None, zone=zone)
+    folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
+    # Whoever looks in a browser need not be who looks in the terminal.
+    choices = None if is_tab else tui("settings").Choices(os.path.join(folder, "dashboard.json"))
+    operator = source if may_act else None
+
+    async def run() -> int | None:
+        app = tui("app").Dashboard(
+            source, operator, zone=zone, theme=wanted.theme, choices=choices, export_to=wanted.export_to
+        )
+        ends = partial(tui("running").run, app, os.path.join(folder, "dashboard.log"))
         try:
+            if not is_tab:
+                return await ends()
             async with anyio.create_task_group() as tasks:
-                if "TEXTUAL_DRIVER" in os.environ:
-                    tasks.start_soon(_leave_with, os.getppid(), app)
-                await app.run_async()
+                tasks.start_soon(_leave_with, os.getppid(), app)
+                await ends()
                 tasks.cancel_scope.cancel()
+            return None
         finally:
             await source.close()
 
-    anyio.run(run)
+    told = anyio.run(run)
+    if told is not None:
+        tui("running").end_by(told)
 
 
 async def _leave_with(server: int, app: Any) -> None:
@@ -167,10 +186,10 @@ async def _leave_with(server: int, app: Any) -> None:
     app.exit()
 
 
-def dashboard_app() -> Any:
-    """Its class. As installed the dashboard is within this package, in a checkout a folder beside it."""
+def tui(module: str) -> Any:
+    """Of the dashboard: as installed it is within this package, in a checkout a folder beside it."""
     from importlib import import_module
     from importlib.util import find_spec
 
     package = "tui" if find_spec("agent_meter_mcp.tui") is None else "agent_meter_mcp.tui"
-    return import_module(f"{package}.app").Dashboard
+    return import_module(f"{package}.{module}")

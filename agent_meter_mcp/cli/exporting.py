@@ -18,7 +18,7 @@ from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import units, usd
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import guarded, shown
 from agent_meter_mcp.core.windows import check_zone
 from agent_meter_mcp.runtime import system_clock_us
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     Field = str | int | Decimal | dict[str, Any] | None
 
 STDOUT = "-"
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")  # noqa: RUF001 - full-width ones count
 
 
 @options.command(
@@ -138,6 +137,7 @@ def event_fields(stored: StoredEvent) -> dict[str, Field]:
         "model": usage.model,
         "cost_usd": None if usage.cost_nano_usd is None else usd(usage.cost_nano_usd),
         "cost_source": usage.cost_source,
+        "price_version": usage.price_version,
         "status_code": event.status_code,
         "duration_ms": event.duration_ms,
         "session": who.session,
@@ -184,11 +184,6 @@ def _cell(value: Field) -> str:
     if isinstance(value, str):
         return guarded(shown(value))
     return json.dumps(value) if isinstance(value, int | dict) else decimal_text(value)
-
-
-def guarded(text: str) -> str:
-    """What a spreadsheet takes for text. One apostrophe less gives back what it was."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 @contextmanager

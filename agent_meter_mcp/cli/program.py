@@ -157,7 +157,9 @@ class Program(click.Group):
             _drop_output()
             return _say(f"the output failed: {error.strerror or error}", SHAPES["store_error"].exit_code)
         except Exception as error:  # the top of this face: a person is told in a line, and where it was
-            return _say(f"internal error: {_where(error)}. Please report it.", SHAPES["error"].exit_code)
+            notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+            told = f"internal error: {_where(error)}. Please report it.{notes}"
+            return _say(told, SHAPES["error"].exit_code)
 
 
 def _say(text: str, exit_code: int, context: click.Context | None = None) -> int:

@@ -66,14 +66,15 @@ class Policy:
                 self._children.setdefault(agent.parent, []).append(agent.agent_id)
 
     def with_agent(self, agent: Agent) -> Policy:
-        """The policy with this agent as it is now: far less work than a new one where there are thousands."""
+        """The policy with this agent as it is now: among thousands, far less work than a new one."""
         made = Policy((), self.limits.values(), self.switches)
         made.agents = {**self.agents, agent.agent_id: agent}
         made._children = dict(self._children)
         before = self.agents.get(agent.agent_id)
-        for parent in {agent.parent, None if before is None else before.parent} - {None}:
-            others = [child for child in self._children.get(parent, ()) if child != agent.agent_id]
-            made._children[parent] = [*others, agent.agent_id] if parent == agent.parent else others
+        for parent in (agent.parent, None if before is None else before.parent):
+            if parent is not None:
+                others = [child for child in self._children.get(parent, ()) if child != agent.agent_id]
+                made._children[parent] = [*others, agent.agent_id] if parent == agent.parent else others
         return made
 
     def lineage(self, agent_id: str) -> tuple[str, ...]:

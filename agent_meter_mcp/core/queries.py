@@ -129,7 +129,7 @@ class EventsPage(Value):
 
 
 class AgentsQuery(Value):
-    """In the order of agent ids, after `after_agent`."""
+    """In the order of agent ids, after `after_agent`. `agents`: of all these only those named there."""
 
     status: AgentStatus | None = None
     tier: str | None = None
@@ -138,6 +138,7 @@ class AgentsQuery(Value):
     within: str | None = None
     after_agent: str | None = None
     limit: int = 50
+    agents: tuple[str, ...] | None = None
 
 
 class AgentView(Value):

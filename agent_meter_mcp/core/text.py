@@ -9,6 +9,7 @@ ID_MAX = 256
 REASON_MAX = 500
 METADATA_BYTES_MAX = 8 * 1024
 METADATA_DEPTH_MAX = 32
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")  # noqa: RUF001 - full-width ones count
 
 
 def name(value: str, field: str, *, maximum: int = NAME_MAX) -> str:
@@ -49,3 +50,8 @@ def shown(value: str, *, width: int | None = None) -> str:
         )
     )
     return safe if width is None or len(safe) <= width else safe[: max(width - 1, 0)] + "…"
+
+
+def guarded(text: str) -> str:
+    """What a spreadsheet takes for text. One apostrophe less gives back what it was."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

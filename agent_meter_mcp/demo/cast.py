@@ -99,7 +99,7 @@ _DATA = (
     Work("house-llm", "extract", "house-llama-70b", 5200, 300),
 )
 _FINANCE = (
-    Work("payments-api", "charge", unit_type="invoice", units=1, cost_nano_usd=250_000_000),
+    Work("payments-api", "charge", unit_type="invoice", units=1, cost_nano_usd=30_000_000),
     Work("openai", "check", "gpt-5-mini", 1800, 150),
 )
 _GROWTH = (

@@ -30,7 +30,7 @@ DAY_US = 24 * HOUR_US
 DAYS = 30
 GROWTH = 1.6
 """How much more the last day is than the first."""
-COST_NANO_USD = 18_000_000
+COST_NANO_USD = 15_000_000
 """What a piece of work costs on average; budgets are made from it."""
 STORIES_NANO_USD = 40 * 10**9
 """What the stories cost beside it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import StoreUnusable
+from agent_meter_mcp.core.errors import NotFound, StoreUnusable
 from agent_meter_mcp.core.models import Who
 from agent_meter_mcp.core.queries import (
     AGENTS_PAGE_MAX,
@@ -28,6 +29,8 @@ from .base import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, StoredEvent, SwitchKind
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary
     from agent_meter_mcp.core.roles import Caller
@@ -35,6 +38,12 @@ if TYPE_CHECKING:
     from agent_meter_mcp.settings import Settings
 
     from .base import Range
+
+AGENTS_MAX = 1_000_000
+WHOLE_FREE_S = 0.02
+WHOLE_PACE = 50
+"""All agents are read at every look while that takes no longer than this; beyond it, for at most 2 % of the
+time, and in between those are read that something new is known of."""
 
 
 class LocalSource:
@@ -50,10 +59,12 @@ class LocalSource:
         self._timezone = timezone
         self._ledger: Ledger | None = None
         self._version: int | None = None
+        self._crowd = _Crowd()
 
     async def close(self) -> None:
         """Ends what is open; a later look opens it again."""
         ledger, self._ledger, self._version = self._ledger, None, None
+        self._crowd = _Crowd()
         if ledger is not None:
             await ledger.__aexit__(None, None, None)
 
@@ -62,7 +73,7 @@ class LocalSource:
             from anyio import Path
 
             if not await Path(self._settings.db).exists():
-                raise StoreUnusable(
+                raise NotFound(
                     f"There is no ledger at {self._settings.db} yet. The first agent to use the server makes"
                     " it, and so does: agent-meter record --agent me --service test"
                 )
@@ -86,21 +97,26 @@ class LocalSource:
 
     async def snapshot(self, wanted: Range) -> Snapshot:
         ledger, caller = await self._open(), self._caller
-        used = await self.usage(wanted.window, "agent")
+        query = self._query(ledger, wanted.window, ("agent",)).replace(order_by="key", limit=AGENTS_MAX)
+        used = await ledger.summary(caller, query)
         spent = await self.usage(wanted.chart_window, wanted.chart)
         limits = tuple(await ledger.limits(caller))
+        switches = tuple(await ledger.switches(caller))
+        actions = () if caller.role == "agent" else tuple(await ledger.audit(caller, limit=ACTIONS_SHOWN))
+        events = (await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_SHOWN))).events
+        rules = (switches, tuple(view.limit for view in limits), actions[:1])
         return Snapshot(
             ledger.now_us(),
-            tuple(await self._agents(ledger)),
+            await self._agents(ledger, events, rules),
             {str(group.key[0]): group.totals for group in used.groups},
             used.total,
             bars_of(spent),
-            (await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_SHOWN))).events,
+            events,
             tuple(view for view in limits if _is_for_everybody(view.limit)),
-            tuple(await ledger.switches(caller)),
+            switches,
             tuple(await ledger.alerts(caller, limit=ALERTS_SHOWN)),
             limits,
-            () if caller.role == "agent" else tuple(await ledger.audit(caller, limit=ACTIONS_SHOWN)),
+            actions,
         )
 
     async def detail(self, agent_id: str, wanted: Range) -> Detail:
@@ -147,15 +163,28 @@ class LocalSource:
         counted = span(parse_window(window), chosen, ledger.now_us())
         return SummaryQuery(UsageFilter(*counted), group_by, chosen, limit=GROUPS_SHOWN)
 
-    async def _agents(self, ledger: Ledger) -> list[AgentView]:
+    async def _agents(
+        self, ledger: Ledger, events: Sequence[StoredEvent], rules: object
+    ) -> tuple[AgentView, ...]:
+        """All of them; where they are many, some as they stood a little while ago."""
+        crowd, began = self._crowd, time.monotonic()
+        named = crowd.named_by(events)
+        if crowd.rules != rules or began >= crowd.due_s:
+            found = await self._page_through(ledger, AgentsQuery(limit=AGENTS_PAGE_MAX))
+            crowd.take_all(found, rules, began)
+        elif named:
+            asked = AgentsQuery(limit=AGENTS_PAGE_MAX, agents=tuple(sorted(named)))
+            crowd.take_some(await self._page_through(ledger, asked))
+        return crowd.views
+
+    async def _page_through(self, ledger: Ledger, query: AgentsQuery) -> list[AgentView]:
         found: list[AgentView] = []
-        after: str | None = None
         while True:
-            page = await ledger.agents(self._caller, AgentsQuery(after_agent=after, limit=AGENTS_PAGE_MAX))
+            page = await ledger.agents(self._caller, query)
             found += page.agents
-            after = page.next_agent
-            if after is None:
+            if page.next_agent is None:
                 return found
+            query = query.replace(after_agent=page.next_agent)
 
     # Acting
 
@@ -188,6 +217,55 @@ class LocalSource:
 
     async def set_agent(self, agent_id: str, changes: dict[str, str | None]) -> None:
         await (await self._open()).set_agent(self._caller, agent_id, changes)
+
+
+class _Crowd:
+    """The agents as they were last read. `due_s` is when all have to be read again."""
+
+    def __init__(self) -> None:
+        self.views: tuple[AgentView, ...] = ()
+        self.rules: object = None
+        self.due_s = 0.0
+        self._places: dict[str, int] = {}
+        self._newest = 0
+
+    def named_by(self, events: Sequence[StoredEvent]) -> set[str]:
+        """Whom those of the events name that are new, and whose budgets they share."""
+        named = {event.event.who.agent for event in events if event.seq > self._newest}
+        self._newest = max((event.seq for event in events), default=0)
+        for agent in list(named):
+            parent = self._parent_of(agent)
+            while parent is not None and parent not in named:
+                named.add(parent)
+                parent = self._parent_of(parent)
+        return named
+
+    def _parent_of(self, agent: str) -> str | None:
+        place = self._places.get(agent)
+        return None if place is None else self.views[place].agent.parent
+
+    def take_all(self, views: list[AgentView], rules: object, began_s: float) -> None:
+        self._keep(views)
+        self.rules, ended_s = rules, time.monotonic()
+        self.due_s = ended_s + max(ended_s - began_s - WHOLE_FREE_S, 0) * WHOLE_PACE
+
+    def take_some(self, views: list[AgentView]) -> None:
+        kept = list(self.views)
+        new: list[AgentView] = []
+        for view in views:
+            place = self._places.get(view.agent.agent_id)
+            if place is None:
+                new.append(view)
+            else:
+                kept[place] = view
+        if new:
+            self._keep(sorted([*kept, *new], key=lambda view: view.agent.agent_id))
+        else:
+            self.views = tuple(kept)
+
+    def _keep(self, views: list[AgentView]) -> None:
+        self.views = tuple(views)
+        self._places = {view.agent.agent_id: place for place, view in enumerate(views)}
 
 
 def _is_for_everybody(limit: Limit) -> bool:

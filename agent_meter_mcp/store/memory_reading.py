@@ -145,6 +145,7 @@ def agents(book: Book, query: AgentsQuery, at_us: int) -> AgentsPage:
             and (query.tier in (None, agent.tier))
             and (query.owner in (None, agent.owner))
             and (tree is None or agent_id in tree)
+            and (query.agents is None or agent_id in query.agents)
             and (query.after_agent is None or agent_id > query.after_agent)
         ):
             found.append(_agent_view(book, agent, at_us))

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_meter_mcp.cli.exporting import appearing, csv_writer, event_fields, guarded, line_writer
+from agent_meter_mcp.cli.exporting import appearing, csv_writer, event_fields, line_writer
 from agent_meter_mcp.core.errors import StoreReadOnly
 from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
+from agent_meter_mcp.core.text import guarded
 from agent_meter_mcp.faces.wire.reports import Event
 
 from .conftest import Run, environment, process

@@ -48,7 +48,7 @@ REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json"
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        "record", "check", "import", "reconcile", "attest create", "attest verify", "summary", "events", "agents", "reservations", "audit", "export",
+        "record", "check", "import", "reconcile", "demo", "attest create", "attest verify", "summary", "events", "agents", "reservations", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
         "dashboard", "keys create", "keys list", "keys revoke",

@@ -394,7 +394,7 @@ def test_a_local_dashboard_does_not_pay_for_the_way_to_others(tmp_path: Path) ->
         "from agent_meter_mcp.sources.local import LocalSource\n"
         "async def main():\n"
         "    source = LocalSource(load_settings(), Caller('operator', 'o'), 'UTC')\n"
-        "    app = d.dashboard_app()(source, source)\n"
+        '    app = d.tui("app").Dashboard(source, source)\n'
         "    async with app.run_test() as pilot:\n"
         "        await source.snapshot(RANGES[0])\n"
         "    await source.close()\n"

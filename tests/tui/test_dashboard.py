@@ -196,7 +196,7 @@ async def test_a_file_that_is_not_there_yet_is_opened_when_it_comes(
     monkeypatch.setattr("tui.app.PAUSES_S", (0.02,))
     async with watching(settings) as (app, pilot):
         await until(pilot, lambda: "There is no ledger at" in said(app, "#trouble"))
-        assert "NO DATA" in said(app, "#title")
+        assert "NO LEDGER YET" in said(app, "#title")
         assert not await anyio.Path(settings.db).exists()
         async with open_ledger(settings) as ledger:
             await use(ledger, "first")

@@ -79,7 +79,7 @@ async def test_it_begins_before_the_server_does(tmp_path: Path, ledger: Ledger) 
     with serving(tmp_path) as meter:
         meter.kill()
         async with watching_at(meter.url) as (app, pilot):
-            await until(pilot, lambda: "NO DATA" in line(app, "#title"))
+            await until(pilot, lambda: "NO ANSWER" in line(app, "#title"))
             meter.start()
             await until(pilot, lambda: agents(app) == ["ann"])
 

@@ -28,10 +28,18 @@ async def use(ledger: Ledger, agent: str, cents: int = 1, service: str = "api") 
 
 @asynccontextmanager
 async def watching(
-    settings: Settings, *, may_act: bool = True, size: tuple[int, int] = (120, 36)
+    settings: Settings,
+    *,
+    may_act: bool = True,
+    size: tuple[int, int] = (120, 36),
+    reader: Any = None,
+    theme: str = "meter-dark",
+    **options: Any,
 ) -> AsyncGenerator[tuple[Dashboard, Pilot[None]]]:
+    """`reader` None looks at the file that the settings name."""
     local = LocalSource(settings, OPERATOR, "UTC")
-    app = Dashboard(local, local if may_act else None, look_s=0.02)
+    operator = local if may_act else None
+    app = Dashboard(reader or local, operator, look_s=0.02, theme=theme, **options)
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             yield app, pilot

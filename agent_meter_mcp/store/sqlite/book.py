@@ -92,6 +92,7 @@ class Book:
         """Writes all that is pending, before a counter is read from the file again."""
         self._version = -1
         self._epoch = -1
+        self._newest_counter = 0
         self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
 
@@ -120,6 +121,7 @@ class Book:
         self.policy = policy or self._read_policy()
         self._plans.clear()
         self._counters.clear()
+        self._newest_counter = 0
 
     def _read_policy(self) -> Policy:
         execute = self.connection.execute
@@ -153,6 +155,8 @@ class Book:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
             counters = [self.counter(bound.limit, bound.scope) for bound in self.policy.binding(who)]
+            for counter in counters:
+                counter.binds = True
             plan = self._plans[key] = Plan(counters, self.policy.stopped_by(who))
         return plan
 
@@ -195,8 +199,13 @@ class Book:
         behind = [counter for counter in counters if counter.generation != generation]
         if behind:
             heads = heads_of(self.connection, behind)
+            if not self._writes:
+                self._look_for_new_counters()
             for counter in behind:
-                self._bring(counter, heads.get(counter.id), at_us)
+                if self._is_untouched(counter, at_us):
+                    counter.generation = generation
+                else:
+                    self._bring(counter, heads.get(counter.id), at_us)
         for counter in counters:
             if at_us >= counter.until:
                 counter.advance(at_us)
@@ -205,6 +214,30 @@ class Book:
                 self.put_down()
                 counter.head = None
                 self._bring(counter, None, at_us)
+
+    def _look_for_new_counters(self) -> None:
+        """What others have begun to count is to be read from the file; it was computed until now."""
+        for number, limit_id, scope in self.connection.execute(
+            "SELECT id, limit_id, scope FROM counter WHERE id > ?", (self._newest_counter,)
+        ):
+            self._newest_counter = number
+            counter = self._counters.get((limit_id, scope))
+            if counter is not None:
+                counter.generation = -1
+
+    def _is_untouched(self, counter: Counter, at_us: int) -> bool:
+        """Whether what was computed for a reader still holds: whoever counts something writes a row for it.
+
+        Only what binds is counted; and a hold that is over is taken off anew.
+        """
+        return (
+            counter.id is None
+            and counter.binds
+            and counter.generation >= 0
+            and at_us >= counter.since
+            and not self.expired
+            and not self._writes
+        )
 
     def _bring(self, counter: Counter, head: Head | None, at_us: int) -> None:
         """What the counter is in the file, from its head alone or from all that is written of it."""

@@ -62,10 +62,10 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "_stored", "alert_at", "before", "buckets", "cell", "coverage", "current", "dirty",
-        "edge", "filled", "first_us", "first_written", "generation", "hard", "head", "held", "id", "kept",
-        "limit", "maximum", "metric", "oldest", "period_end", "rolling", "scope", "since", "sums", "until",
-        "used", "version", "window",
+        "_looks_back", "_stored", "alert_at", "before", "binds", "buckets", "cell", "coverage",
+        "current", "dirty", "edge", "filled", "first_us", "first_written", "generation", "hard", "head",
+        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "rolling", "scope",
+        "since", "sums", "until", "used", "version", "window",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,8 @@ class Counter:
         self.coverage = coverage
         self.sums = Sums(connection, coverage, limit.key.metric)
         self.id: int | None = None
+        self.binds = False
+        """Whether all that it covers is counted in it: nothing more specific stands in its place."""
         self.generation = -1
         self._looks_back = looks_back
         self._stored = stored

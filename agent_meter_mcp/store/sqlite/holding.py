@@ -9,6 +9,7 @@ from agent_meter_mcp.core.models import LEDGER_MAX, SECOND_US, Reservation, Usag
 
 from .configuring import link_parent
 from .recording import dim_of, find_event, find_reservation
+from .remembered import LATE, LATE_US
 from .rows import (
     AMOUNTS,
     RELEASED,
@@ -157,6 +158,8 @@ def _fold(writer: Writer, refusal: Refusal) -> None:
     ).fetchone()
     if row is not None:
         writer.rollups.add_refusals(row[1], refusal.count, row[0])
+        if writer.at_us - row[0] > LATE_US:
+            execute("INSERT INTO meta (k, v) VALUES (?, 1) ON CONFLICT (k) DO UPDATE SET v = v + 1", (LATE,))
         return
     seq = writer.take_seq()
     asked = refusal.asked.kept

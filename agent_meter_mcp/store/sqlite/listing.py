@@ -19,20 +19,22 @@ from . import summarising
 from .counters import window_start
 from .filters import filter_condition
 from .rows import EVENT_SELECT, REFUSAL_SELECT, event_of, key_of, refusal_of
-from .schema import ALL
 from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.queries import AgentsQuery, AgentStatus, EventsQuery
 
     from .reading import Reader
+    from .summarising import Key
 
-_CHUNK = 200
+_CHUNK = 500
+_FIGURES = ((1, 2), (2, 3), (3, 8), (8, 9))
+"""Where the metrics are among the figures of a sum."""
 
 
 def events(reader: Reader, query: EventsQuery) -> EventsPage:
@@ -68,10 +70,11 @@ def agents(reader: Reader, query: AgentsQuery, at_us: int) -> AgentsPage:
     """Rule 25, in the order of ids; agents that a status leaves out are passed over."""
     views: list[AgentView] = []
     after = query.after_agent or ""
-    totals = _totals(reader)
+    totals = summarising.sums(reader, SummaryQuery(UsageFilter(), ("agent",)))
+    seen = reader.remembered.last_seen()
     while True:
         rows = _agent_rows(reader, query, after)
-        found = _views(reader, rows, totals, at_us)
+        found = _views(reader, rows, totals, seen, at_us)
         views.extend(view for view in found if query.status in (None, view.status))
         if len(views) > query.limit:
             return AgentsPage(tuple(views[: query.limit]), views[query.limit - 1].agent.agent_id)
@@ -86,6 +89,9 @@ def _agent_rows(reader: Reader, query: AgentsQuery, after: str) -> list[tuple[An
         if value is not None:
             terms.append(f"{column} = ?")
             values.append(value)
+    if query.agents is not None:
+        terms.append(f"agent_id IN ({', '.join('?' * len(query.agents))})")
+        values.extend(query.agents)
     if query.within is not None:
         tree = reader.book.policy.tree(query.within)
         terms.append(f"agent_id IN ({', '.join('?' * len(tree))})")
@@ -98,66 +104,42 @@ def _agent_rows(reader: Reader, query: AgentsQuery, after: str) -> list[tuple[An
 
 
 def _views(
-    reader: Reader, rows: list[tuple[Any, ...]], totals: dict[str | int | None, Totals], at_us: int
+    reader: Reader,
+    rows: list[tuple[Any, ...]],
+    totals: dict[Key, Sequence[int]],
+    seen: dict[str, int],
+    at_us: int,
 ) -> list[AgentView]:
-    if not rows:
-        return []
-    seen = _last_seen(reader, rows[0][0], rows[-1][0])
     book = reader.book
-    plans = {row[0]: book.plan(Who(row[0])) for row in rows}
-    # All at once: what changed since the last look is read with one statement.
-    book.ready(
-        list({id(counter): counter for plan in plans.values() for counter in plan.counters}.values()), at_us
-    )
+    plans = [book.plan(Who(row[0])) for row in rows]
+    counters = list({id(one): one for plan in plans for one in plan.counters if one.hard}.values())
+    # All at once: what changed since the last look is read with one statement, and many share a limit.
+    states = dict(zip(map(id, counters), book.states(counters, at_us), strict=True))
     views: list[AgentView] = []
-    for *described, created in rows:
+    for (*described, created), plan in zip(rows, plans, strict=True):
         agent = Agent(*described)
-        who = Who(agent.agent_id)
-        states = book.states([counter for counter in plans[agent.agent_id].counters if counter.hard], at_us)
-        tightest = max(states, key=_fullness, default=None)
+        own = [states[id(counter)] for counter in plan.counters if counter.hard]
         last_seen = seen.get(agent.agent_id)
         status: AgentStatus = "idle"
-        if book.policy.stopped_by(who) is not None:
+        if plan.switch is not None:
             status = "stopped"
-        elif any(state.exceeded for state in states):
+        elif any(state.exceeded for state in own):
             status = "over_limit"
         elif last_seen is not None and at_us - last_seen <= ACTIVE_WITHIN_US:
             status = "active"
-        views.append(
-            AgentView(agent, status, created, last_seen, totals.get(agent.agent_id, Totals()), tightest)
-        )
+        figures = totals.get((agent.agent_id,), ())
+        views.append(AgentView(agent, status, created, last_seen, Totals(*figures), _tightest_of(own)))
     return views
 
 
-def _fullness(state: LimitState) -> tuple[float, str]:
+def _tightest_of(states: Sequence[LimitState]) -> LimitState | None:
+    """The fullest; of equally full ones that of the limit with the lowest id."""
+    return min(states, key=lambda state: (-_fullness(state), state.limit.limit_id), default=None)
+
+
+def _fullness(state: LimitState) -> float:
     maximum = state.limit.max
-    full = (state.used + state.held) / maximum if maximum else float("inf")
-    return (full, _reversed(state.limit.limit_id))
-
-
-def _reversed(text: str) -> str:
-    """Sorts the other way round: of equally full limits the one with the lowest id is meant."""
-    return "".join(chr(0x10FFFF - ord(char)) for char in text)
-
-
-def _totals(reader: Reader) -> dict[str | int | None, Totals]:
-    """Per agent, over all time."""
-    found = summarising.summary(reader, SummaryQuery(UsageFilter(), ("agent",), limit=2**31))
-    return {group.key[0]: group.totals for group in found.groups}
-
-
-def _last_seen(reader: Reader, first: str, last: str) -> dict[str, int]:
-    (rolled,) = reader.connection.execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
-    return dict(
-        reader.connection.execute(
-            "SELECT agent, max(last) FROM ("
-            f" SELECT d.agent AS agent, max(x.last) AS last FROM dim d CROSS JOIN rollup x ON x.grain = {ALL}"
-            " AND x.bucket = 0 AND x.dim = d.id WHERE d.agent BETWEEN ? AND ? GROUP BY 1 UNION ALL"
-            " SELECT d.agent, max(x.id) FROM event x CROSS JOIN dim d ON d.id = x.dim"
-            " WHERE x.id > ? AND d.agent BETWEEN ?1 AND ?2 GROUP BY 1) GROUP BY 1",
-            (first, last, rolled),
-        ).fetchall()
-    )
+    return (state.used + state.held) / maximum if maximum else float("inf")
 
 
 def limits(reader: Reader, who: Who | None, at_us: int) -> list[LimitView]:
@@ -200,17 +182,15 @@ def _tightest(reader: Reader, limit: Limit, at_us: int) -> LimitState | None:
 def _taken(reader: Reader, limit: Limit, column: str, at_us: int) -> dict[str, int]:
     """Used and held in the current window, per agent (project, session) that has any."""
     since_us, metric = window_start(limit, at_us), METRICS.index(limit.key.metric)
-    found = summarising.summary(
-        reader,
-        SummaryQuery(UsageFilter(since_us, service=limit.key.service), (column,), limit=2**31),  # pyright: ignore[reportArgumentType]  one of three dimensions
-    )
-    taken = {str(group.key[0]): _metric(group.totals, metric) for group in found.groups if group.key[0]}
+    query = SummaryQuery(UsageFilter(since_us, service=limit.key.service), (column,))  # pyright: ignore[reportArgumentType]  one of three dimensions
+    first, last = _FIGURES[metric]
+    taken = {
+        str(key[0]): sum(figures[first:last])
+        for key, figures in summarising.sums(reader, query).items()
+        if key[0]
+    }
     for reserved in reader.open_holds(since_us, at_us):
         scope, amount = getattr(reserved.who, column), reserved.usage.amounts[metric]
         if scope is not None and limit.key.service in (None, reserved.who.service):
             taken[scope] = taken.get(scope, 0) + amount
     return {scope: amount for scope, amount in taken.items() if amount}
-
-
-def _metric(totals: Totals, index: int) -> int:
-    return (totals.requests, totals.units_micro, totals.tokens, totals.cost_nano_usd)[index]

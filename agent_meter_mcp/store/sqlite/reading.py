@@ -8,6 +8,7 @@ from agent_meter_mcp.core.models import Alert, AuditEntry, Correction
 
 from . import driver, listing, summarising
 from .book import Book
+from .remembered import Remembered
 from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservation_of
 
 TYPE_CHECKING = False
@@ -111,6 +112,7 @@ class Reader:
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
         self.book = Book(connection)
+        self.remembered = Remembered(connection)
 
     def look(self, now_us: int) -> int:
         """Brings the book up to date; answers the time at which this snapshot decides."""

@@ -19,7 +19,7 @@ from .sums import FAR_US, HOUR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from agent_meter_mcp.core.queries import SummaryQuery
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from .reading import Reader
 
     Key = tuple[str | int | None, ...]
-    Row = tuple[Any, ...]
     Span = tuple[int, int]
+    Row = tuple[Key, Sequence[int]]
 
 _COLUMNS = {
     **{name: f"nullif(d.{name}, '')" for name in ("operation", "model", "project", "session", "service")},
@@ -39,9 +39,9 @@ _COLUMNS = {
     "owner": "a.owner",
 }
 _ROLLED = (
-    "sum(x.n * (d.outcome != 'rejected')), sum(x.requests), sum(x.units), sum(x.input), sum(x.output),"
+    "sum(x.n), sum(x.requests), sum(x.units), sum(x.input), sum(x.output),"
     " sum(x.cache_read), sum(x.cache_write), sum(x.cache_write_1h), sum(x.cost), sum(x.unpriced),"
-    " sum(x.n * (d.outcome = 'over_limit')), sum(x.n * (d.outcome = 'rejected'))"
+    " sum(x.n * (d.outcome = 'over_limit')), 0"
 )
 _EVENTS = (
     "count(*), sum(x.requests), coalesce(sum(x.units), 0), coalesce(sum(x.input), 0),"
@@ -49,19 +49,13 @@ _EVENTS = (
     " coalesce(sum(x.cache_read), 0), coalesce(sum(x.cache_write), 0), coalesce(sum(x.cache_write_1h), 0),"
     " coalesce(sum(x.cost), 0), sum(x.cost IS NULL), sum(d.outcome = 'over_limit'), 0"
 )
-_REFUSALS = "0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, sum(x.count)"
+_REFUSED = "0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,"
 _FIGURES = 12
 
 
 def summary(reader: Reader, query: SummaryQuery) -> Summary:
     """Rule 27, over [since, until) of the filter."""
-    pieces = _Pieces(reader, query)
-    groups: dict[Key, list[int]] = {}
-    for number, span in enumerate(pieces.spans):
-        pieces.read(number, span)
-    for key, figures in pieces.rows:
-        have = groups.get(key)
-        groups[key] = [*figures] if have is None else [*map(add, have, figures)]
+    groups = sums(reader, query)
     total = [sum(column) for column in zip(*groups.values(), strict=True)] or [0] * _FIGURES
     found = [Group(key, Totals(*figures)) for key, figures in groups.items() if any(figures)]
     if not query.group_by:
@@ -70,6 +64,18 @@ def summary(reader: Reader, query: SummaryQuery) -> Summary:
     if query.order_by != "key":
         found.sort(key=lambda group: -_ordered(group.totals, query.order_by))
     return Summary(Totals(*total), tuple(found[: query.limit]), max(len(found) - query.limit, 0))
+
+
+def sums(reader: Reader, query: SummaryQuery) -> dict[Key, Sequence[int]]:
+    """The figures of each group, in the order of `Totals`. They are remembered: not to be changed."""
+    pieces = _Pieces(reader, query)
+    for number, span in enumerate(pieces.spans):
+        pieces.read(number, span)
+    groups: dict[Key, Sequence[int]] = {}
+    for key, figures in pieces.rows:
+        have = groups.get(key)
+        groups[key] = figures if have is None else [*map(add, have, figures)]
+    return groups
 
 
 def _sortable(key: Key) -> tuple[tuple[bool, str | int], ...]:
@@ -99,6 +105,8 @@ class _Pieces:
         self._agents = (
             " LEFT JOIN agent a ON a.agent_id = d.agent" if {"tier", "owner"} & set(query.group_by) else ""
         )
+        self._is_by_agent = bool(self._agents) or query.filter.tier is not None
+        """It depends on what is known of agents, which changes without a trace."""
         since_us = query.filter.since_us or 0
         until_us = FAR_US if query.filter.until_us is None else query.filter.until_us
         self._tail: Span = self._execute(
@@ -106,7 +114,11 @@ class _Pieces:
             " FROM event WHERE id > ?",
             (self._rolled,),
         ).fetchone()
-        self.rows: list[tuple[Key, tuple[int, ...]]] = []
+        self._from_events = f"{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
+        self._last = reader.book.last
+        self._remembered = reader.remembered
+        self._remembered.begin(reader.book.last)
+        self.rows: list[Row] = []
         self._starts: list[tuple[int, ...]] = []
         self._missed_hours: tuple[Span, list[Row]] = ((0, 0), [])
         self.spans = self._cut(since_us, until_us, query.zone)
@@ -148,92 +160,126 @@ class _Pieces:
         return (first, last) if first < last else (0, 0)
 
     def read(self, number: int, span: Span) -> None:
-        """All pieces of one span."""
-        start_us, end_us = span
-        if start_us <= 0 and end_us >= FAR_US:
-            self._keep(number, self._rollup(ALL, 0, 1))
-        else:
-            first, last = -(-start_us // HOUR_US), end_us // HOUR_US
-            if first >= last:
-                self._edge(number, start_us, end_us)
-            else:
-                self._whole(number, first, last)
-                self._edge(number, start_us, first * HOUR_US)
-                self._edge(number, last * HOUR_US, end_us)
-        if self._tail[1] < start_us or self._tail[0] >= end_us:
+        """All pieces of one span: those of whole hours as they are remembered, with what came since."""
+        start_us, end_us = max(span[0], 0), span[1]
+        whole_us = -(-start_us // HOUR_US) * HOUR_US
+        if whole_us >= end_us or self._is_by_agent:
+            self._note(number, self._events_in(start_us, end_us))
+            self._note(number, self._refusals_in(start_us, end_us))
             return
-        self._take(
+        if start_us < whole_us:
+            self._note(number, self._events_in(start_us, whole_us))
+            self._note(number, self._refusals_in(start_us, whole_us))
+        if end_us > self._last:
+            end_us = FAR_US  # nothing is booked after it was recorded
+        place = (whole_us, end_us, self._keys, self._where, *self._values)
+        self._note(
             number,
-            f"SELECT {self._keys}{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-            f" WHERE x.id > ? AND coalesce(x.booked, x.id) >= ? AND coalesce(x.booked, x.id) < ? AND"
-            f" {self._where}",
-            (self._rolled, start_us, end_us),
+            self._remembered.events(
+                place,
+                lambda: self._events_in(whole_us, end_us),
+                lambda upto: self._events_since(upto, whole_us, end_us),
+            ),
+        )
+        self._note(
+            number,
+            self._remembered.refusals(
+                place,
+                lambda: self._refusals_in(whole_us, end_us),
+                lambda first, last: self._refusals_between(max(first, whole_us), min(last, end_us)),
+            ),
         )
 
-    def _whole(self, number: int, first: int, last: int) -> None:
-        """Hours [first, last): UTC days from the day grain, and the hours by which they miss its ends."""
-        first_day, last_day = (first + 12) // 24, (last + 12) // 24
-        if first_day >= last_day:
-            self._keep(number, self._rollup(HOUR, first, last))
-            return
-        self._missed(number, first, first_day * 24)
-        self._keep(number, self._rollup(DAY, first_day, last_day))
-        self._missed(number, last_day * 24, last)
+    def _note(self, number: int, found: Iterable[Row]) -> None:
+        self.rows += [(self._key(number, named), figures) for named, figures in found]
 
-    def _missed(self, number: int, first: int, last: int) -> None:
-        """Adds the hours from `first` to `last`, or takes them off where `last` is the earlier one.
-
-        A day of another zone than UTC ends where the next one begins: these hours are read once for both.
-        """
-        hours = min(first, last), max(first, last)
-        if self._missed_hours[0] != hours:
-            self._missed_hours = hours, self._rollup(HOUR, *hours)
-        rows = self._missed_hours[1]
-        if last < first:
-            width = self._width
-            rows = [(*row[:width], *(-figure for figure in row[width:])) for row in rows]
-        self._keep(number, rows)
-
-    def _rollup(self, grain: int, first: int, last: int) -> list[Row]:
-        if first >= last:
-            return []
-        return self._fetch(
-            f"SELECT {self._keys}{_ROLLED} FROM rollup x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-            f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND {self._where}",
-            (first, last),
-        )
-
-    def _edge(self, number: int, start_us: int, end_us: int) -> None:
-        """A part of an hour: rolled-up events one by one, and refusals."""
+    def _events_in(self, start_us: int, end_us: int) -> list[Row]:
+        """What was used in [start, end)."""
+        found: list[Row] = []
         if start_us >= end_us:
-            return
-        is_rolled = f"+x.id <= {self._rolled}"  # with the plus, SQLite does not search by it
-        for when, figures, table in (
-            (f"{is_rolled} AND x.booked IS NULL AND x.id >= ? AND x.id < ?", _EVENTS, "event"),
-            (f"{is_rolled} AND x.booked >= ? AND x.booked < ?", _EVENTS, "event"),
-            ("x.id >= ? AND x.id < ?", _REFUSALS, "refusal"),
-        ):
-            self._take(
-                number,
-                f"SELECT {self._keys}{figures} FROM {table} x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-                f" WHERE {when} AND {self._where}",
-                (start_us, end_us),
+            return found
+        for grain, first, last in _whole(start_us, end_us):
+            found += self._take(
+                f"{_ROLLED} FROM rollup x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
+                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND d.outcome != 'rejected'",
+                (first, last),
             )
+        is_rolled = f"+x.id <= {self._rolled}"  # with the plus, SQLite does not search by it
+        for edge in _edges(start_us, end_us):
+            for when in ("x.booked IS NULL AND x.id >= ? AND x.id < ?", "x.booked >= ? AND x.booked < ?"):
+                found += self._take(f"{self._from_events} WHERE {is_rolled} AND {when}", edge)
+        if self._tail[1] >= start_us and self._tail[0] < end_us:
+            found += self._events_since(self._rolled, start_us, end_us)
+        return found
 
-    def _take(self, number: int, sql: str, values: Iterable[Any]) -> None:
-        self._keep(number, self._fetch(sql, values))
+    def _events_since(self, upto: int, start_us: int, end_us: int) -> list[Row]:
+        """What was recorded after `upto` of it."""
+        return self._take(
+            f"{self._from_events} WHERE x.id > ? AND coalesce(x.booked, x.id) >= ?"
+            " AND coalesce(x.booked, x.id) < ?",
+            (upto, start_us, end_us),
+        )
 
-    def _fetch(self, sql: str, values: Iterable[Any]) -> list[Row]:
-        """Rows of keys and figures, where there is anything."""
-        rows: list[Row] = self._execute(sql + self._by, (*values, *self._values)).fetchall()
+    def _refusals_in(self, start_us: int, end_us: int) -> list[Row]:
+        """What was refused in [start, end)."""
+        found: list[Row] = []
+        if start_us >= end_us:
+            return found
+        for grain, first, last in _whole(start_us, end_us):
+            # Few of all dims are of refusals: with all time in one bucket, they are looked at first.
+            tables = "dim d CROSS JOIN rollup x ON" if grain == ALL else "rollup x CROSS JOIN dim d ON"
+            found += self._take(
+                f"{_REFUSED} sum(x.n) FROM {tables} d.id = x.dim{self._agents}"
+                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND d.outcome = 'rejected'",
+                (first, last),
+            )
+        for edge in _edges(start_us, end_us):
+            found += self._refusals_between(*edge)
+        return found
+
+    def _refusals_between(self, start_us: int, end_us: int) -> list[Row]:
+        """As `_refusals_in`, row by row."""
+        if start_us >= end_us:
+            return []
+        return self._take(
+            f"{_REFUSED} sum(x.count) FROM refusal x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
+            " WHERE x.id >= ? AND x.id < ?",
+            (start_us, end_us),
+        )
+
+    def _take(self, sql: str, values: Iterable[Any]) -> list[Row]:
+        wanted = f"SELECT {self._keys}{sql} AND {self._where}{self._by}"
         width = self._width
-        return [row for row in rows if row[width] is not None and any(row[width:])]
+        return [
+            (row[:width], row[width:])
+            for row in self._execute(wanted, (*values, *self._values))
+            if row[width] is not None and any(row[width:])
+        ]
 
-    def _keep(self, number: int, rows: Iterable[Row]) -> None:
-        self.rows += [(self._key(number, row), row[self._width :]) for row in rows]
-
-    def _key(self, number: int, row: Row) -> Key:
+    def _key(self, number: int, named: Key) -> Key:
         if not self._times:
-            return row[: self._width]
-        named, starts = iter(row[: self._width]), iter(self._starts[number])
-        return tuple(next(starts if dimension in TIME_DIMENSIONS else named) for dimension in self._group_by)
+            return named
+        names, starts = iter(named), iter(self._starts[number])
+        return tuple(next(starts if dimension in TIME_DIMENSIONS else names) for dimension in self._group_by)
+
+
+def _whole(start_us: int, end_us: int) -> list[tuple[int, int, int]]:
+    """(grain, first, last) of what the rollups have of it: whole days of it from the grain of days."""
+    if start_us <= 0 and end_us >= FAR_US:
+        return [(ALL, 0, 1)]
+    first, last = -(-start_us // HOUR_US), end_us // HOUR_US
+    first_day, last_day = -(-first // 24), last // 24
+    if first_day >= last_day:
+        return [(HOUR, first, last)] if first < last else []
+    stretches = [(HOUR, first, first_day * 24), (DAY, first_day, last_day), (HOUR, last_day * 24, last)]
+    return [stretch for stretch in stretches if stretch[1] < stretch[2]]
+
+
+def _edges(start_us: int, end_us: int) -> list[Span]:
+    """The parts of hours that it cuts."""
+    if start_us <= 0 and end_us >= FAR_US:
+        return []
+    first_us, last_us = -(-start_us // HOUR_US) * HOUR_US, end_us // HOUR_US * HOUR_US
+    if first_us > last_us:
+        return [(start_us, end_us)]
+    return [edge for edge in ((start_us, first_us), (last_us, end_us)) if edge[0] < edge[1]]

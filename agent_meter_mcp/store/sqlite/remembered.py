@@ -1,0 +1,133 @@
+"""What a reader has summed up before, so that whoever asks again and again pays for the news alone.
+
+It stays exact because events and refusals are added in the order of their ids, and whatever else changes a
+sum leaves a trace that is looked at in the same snapshot: a correction its row, a refusal that is folded into
+one of more than `LATE_US` before a count in `meta`. Later ones are read each time.
+"""
+
+from __future__ import annotations
+
+from .schema import ALL
+from .sums import FAR_US
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .driver import Connection
+
+    Key = tuple[str | int | None, ...]
+    Row = tuple[Key, Sequence[int]]
+    Place = tuple[object, ...]
+    Sums = dict[Key, list[int]]
+
+ROWS_MAX = 20_000
+"""So many groups are remembered; beyond that, it begins anew. A sum of more than half
+as many is not remembered."""
+LATE_US = 15_000_000
+LATE = "late"
+"""The row of `meta` that counts refusals which were written so late."""
+
+
+class Remembered:
+    """Sums of one reading connection, by what was asked: the place of a sum."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._corrected = self._late = -1
+        self._upto = self._settled = 0
+        self._events: dict[Place, tuple[int, Sums]] = {}
+        self._refusals: dict[Place, tuple[int, Sums]] = {}
+        self._rows = 0
+        self._seen: dict[str, int] = {}
+        self._seen_upto = 0
+
+    def begin(self, last: int) -> None:
+        """Within a read transaction, before any sum of it, with its highest seq: forgets what was changed."""
+        corrected, late, self._upto = self._connection.execute(
+            "SELECT coalesce((SELECT max(id) FROM correction), 0),"
+            f" coalesce((SELECT v FROM meta WHERE k = '{LATE}'), 0),"
+            " coalesce((SELECT max(id) FROM event), 0)"
+        ).fetchone()
+        self._settled = last - LATE_US
+        if self._rows > ROWS_MAX:
+            self._events.clear()
+            self._refusals.clear()
+            self._rows = 0
+        if corrected != self._corrected:
+            self._corrected = corrected
+            self._events.clear()
+        if late != self._late:
+            self._late = late
+            self._refusals.clear()
+
+    def events(
+        self, place: Place, read: Callable[[], Iterable[Row]], since: Callable[[int], Iterable[Row]]
+    ) -> Iterable[Row]:
+        """Sums of events: `read` reads them all, `since(upto)` those that were recorded after `upto`."""
+        known = self._events.pop(place, None)
+        if known is None:
+            upto, sums = self._upto, _added({}, read())
+            self._rows += len(sums)
+        else:
+            upto, sums = known
+            if upto < self._upto:
+                before = len(sums)
+                sums = _added(sums, since(upto))
+                self._rows += len(sums) - before
+        if len(sums) <= ROWS_MAX // 2:
+            self._events[place] = (self._upto, sums)
+        else:
+            self._rows -= len(sums)
+        return sums.items()
+
+    def refusals(
+        self, place: Place, read: Callable[[], Iterable[Row]], between: Callable[[int, int], Iterable[Row]]
+    ) -> Iterable[Row]:
+        """Sums of refusals: `read` reads them all, `between` those that were recorded in a range of seqs."""
+        settled, sums = self._refusals.get(place, (0, {}))
+        if place not in self._refusals:
+            sums = _added({}, read())
+            recent = [
+                (key, [-figure for figure in figures]) for key, figures in between(self._settled, FAR_US)
+            ]
+            sums = _added(sums, recent)
+            self._rows += len(sums)
+        elif settled < self._settled:
+            sums = _added(sums, between(settled, self._settled))
+        self._refusals[place] = (max(settled, self._settled), sums)
+        return [*sums.items(), *between(max(settled, self._settled), FAR_US)]
+
+    def last_seen(self) -> dict[str, int]:
+        """When each agent's newest event or refusal was recorded."""
+        execute, upto = self._connection.execute, self._seen_upto
+        (self._seen_upto,) = execute(
+            "SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM refusal), 0))"
+        ).fetchone()
+        if not self._seen:
+            # The rollups have the older ones; refusals are in them at once.
+            (upto,) = execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+            self._seen.update(
+                execute(
+                    f"SELECT d.agent, max(x.last) FROM dim d CROSS JOIN rollup x ON x.grain = {ALL}"
+                    " AND x.bucket = 0 AND x.dim = d.id GROUP BY 1"
+                ).fetchall()
+            )
+        for agent, seen_us in execute(
+            "SELECT d.agent, max(x.id) FROM event x CROSS JOIN dim d ON d.id = x.dim WHERE x.id > ?"
+            " GROUP BY 1 UNION ALL"
+            " SELECT d.agent, max(x.id) FROM refusal x CROSS JOIN dim d ON d.id = x.dim WHERE x.id > ?1"
+            " GROUP BY 1",
+            (upto,),
+        ):
+            self._seen[agent] = max(seen_us, self._seen.get(agent, 0))
+        return self._seen
+
+
+def _added(sums: Sums, rows: Iterable[Row]) -> Sums:
+    for key, figures in rows:
+        have = sums.get(key)
+        sums[key] = (
+            [*figures] if have is None else [one + other for one, other in zip(have, figures, strict=True)]
+        )
+    return sums

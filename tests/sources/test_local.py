@@ -1,0 +1,181 @@
+"""A source that has looked before shows what one shows that looks for the first time, and reads less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from agent_meter_mcp import Report, Usage, Who, load_settings, open_ledger
+from agent_meter_mcp import runtime as composition
+from agent_meter_mcp.core.commands import Record, Refusal, Refuse, SetSwitch
+from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.models import UsageEvent
+from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.sources import local
+from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
+from agent_meter_mcp.sources.local import LocalSource
+from agent_meter_mcp.store.sqlite import open_store
+
+from .ledgers import OPERATOR, START_US, Clock, Step, steps, usages, whos
+
+if TYPE_CHECKING:
+    from agent_meter_mcp import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+FREE_S, DEAR_S = 1000.0, -1000.0
+"""Reading all agents always counts as cheap; never."""
+UNWANTED = "mcp", "pydantic", "starlette", "uvicorn", "httpx2", "genai_prices", "sqlite_utils"
+
+
+@st.composite
+def _grows(draw: st.DrawFn) -> list[Step]:
+    """Usage that is told of in parts: what is said later corrects what was said first."""
+    usage = draw(usages)
+    report = Report(draw(whos), usage, id=f"streamed {draw(st.integers(0, 9))}", operation="chat")
+    more = usage.replace(requests=usage.requests + 1, output_tokens=(usage.output_tokens or 0) + 5)
+    return [
+        lambda ledger, _: ledger.record(OPERATOR, report),
+        lambda ledger, _: ledger.record(OPERATOR, report.replace(usage=more)),
+    ]
+
+
+does_all = st.lists(
+    st.tuples(_grows() | steps.map(lambda does: does[:8]), st.sampled_from([1003, 1003, 20_000_000])),
+    max_size=6,
+).map(lambda parts: [(step, pause_us) for does, pause_us in parts for step in does])
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    does_all, st.lists(st.sampled_from(RANGES), min_size=1, max_size=3), st.sampled_from([0, 0, -61_000_000])
+)
+def test_what_is_kept_from_look_to_look_is_what_a_first_look_finds(
+    monkeypatch: pytest.MonkeyPatch, does: list[tuple[Step, int]], ranges: list[Range], back_us: int
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(composition, "system_clock_us", clock)
+    monkeypatch.setattr(local, "WHOLE_FREE_S", FREE_S)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = load_settings({"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/p"})
+        anyio.run(_compare, chosen, clock, does, ranges, back_us)
+
+
+async def _compare(
+    chosen: Settings, clock: Clock, does: list[tuple[Step, int]], ranges: list[Range], back_us: int
+) -> None:
+    async with open_ledger(chosen) as ledger:
+        kept = LocalSource(chosen, OPERATOR, "Europe/Berlin")
+        for number, (step, pause_us) in enumerate(does):
+            clock.now_us += pause_us if number % 5 else -back_us
+            with suppress(MeterError):
+                await step(ledger, clock)
+            wanted = ranges[number % len(ranges)]
+            assert await kept.snapshot(wanted) == await _first_look(chosen, wanted)
+        await kept.close()
+
+
+async def _first_look(chosen: Settings, wanted: Range) -> Snapshot:
+    source = LocalSource(chosen, OPERATOR, "Europe/Berlin")
+    try:
+        return await source.snapshot(wanted)
+    finally:
+        await source.close()
+
+
+def test_what_changes_old_figures_is_seen_as_soon_as_what_is_new(tmp_path: Path) -> None:
+    path, query = str(tmp_path / "m.db"), SummaryQuery(UsageFilter(0), ("agent",))
+    who, second = Who("ann", "api"), 1_000_000
+    writer, reader = open_store(path), open_store(path)
+
+    def seen() -> tuple[int, int, int]:
+        total = reader.summary(query, START_US).total
+        assert reader.summary(query.replace(group_by=("tier",)), START_US).total == total  # not remembered
+        return total.events, total.requests, total.rejected
+
+    def told(requests: int) -> Record:
+        return Record(UsageEvent("streamed", who, Usage(requests=requests)))
+
+    refusals = Refuse((Refusal(who, None, "self", Usage(), None, START_US),))
+    writer.apply([told(1), refusals], START_US)
+    assert seen() == (1, 1, 1)
+    writer.apply([told(5)], START_US + second)
+    assert seen() == (1, 5, 1)
+    writer.apply([refusals], START_US + second)
+    assert seen() == (1, 5, 2)
+    writer.apply([refusals, SetSwitch("agent", "bob", True, "why", "olga")], START_US + 20 * second)
+    assert seen() == (1, 5, 3)
+    assert seen() == (1, 5, 3)
+    writer.apply([refusals], START_US + 40 * second)
+    assert seen() == (1, 5, 4)
+    writer.close()
+    reader.close()
+
+
+async def test_in_between_those_are_read_that_something_new_is_known_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(composition, "system_clock_us", clock)
+    monkeypatch.setattr(local, "WHOLE_FREE_S", DEAR_S)
+    chosen = load_settings({"AGENT_METER_DB": str(tmp_path / "m.db")})
+    cost = Usage(cost_nano_usd=10**9, cost_source="reported")
+    async with open_ledger(chosen) as ledger:
+
+        async def use(agent: str) -> None:
+            clock.now_us += 1000
+            await ledger.record(OPERATOR, Report(Who(agent, "api"), cost))
+
+        for agent in ("ann", "bob", "cyd"):
+            await use(agent)
+        await ledger.set_agent(OPERATOR, "cyd", {"parent": "bob"})
+        source = LocalSource(chosen, OPERATOR, "UTC")
+        before = await source.snapshot(RANGES[1])
+        await use("cyd")
+        await use("new")
+        now = await source.snapshot(RANGES[1])
+        fresh = await _first_look(chosen, RANGES[1])
+        assert now.replace(agents=fresh.agents) == fresh
+        assert [view.agent.agent_id for view in now.agents] == ["ann", "bob", "cyd", "new"]
+        assert now.agents[0] is before.agents[0]
+        assert now.agents[1:] == fresh.agents[1:]  # bob's budget covers cyd
+        await ledger.set_switch(OPERATOR, "agent", "ann", True, "enough")
+        assert (await source.snapshot(RANGES[1])).agents[0].status == "stopped"
+        await source.close()
+
+
+def test_a_dashboard_on_a_file_imports_no_server_and_no_price_list(tmp_path: Path) -> None:
+    program = f"""
+import anyio, sys
+from agent_meter_mcp import load_settings
+from agent_meter_mcp.cli.dashboard import dashboard_app
+from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.sources.base import RANGES
+from agent_meter_mcp.sources.local import LocalSource
+dashboard_app()
+async def look():
+    chosen = load_settings({{"AGENT_METER_DB": {str(tmp_path / "m.db")!r}}})
+    source = LocalSource(chosen, Caller("operator", "o"), "UTC")
+    await source.snapshot(RANGES[1])
+    await source.close()
+anyio.run(look)
+print(*(name for name in {UNWANTED!r} if name in sys.modules))
+"""
+    open_store(str(tmp_path / "m.db")).close()
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
+    )
+    assert (ran.returncode, ran.stdout.split()) == (0, []), ran.stderr

@@ -1,0 +1,312 @@
+"""How it looks: colours that can be read, in every terminal; and a face for every state that it can be in."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from rich.color import Color as Painted
+from rich.color import ColorSystem
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES
+
+from agent_meter_mcp import Ledger, LimitKey, Settings, Subject, open_ledger
+from agent_meter_mcp.core.errors import (
+    Forbidden,
+    MeterError,
+    Overloaded,
+    StoreBusy,
+    Unauthorized,
+    Unreachable,
+)
+from agent_meter_mcp.store.sqlite import driver
+from tui import faces, themes
+from tui.app import Dashboard
+
+from .watching import OPERATOR, agents, overview, said, screen_text, shows, until, use, watching
+
+STATES = ("text-error", "text-warning", "text-success", "text-secondary", "text-muted", "foreground")
+GROUNDS = ("background", "surface", "panel", "boost", "block-cursor-blurred-background")
+
+
+def luminance(colour: Color) -> float:
+    parts = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(one: Color, other: Color) -> float:
+    """As WCAG 2 has it: 1 to 21."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def in_256(colour: Color) -> Color:
+    painted = Painted.from_rgb(*colour.rgb).downgrade(ColorSystem.EIGHT_BIT)
+    return Color(*painted.get_truecolor(DEFAULT_TERMINAL_THEME))
+
+
+@pytest.mark.parametrize("theme", themes.THEMES, ids=lambda theme: theme.name)
+def test_what_says_a_state_can_be_read(theme: Any) -> None:
+    colours = {**theme.to_color_system().generate(), **theme.variables}
+    least = 7.0 if theme is themes.CONTRAST else 4.5
+    for state, ground in product(STATES, GROUNDS):
+        said_in, on = Color.parse(colours[state]), Color.parse(colours[ground])
+        assert contrast(said_in, on) >= least, (state, ground)
+        assert contrast(said_in.monochrome, on.monochrome) >= least, (state, ground, "NO_COLOR")
+        assert contrast(in_256(said_in), in_256(on)) >= 3.5, (state, ground, "256 colours")
+    assert len({colours[state] for state in STATES}) == len(STATES)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "few", "environment", "name"),
+    [
+        ("", False, {}, "meter-dark"),
+        ("auto", False, {"COLORFGBG": "0;15"}, "meter-light"),
+        ("auto", False, {"COLORFGBG": "0;default;7"}, "meter-light"),
+        ("auto", False, {"COLORFGBG": "15;0"}, "meter-dark"),
+        ("auto", False, {"COLORFGBG": "7;8"}, "meter-dark"),
+        ("auto", False, {"COLORFGBG": "nonsense"}, "meter-dark"),
+        ("auto", True, {}, "ansi-dark"),
+        ("auto", True, {"COLORFGBG": "0;15"}, "ansi-light"),
+        ("meter-light", True, {"COLORFGBG": "15;0", "TEXTUAL_THEME": "nord"}, "meter-light"),
+        ("", False, {"COLORFGBG": "0;15", "TEXTUAL_THEME": "nord"}, "nord"),
+        ("", False, {"TEXTUAL_THEME": "of another program"}, "meter-dark"),
+    ],
+)
+def test_which_theme_it_is(wanted: str, few: bool, environment: dict[str, str], name: str) -> None:
+    known = [*BUILTIN_THEMES, *(theme.name for theme in themes.THEMES)]
+    assert themes.chosen(wanted, known, few=few, environment=environment) == name
+
+
+@pytest.mark.parametrize(
+    "theme", ["meter-dark", "meter-light", "meter-contrast", "ansi-dark", "catppuccin-latte"]
+)
+@pytest.mark.parametrize("without_colours", [False, True])
+async def test_an_alarm_is_told_from_its_ground_in_any_theme(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, theme: str, without_colours: bool
+) -> None:
+    if without_colours:
+        monkeypatch.setenv("NO_COLOR", "1")
+    await ledger.set_limit(OPERATOR, LimitKey(Subject("agent", "*"), None, "requests", "total"), 1)
+    await use(ledger, "rogue")
+    async with watching(settings) as (app, pilot):
+        if theme not in app.available_themes:
+            assert without_colours  # black on black it would be
+            return
+        app.theme = theme
+        await until(pilot, lambda: shows(app, "✖ OVER"))
+        await pilot.pause()
+        y = next(y for y, line in enumerate(screen_text(app)) if "✖ OVER" in line)
+        alarm = next(
+            segment.style
+            for segment in painted(app)[y]
+            if "OVER" in segment.text and segment.style is not None
+        )
+        assert alarm.color is not None and alarm.color != alarm.bgcolor
+        if theme != "ansi-dark":
+            triplets = [part.get_truecolor() for part in (alarm.color, alarm.bgcolor) if part is not None]
+            assert contrast(*(Color(*triplet) for triplet in triplets)) >= 4.0
+
+
+def painted(app: Dashboard) -> list[Any]:
+    """What goes to the terminal, line by line, as segments."""
+    strips: Any = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage] - there is no other way
+    return [list(strip) for strip in strips]
+
+
+# Every state has a face
+
+
+async def test_without_a_file_it_says_how_to_begin(settings: Settings) -> None:
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "There is no ledger yet"))
+        assert "NO LEDGER YET" in said(app, "#title")
+        command = f"agent-meter --db {settings.db} record --agent me --service test"
+        assert shows(app, "c copies it")
+        await pilot.press("c")
+        assert app.clipboard == command
+
+
+async def test_an_empty_ledger_says_how_to_begin(settings: Settings, ledger: Ledger) -> None:
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "No usage yet"))
+        assert "LIVE" in said(app, "#title")
+        await pilot.press("2")
+        await until(pilot, lambda: shows(app, "No limit is set"))
+        await pilot.press("1")
+        await use(ledger, "first")
+        await until(pilot, lambda: agents(app) == ["first"] and not shows(app, "No usage yet"))
+        assert app.focused is overview(app).query_one("#agents")
+
+
+async def test_a_file_that_is_no_ledger(settings: Settings) -> None:
+    await anyio.Path(settings.db).write_bytes(b"not a database at all" * 100)
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "This file is not a ledger"))
+        assert "NOT A LEDGER" in said(app, "#title")
+        assert shows(app, "doctor")
+        for number in "2345":
+            await pilot.press(number)
+            await until(pilot, lambda: shows(app, "This file is not a ledger"))
+
+
+async def test_a_ledger_of_a_newer_version(settings: Settings) -> None:
+    async with open_ledger(settings) as ledger:
+        await use(ledger, "coder")
+    connection = driver.connect(settings.db, synchronous="FULL", busy_timeout_s=5)
+    connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "A newer version has written this ledger"))
+        assert "TOO NEW" in said(app, "#title")
+
+
+async def test_a_folder_where_the_file_should_be(settings: Settings) -> None:
+    await anyio.Path(settings.db).mkdir()
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: app.face is not None and app.face.style == "alarm")
+        assert "Traceback" not in "".join(screen_text(app))
+
+
+async def test_old_data_stay_and_are_marked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.app.PAUSES_S", (0.02,))
+    async with open_ledger(settings) as ledger:
+        await use(ledger, "coder", 300)
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        bright = colour_of(app, "$3.00")
+        for file in Path(settings.db).parent.glob("meter.db*"):
+            file.unlink()
+        await until(pilot, lambda: "STALE" in said(app, "#title"))
+        await until(pilot, lambda: colour_of(app, "$3.00") != bright)
+        assert overview(app).query_one("#trouble").display
+        await pilot.press("3")
+        await until(pilot, lambda: "STALE" in said_anywhere(app))
+
+
+def colour_of(app: Dashboard, text: str) -> object:
+    return next(
+        (segment.style.color for line in painted(app) for segment in line if text in segment.text), None
+    )
+
+
+def said_anywhere(app: Dashboard) -> str:
+    return "\n".join(screen_text(app))
+
+
+async def test_a_pause_is_seen(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 1)
+        await pilot.press("p")
+        await until(pilot, lambda: shows(app, "PAUSED"))
+
+
+async def test_what_takes_long_to_open_says_so(settings: Settings) -> None:
+    async with watching(settings, reader=Slow()) as (app, pilot):
+        assert not shows(app, "No usage yet")
+        await until(pilot, lambda: shows(app, "Opening"))
+
+
+async def test_who_may_not_act_sees_which_keys_those_are_and_why(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder")
+    async with watching(settings, may_act=False) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 1)
+        assert "read-only" in said(app, "#title")
+        assert app.screen.active_bindings["x"].enabled is False
+        await until(pilot, lambda: colour_of(app, "Filter") is not None)
+        assert colour_of(app, "Stop") != colour_of(app, "Filter")
+        await pilot.press("x")
+        await until(pilot, lambda: shows(app, "this dashboard only shows"))
+
+
+class Fails:
+    """A meter elsewhere that answers every question with one error."""
+
+    where = "https://meter.example"
+
+    def __init__(self, error: MeterError) -> None:
+        self._error = error
+
+    async def changed(self) -> bool:
+        raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        async def answer(*_: object, **__: object) -> object:
+            raise self._error
+
+        return answer
+
+
+class Slow:
+    """One that does not answer at all."""
+
+    where = "https://meter.example"
+
+    async def changed(self) -> bool:
+        await anyio.sleep_forever()
+        return True
+
+
+@pytest.mark.parametrize(
+    ("error", "heading", "title"),
+    [
+        (Unauthorized("the key was revoked"), "does not accept the key", "KEY REFUSED"),
+        (Forbidden("a key of an agent may not see this"), "not for you to see", "NOT ALLOWED"),
+        (Unreachable("connection refused"), "does not answer", "NO ANSWER"),
+        (Overloaded("ask again in 2 s"), "too much to do", "BUSY"),
+        (StoreBusy("the file is locked"), "holds the ledger", "LOCKED"),
+        (MeterError("who knows"), "cannot be read", "NO DATA"),
+    ],
+)
+async def test_what_a_meter_elsewhere_answers_has_a_face(
+    settings: Settings, error: MeterError, heading: str, title: str
+) -> None:
+    async with watching(settings, reader=Fails(error)) as (app, pilot):
+        await until(pilot, lambda: shows(app, heading))
+        assert title in said(app, "#title")
+        assert shows(app, str(error))
+        await pilot.press("c")
+        assert app.clipboard == ""
+
+
+@pytest.mark.parametrize("size", [(59, 15), (40, 10), (20, 5), (10, 3), (2, 1)])
+async def test_a_small_terminal_shows_what_it_can(
+    settings: Settings, ledger: Ledger, size: tuple[int, int]
+) -> None:
+    await ledger.set_limit(OPERATOR, LimitKey(Subject("agent", "*"), None, "requests", "total"), 1)
+    await use(ledger, "coder")
+    async with watching(settings, size=size) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 1)
+        await pilot.pause()
+        if size[0] >= 40:
+            assert shows(app, "1 over")
+            assert shows(app, "coder") and shows(app, "✖ OVER")
+        for key in ("2", "3", "4", "5", "1", "question_mark", "escape", "x", "escape", "enter", "escape"):
+            await pilot.press(key)
+        await pilot.resize_terminal(120, 36)
+        await until(pilot, lambda: shows(app, "q Quit"))
+
+
+# What it is called in a command
+
+
+@pytest.mark.parametrize(
+    ("where", "command"),
+    [
+        ("~/.agent-meter/meter.db", "agent-meter doctor"),
+        ("/tmp/a b.db", "agent-meter --db '/tmp/a b.db' doctor"),
+        ("~/it's.db", """agent-meter --db ~/'it'"'"'s.db' doctor"""),
+        ("/tmp/$(reboot).db", "agent-meter --db '/tmp/$(reboot).db' doctor"),
+        ("https://meter.example", ""),
+        ("/tmp/a\x1bb.db", ""),
+    ],
+)
+def test_a_recommended_command_can_be_typed(where: str, command: str) -> None:
+    assert faces.trouble("store_unusable", "it is not", where).command == command

@@ -1,0 +1,67 @@
+"""The dashboard in a terminal, which is as it was before, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from textual.worker import WorkerFailed
+
+from agent_meter_mcp.core.text import shown
+
+if TYPE_CHECKING:
+    from .app import Dashboard
+
+SIGNALS = ("SIGTERM", "SIGHUP", "SIGINT")
+"""What ends a process without unwinding it. In the terminal's raw mode Ctrl-C is a key, not a signal."""
+
+
+async def run(app: Dashboard, log: str | None = None) -> int | None:
+    """Until a person leaves it, or the process is told to end: then it answers the signal that told it.
+
+    A failure of ours is raised when the terminal is back; its details are in the file `log`.
+    """
+    told: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        told.append(number)
+        app.exit()
+
+    loop = asyncio.get_running_loop()
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    for number in numbers:
+        with suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+            loop.add_signal_handler(number, end, number)
+    try:
+        await app.run_async()
+    finally:
+        for number in numbers:
+            with suppress(NotImplementedError, RuntimeError):
+                loop.remove_signal_handler(number)
+    if app.failure is not None:
+        failure = app.failure.error if isinstance(app.failure, WorkerFailed) else app.failure
+        if log is not None:
+            _note_details(failure, log)
+        raise failure
+    return told[0] if told else None
+
+
+def end_by(number: int) -> None:
+    """As if nobody had caught the signal: whoever started the process sees why it has ended."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def _note_details(failure: BaseException, log: str) -> None:
+    """Where it happened, without the values that it happened with."""
+    try:
+        os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(failure)))
+    except OSError:
+        return
+    failure.add_note(f"Details are in {shown(log)}.")
