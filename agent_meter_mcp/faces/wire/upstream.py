@@ -7,7 +7,6 @@ have no order sends the same record twice in two orders, and that is one record.
 """
 
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
 
@@ -33,8 +32,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND_US = 1000
 DOUBLE_BITS = 1023
 """Integers that have more become Infinity in JavaScript."""
-SHARED_MAX = 1024
-"""How many agents at services, and amounts, are kept to be used again."""
 DIGITS_MAX = 300
 """A text that is no longer has no such integer in it."""
 
@@ -124,8 +121,8 @@ def checked_report(record: dict[str, Any], source: "Source") -> Report:
     agent, timestamp = record["agent"], record["timestamp"]
     units_micro, duration_ms = _units_micro(record["units"]), _milliseconds(record["durationMs"])
     return Report(
-        _who(agent["agentId"], record["serviceId"]),
-        _usage(units_micro, record["unitType"]),
+        Who(agent["agentId"], record["serviceId"]),
+        Usage(1, units_micro, record["unitType"]),
         record["id"],
         record["operation"],
         source,
@@ -134,11 +131,6 @@ def checked_report(record: dict[str, Any], source: "Source") -> Report:
         duration_ms,
         kept_text(_kept(record, agent, units_micro, duration_ms)),
     )
-
-
-# A batch says the same of a thousand records again and again.
-_who = lru_cache(SHARED_MAX)(Who)
-_usage = lru_cache(SHARED_MAX)(partial(Usage, 1))
 
 
 def _kept(
@@ -207,15 +199,15 @@ def _milliseconds(duration: float) -> int:
 
 def kept_text(kept: dict[str, Any]) -> str:
     """An event's metadata that keeps these, without those that are None. Raises InvalidInput."""
-    if None in kept.values():
-        kept = {name: value for name, value in kept.items() if value is not None}
     try:
-        for name, value in kept.items():
-            if type(value) is not str:
-                kept[name] = _sorted(value)
-        text = to_json({KEPT: kept}).decode()
+        parts = {
+            name: value if type(value) is str else _sorted(value)
+            for name, value in kept.items()
+            if value is not None
+        }
+        text = to_json({KEPT: parts}).decode()
         if len(text) > DIGITS_MAX or "NaN" in text or "Infinity" in text:
-            _check_numbers(kept)
+            _check_numbers(parts)
     except (ValueError, RecursionError):
         raise InvalidInput(
             "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"

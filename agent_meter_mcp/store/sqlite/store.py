@@ -251,8 +251,7 @@ class SqliteStore:
 
 def _handle(writer: Writer, command: Command) -> Result:
     try:
-        if writer.next_expiry_us <= writer.at_us:
-            writer.expire()
+        writer.expire()
         return _HANDLERS[type(command)](writer, command)
     except MeterError as error:
         return error

@@ -230,6 +230,8 @@ class Writer:
     def expire(self) -> None:
         """Holds that are over stop counting. Every command is decided after it, so no sweeper has to run."""
         at_us = self.at_us
+        if self.next_expiry_us > at_us:
+            return
         overdue = self.book.overdue(at_us)
         for held in overdue:
             self.hold(held, -1, at_us)
