@@ -1,7 +1,7 @@
 """A meter beside an app: in the app's event loop while its lifespan lasts, in a thread of its own otherwise.
 
-During a lifespan, settlements gather for a moment, and then share the transaction of the next request: it
-nearly halves what metering costs, and most requests wait for their admission alone.
+During a lifespan, what is settled waits a moment for the next request and shares its transaction: that nearly
+halves what metering costs.
 
 Some servers never say that an app begins or ends, and some test clients run each request in a new event loop:
 a meter that lived in one of those would end with it.
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     Work: TypeAlias = Callable[[Meter], Coroutine[Any, Any, "T"]]
 
 T = TypeVar("T")
-GATHER_S = 0.0025
-"""How long settlements gather before a request takes them along."""
-ALONE_S = 0.005
-"""How long they wait for one."""
+GATHER_S = 0.005
+"""How long a settlement waits for a request that it can share a transaction with."""
 PENDING_MAX = 1000
 """Settlements under way at most; who brings one more waits for it."""
 OPEN_AGAIN_S = 1.0
@@ -49,7 +47,6 @@ class Attachment:
         self._lock = threading.Lock()
         self._living = False
         self._deferred: list[Coroutine[Any, Any, None]] = []
-        self._ripe_at = 0.0
         self._due: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Task[None]] = set()
 
@@ -75,7 +72,7 @@ class Attachment:
         """What `work` answers. Raises what it raises, and StoreError when the meter cannot be opened."""
         meter = self._in_this_loop()
         if meter is not None:
-            if self._deferred and asyncio.get_running_loop().time() >= self._ripe_at:
+            if self._deferred:
                 self._start_deferred()
                 await asyncio.sleep(0)  # they are handed to the writer now, and `work` goes along
             return await work(meter)
@@ -91,9 +88,7 @@ class Attachment:
             apart.background.start(work(apart.meter))
             return
         if self._living and not self._deferred:
-            loop = asyncio.get_running_loop()
-            self._ripe_at = loop.time() + GATHER_S
-            self._due = loop.call_later(ALONE_S, self._start_deferred)
+            self._due = asyncio.get_running_loop().call_later(GATHER_S, self._start_deferred)
         self._deferred.append(work(meter))
         if not self._living:
             self._start_deferred()
