@@ -37,8 +37,8 @@ def test_a_record_has_every_field_that_was_given(ok: Run) -> None:
         "id": "x", "outcome": "accepted", "service": "s", "agent": "a", "operation": "chat", "requests": 2,
         "units": 1.5, "unit_type": "page", "input_tokens": 1, "output_tokens": 2, "cache_read_tokens": 3,
         "cache_write_tokens": 4, "cache_write_1h_tokens": 5, "model": "m", "cost_usd": 1e-09,
-        "cost_source": "reported", "status_code": 200, "duration_ms": 12, "session": "s1", "project": "atlas",
-        "source": "sdk", "metadata": {"a": "é", "b": [1, None]}, "limit_id": None, "count": 1,
+        "cost_source": "reported", "price_version": None, "status_code": 200, "duration_ms": 12, "session": "s1",
+        "project": "atlas", "source": "sdk", "metadata": {"a": "é", "b": [1, None]}, "limit_id": None, "count": 1,
     }  # fmt: skip
     assert times["counted_at"] == times["occurred_at"] < times["recorded_at"]
 

@@ -69,6 +69,7 @@ async def test_usage_is_recorded_with_its_cost(tools: Tools) -> None:
         "model": "gpt-5.2-codex",
         "cost_usd": 0.0125,
         "cost_source": "reported",
+        "price_version": None,
         "status_code": 200,
         "duration_ms": 640,
         "session": "s-1",
