@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ settings.register_profile(
     "meter", settings(), deadline=None
 )  # time is measured by benchmarks, not by examples
 settings.load_profile("meter")
+
+# A shell starts what it puts into the background with SIGINT ignored, and so would be every process of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
