@@ -13,7 +13,7 @@ settings.register_profile(
 )  # time is measured by benchmarks, not by examples
 settings.load_profile("meter")
 
-# A shell starts what it puts into the background with SIGINT ignored, and so would be every process of a test.
+# A shell starts what it puts into the background with SIGINT ignored; so would be every process of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
