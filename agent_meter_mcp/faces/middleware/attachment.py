@@ -14,7 +14,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_meter_mcp.client.background import Background
@@ -32,6 +32,8 @@ GATHER_S = 0.005
 """How long a settlement waits for a request that it can share a transaction with."""
 PENDING_MAX = 1000
 """Settlements under way at most; who brings one more waits for it."""
+ENDS_WITHIN_S = 10.0
+"""How long a process that ends waits for what is under way, at most."""
 OPEN_AGAIN_S = 1.0
 """How long a meter that could not be opened is not tried again."""
 
@@ -85,7 +87,7 @@ class Attachment:
         meter = self._in_this_loop()
         if meter is None:
             apart = self._elsewhere()
-            apart.background.start(work(apart.meter))
+            apart.later(work(apart.meter))
             return
         if self._living and not self._deferred:
             self._due = asyncio.get_running_loop().call_later(GATHER_S, self._start_deferred)
@@ -126,8 +128,15 @@ class Apart:
         self.meter = meter
         self.background = Background()
         self._since = time.monotonic()
+        self._pending: set[Future[None]] = set()
         self.opening: Future[object] = self.background.start(meter.__aenter__())
         atexit.register(self.close)
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has it done, at the latest before the process ends."""
+        pending = self.background.start(work)
+        self._pending.add(pending)
+        pending.add_done_callback(self._pending.discard)
 
     def may_be_replaced(self) -> bool:
         """It could not be opened, and that was a while ago."""
@@ -143,6 +152,7 @@ class Apart:
         """Writes what is under way, or keeps it on disk."""
         try:
             if self.opening.done() and self.opening.exception() is None:
+                wait(tuple(self._pending), ENDS_WITHIN_S)
                 self.background.run(self.meter.__aexit__(None, None, None))
         except MeterError:  # it has been logged where it happened
             pass
