@@ -76,15 +76,12 @@ class Overview(Page):
     Overview #top { height: auto; }
     Overview #figures { height: auto; width: 1fr; }
     Overview #totals, Overview #fleet { height: auto; padding: 0 1; }
-    Overview #totals, Overview #fleet, Overview #chart { text-wrap: nowrap; text-overflow: ellipsis; }
     Overview #fleet { display: none; }
     Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
     Overview #tables { height: 1fr; }
     Overview #agents { width: 3fr; }
     Overview #feed { width: 2fr; border-left: vkey $panel; }
-    Overview #alarms {
-        height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
-    }
+    Overview #alarms { height: auto; padding: 0 1; display: none; }
     Overview.-broad #feed { width: 54%; }
     Overview.-broad #agents { width: 1fr; }
     Overview.-narrow #tables { layout: vertical; }

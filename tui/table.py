@@ -152,16 +152,29 @@ class LineTable(ScrollView, can_focus=True):
         self._keys = rows.keys if isinstance(rows, Rows) else [row.key for row in rows]
         self._cursor = self._place_of(key, max(min(before, len(rows) - 1), 0))
         if len(old) != len(rows):
-            self.virtual_size = Size(self._width, len(rows) + HEADER)
-            self.refresh()
+            self._grow(len(rows))
         if self._is_led and self._cursor != before:
             self._scroll_to_cursor()
-        if len(old) != len(rows):
+        if not old or not rows:
+            self.refresh()  # "nothing there" comes or goes
             return
         top, height = self.scroll_offset.y, self.size.height - HEADER
-        for place in range(top, min(top + height, len(rows))):
-            if old[place] != rows[place] or place in (before, self._cursor):
+        for place in range(top, min(top + height, max(len(old), len(rows)))):
+            is_other = place >= len(old) or place >= len(rows) or old[place] != rows[place]
+            if is_other or place in (before, self._cursor):
                 self._repaint(place)
+
+    def _grow(self, rows: int) -> None:
+        """There are so many rows now. The screen is laid out anew only when the scrollbar comes or goes."""
+        before, now = self.virtual_size, Size(self._width, rows + HEADER)
+        height = self.container_size.height
+        if (before.height > height) != (now.height > height):
+            self.virtual_size = now
+            return
+        self.set_reactive(ScrollView.virtual_size, now)
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.window_virtual_size = now.height
+        self.scroll_y = self.validate_scroll_y(self.scroll_y)
 
     def _place_of(self, key: str | None, otherwise: int) -> int:
         """Where that row is now; it looks first where it was."""

@@ -6,6 +6,7 @@ counters and no caches, so each command takes time in proportion to the whole le
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import Lock
 
 from agent_meter_mcp.core.commands import (
@@ -36,7 +37,7 @@ from .memory_counting import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from typing import Any
 
     from agent_meter_mcp.core.commands import Ask, Command, Result
@@ -103,6 +104,13 @@ class MemoryStore:
         with self._lock:
             at_us = self._at(now_us)
             return [decide(self._book, ask.who, ask.usage, at_us) for ask in asks]
+
+    @contextmanager
+    def snapshot(self) -> Generator[MemoryStore]:
+        """A store with the book of this moment, in which nobody writes any more."""
+        frozen = MemoryStore()
+        frozen._book = self._book
+        yield frozen
 
     def summary(self, query: SummaryQuery, now_us: int) -> Summary:
         with self._lock:

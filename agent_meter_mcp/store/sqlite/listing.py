@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Bound
-from agent_meter_mcp.core.models import EACH, METRICS, Agent, Limit, StoredEvent, Who
+from agent_meter_mcp.core.models import EACH, METRICS, Agent, Limit, Who
 from agent_meter_mcp.core.queries import (
     ACTIVE_WITHIN_US,
     AgentsPage,
@@ -23,7 +23,7 @@ from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from agent_meter_mcp.core.decide import LimitState
@@ -47,22 +47,20 @@ def events(reader: Reader, query: EventsQuery) -> EventsPage:
     since, until = query.filter.since_us or 0, query.filter.until_us
     until = FAR_US if until is None else until
 
-    def newest(
-        select: str, alias: str, booked: str, read: Callable[[tuple[Any, ...]], StoredEvent]
-    ) -> list[StoredEvent]:
+    def newest(select: str, alias: str, booked: str, oldest: int) -> list[tuple[Any, ...]]:
         # What is booked at or after `since` was recorded at or after it, so the id bounds the search.
-        rows = reader.connection.execute(
+        return reader.connection.execute(
             f"{select} WHERE {alias}.id < ? AND {alias}.id >= ? AND {booked} >= ? AND {booked} < ?"
             f" AND {where} ORDER BY {alias}.id DESC LIMIT ?",
-            (before, since, since, until, *values, query.limit + 1),
-        )
-        return [read(row) for row in rows]
+            (before, oldest, since, until, *values, query.limit + 1),
+        ).fetchall()
 
-    found = newest(EVENT_SELECT, "e", "coalesce(e.booked, e.id)", event_of)
-    if query.ids is None:
-        found += newest(REFUSAL_SELECT, "r", "r.id", refusal_of)
-    found.sort(key=lambda event: -event.seq)
-    page = tuple(found[: query.limit])
+    used = newest(EVENT_SELECT, "e", "coalesce(e.booked, e.id)", since)
+    oldest = used[-1][0] if len(used) > query.limit else since
+    refused = newest(REFUSAL_SELECT, "r", "r.id", oldest) if query.ids is None else []
+    found = [(row[0], event_of, row) for row in used] + [(row[0], refusal_of, row) for row in refused]
+    found.sort(key=lambda one: -one[0])
+    page = tuple(read(row) for _, read, row in found[: query.limit])
     return EventsPage(page, page[-1].seq if len(found) > query.limit else None)
 
 

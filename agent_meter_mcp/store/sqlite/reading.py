@@ -110,7 +110,10 @@ class Snapshot:
 
 
 class Reader:
-    """One reading connection and what it has read of the configuration and the counters."""
+    """One reading connection and what it has read of the configuration and the counters.
+
+    Its reads are those of `store.base.Reads`, within the transaction that was begun.
+    """
 
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
@@ -163,7 +166,7 @@ class Reader:
         ).fetchall()
         return [reservation_of(row, at_us) for row in rows]
 
-    def alerts(self, after: int, limit: int) -> list[Alert]:
+    def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
         rows = self.connection.execute(
             "SELECT number, raised_at, limit_id, scope, period_start, threshold, used, max FROM alert"
             " WHERE number > ? ORDER BY number DESC LIMIT ?",
@@ -171,7 +174,7 @@ class Reader:
         )
         return [Alert(*row) for row in rows]
 
-    def corrections(self, after: int, limit: int) -> list[Correction]:
+    def corrections(self, *, after: int = 0, limit: int = 100) -> list[Correction]:
         latest = self.connection.execute(
             "SELECT event, max(id) FROM correction WHERE id > ? GROUP BY event ORDER BY max(id) DESC LIMIT ?",
             (after, limit),
@@ -182,7 +185,7 @@ class Reader:
         found = [Correction(**event_of(row).as_dict(), number=numbers[row[0]]) for row in rows]
         return sorted(found, key=lambda correction: -correction.number)
 
-    def audit(self, before_seq: int | None, limit: int) -> list[AuditEntry]:
+    def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
         rows = self.connection.execute(
             "SELECT id, actor, action, target, before, after, reason FROM audit WHERE ? IS NULL OR id < ?1"
             " ORDER BY id DESC LIMIT ?",
@@ -190,7 +193,7 @@ class Reader:
         )
         return [AuditEntry(*row) for row in rows]
 
-    def names(self, kind: str, prefix: str, limit: int) -> list[str]:
+    def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         table, column = _NAMED[kind]
         rows = self.connection.execute(
             f"SELECT DISTINCT {column} FROM {table} WHERE {column} != '' AND substr({column}, 1, ?) = ?"

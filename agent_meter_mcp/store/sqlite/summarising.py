@@ -93,7 +93,10 @@ class _Pieces:
     def __init__(self, reader: Reader, query: SummaryQuery) -> None:
         self._execute = reader.connection.execute
         self._where, self._values = filter_condition(query.filter, reader.book.policy)
-        (self._rolled,) = self._execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+        self._last = reader.book.last
+        self._remembered = reader.remembered
+        self._remembered.begin(reader.book)
+        self._rolled, self._tail = self._remembered.rolled, self._remembered.tail
         self._times = [dimension for dimension in query.group_by if dimension in TIME_DIMENSIONS]
         self._group_by = query.group_by
         columns = [_COLUMNS[dimension] for dimension in query.group_by if dimension not in TIME_DIMENSIONS]
@@ -109,15 +112,7 @@ class _Pieces:
         """It depends on what is known of agents, which changes without a trace."""
         since_us = query.filter.since_us or 0
         until_us = FAR_US if query.filter.until_us is None else query.filter.until_us
-        self._tail: Span = self._execute(
-            "SELECT coalesce(min(coalesce(booked, id)), 0), coalesce(max(coalesce(booked, id)), -1)"
-            " FROM event WHERE id > ?",
-            (self._rolled,),
-        ).fetchone()
         self._from_events = f"{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-        self._last = reader.book.last
-        self._remembered = reader.remembered
-        self._remembered.begin(reader.book.last)
         self.rows: list[Row] = []
         self._starts: list[tuple[int, ...]] = []
         self._missed_hours: tuple[Span, list[Row]] = ((0, 0), [])
@@ -148,14 +143,13 @@ class _Pieces:
         """The part of the range in which there is anything, so that an open range has an end."""
         lowest, highest = self._execute(
             # min and max in a query each: only then SQLite looks them up in the index
-            "SELECT min(first), max(last) FROM ("
-            f"SELECT (SELECT min(bucket) FROM rollup WHERE grain = {HOUR}) * ? AS first,"
-            f" (SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR}) * ?1 AS last UNION ALL"
-            " SELECT min(coalesce(booked, id)), max(coalesce(booked, id)) + 1 FROM event WHERE id > ?)",
-            (HOUR_US, self._rolled),
+            f"SELECT (SELECT min(bucket) FROM rollup WHERE grain = {HOUR}) * ?,"
+            f" (SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR}) * ?1",
+            (HOUR_US,),
         ).fetchone()
-        if lowest is None:
-            return (0, 0)
+        tail_first, tail_last = self._tail
+        lowest = tail_first if lowest is None else min(lowest, tail_first)
+        highest = max(highest or 0, tail_last + 1)
         first, last = max(since_us, lowest), min(until_us, highest)
         return (first, last) if first < last else (0, 0)
 
