@@ -57,7 +57,8 @@ class Words(Widget):
             style = self.screen.get_component_rich_style("screen--selection")
             line.stylize(style, start, len(line) if end < 0 else end)
         line.truncate(width, overflow="ellipsis", pad=True)
-        return Strip(line.render(self.app.console), width).apply_style(self.rich_style).apply_offsets(0, y)
+        segments = line.render(self.app.console)  # pyright: ignore[reportUnknownMemberType] - of any app
+        return Strip(segments, width).apply_style(self.rich_style).apply_offsets(0, y)
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
         return selection.extract(self.plain), "\n"
