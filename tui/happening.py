@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from agent_meter_mcp.core.models import Alert, KillSwitch, Limit
-    from agent_meter_mcp.core.queries import Group, LimitView, Summary
+    from agent_meter_mcp.core.queries import Group, Summary
     from agent_meter_mcp.sources.base import Snapshot
 
     from .view import Style
@@ -149,8 +149,8 @@ def event_row(event: StoredEvent, zone: tzinfo, count: int = 0, within_us: int =
     return Row(str(event.seq), cells, event.event.id)
 
 
-def limits_by_id(views: Iterable[LimitView]) -> dict[str, Limit]:
-    return {view.limit.limit_id: view.limit for view in views}
+def limits_by_id(limits: Iterable[Limit]) -> dict[str, Limit]:
+    return {limit.limit_id: limit for limit in limits}
 
 
 def alert_line(alert: Alert, limits: Mapping[str, Limit], zone: tzinfo) -> Cell:

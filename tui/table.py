@@ -165,10 +165,10 @@ class LineTable(ScrollView, can_focus=True):
             self.refresh()  # "nothing there" comes or goes
             return
         top, height = self.scroll_offset.y, self.size.height - HEADER
-        for place in range(top, min(top + height, max(len(old), len(rows)))):
-            is_other = place >= len(old) or place >= len(rows) or old[place] != rows[place]
-            if is_other or place in (before, self._cursor):
-                self._repaint(place)
+        places = range(top, min(top + height, max(len(old), len(rows))))
+        both = min(len(old), len(rows))
+        changed = [place for place in places if place >= both or old[place] != rows[place]]
+        self._repaint(*changed, *{before, self._cursor}.difference(changed))
 
     def _grow(self, rows: int) -> None:
         """There are so many rows now. The screen is laid out anew only when the scrollbar comes or goes."""
@@ -215,8 +215,7 @@ class LineTable(ScrollView, can_focus=True):
         before, self._cursor = self._cursor, max(min(place, len(self._rows) - 1), 0)
         self._is_led = self._cursor > 0  # who never moved it wants to see the first rows, wherever it goes
         self._scroll_to_cursor()
-        self._repaint(before)
-        self._repaint(self._cursor)
+        self._repaint(before, self._cursor)
 
     def _scroll_to_cursor(self) -> None:
         top, height = self.scroll_offset.y, self.size.height - HEADER
@@ -267,8 +266,9 @@ class LineTable(ScrollView, can_focus=True):
         self._styles.clear()
         super().notify_style_update()
 
-    def _repaint(self, place: int) -> None:
-        self.refresh(Region(0, place - self.scroll_offset.y + HEADER, self._width, 1))
+    def _repaint(self, *places: int) -> None:
+        top, width = HEADER - self.scroll_offset.y, self._width
+        self.refresh(*[Region(0, place + top, width, 1) for place in places])
 
     def _style(self, name: str) -> Style:
         if name not in self._styles:

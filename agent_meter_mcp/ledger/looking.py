@@ -17,7 +17,15 @@ from agent_meter_mcp.intake import known_lineage
 from . import sight
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, KillSwitch, Reservation
+    from agent_meter_mcp.core.models import (
+        Alert,
+        AuditEntry,
+        Correction,
+        KillSwitch,
+        Limit,
+        Reservation,
+        SubjectKind,
+    )
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -59,14 +67,23 @@ class Looking:
         within = sight.within(self._caller) or query.within
         return self._reads.agents(query.replace(within=within), self.now_us)
 
-    def limits(self, who: Who | None = None) -> list[LimitView]:
-        """All limits; for somebody, those that match, at every service if `who` names none."""
+    def limits(self, who: Who | None = None, kind: SubjectKind | None = None) -> list[LimitView]:
+        """All limits; for somebody, those that match, at every service if `who` names none.
+
+        `kind`: of these only those on such subjects.
+        """
         caller = self._caller
         if who is not None:
             self._may_see(check.who(who).agent)
         elif caller.role == "agent":
             who = Who(caller.bound_to or "", project=caller.default_project, session=caller.default_session)
-        return sight.limits_of(self._reads, who, self.now_us)
+        return sight.limits_of(self._reads, who, self.now_us, kind=kind)
+
+    def rules(self) -> list[Limit]:
+        """All limits, whomever they bind, without how they stand. For an agent, those that match it."""
+        if self._caller.role == "agent":
+            return [view.limit for view in self.limits()]
+        return list(self._reads.policy().limits.values())
 
     def switches(self) -> list[KillSwitch]:
         """What is stopped now; for an agent, what stops it or its tree, and stopped services."""

@@ -31,7 +31,7 @@ from .base import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, StoredEvent, SwitchKind
+    from agent_meter_mcp.core.models import Action, AuditEntry, LimitKey, StoredEvent, SwitchKind
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger, Looking
@@ -103,11 +103,11 @@ class LocalSource:
     def _snapshot(self, looking: Looking, wanted: Range) -> Snapshot:
         query = self._query(looking, wanted.window, ("agent",)).replace(order_by="key", limit=AGENTS_MAX)
         used = looking.summary(query)
-        limits = tuple(looking.limits())
+        limits = tuple(looking.rules())
         switches = tuple(looking.switches())
         actions = () if self._is_agent else tuple(looking.audit(limit=ACTIONS_SHOWN))
         events = looking.events(EventsQuery(UsageFilter(), EVENTS_SHOWN)).events
-        rules = (switches, tuple(view.limit for view in limits), actions[:1])
+        rules = (switches, limits, actions[:1])
         return Snapshot(
             looking.now_us,
             self._agents(looking, events, rules),
@@ -115,7 +115,7 @@ class LocalSource:
             used.total,
             bars_of(looking.summary(self._query(looking, wanted.chart_window, (wanted.chart,)))),
             events,
-            tuple(view for view in limits if _is_for_everybody(view.limit)),
+            tuple(looking.limits(kind="pool")),
             switches,
             tuple(looking.alerts(limit=ALERTS_SHOWN)),
             limits,
@@ -281,7 +281,3 @@ def _page_through(looking: Looking, query: AgentsQuery) -> list[AgentView]:
         if page.next_agent is None:
             return found
         query = query.replace(after_agent=page.next_agent)
-
-
-def _is_for_everybody(limit: Limit) -> bool:
-    return limit.key.subject.kind == "pool"

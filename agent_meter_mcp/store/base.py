@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import (
+        Alert,
+        AuditEntry,
+        Correction,
+        Reservation,
+        StoredEvent,
+        SubjectKind,
+        Who,
+    )
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -39,8 +47,11 @@ if TYPE_CHECKING:
 
         def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage: ...
 
-        def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
-            """All limits with their states; for somebody, those that match, with whether they bind."""
+        def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
+            """All limits with their states; for somebody, those that match, with whether they bind.
+
+            `kind`: of these only those on such subjects.
+            """
             ...
 
         def policy(self) -> Policy:

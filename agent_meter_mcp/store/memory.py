@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, SubjectKind, Who
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -128,9 +128,10 @@ class MemoryStore:
         with self._lock:
             return reading.agents(self._book, query, self._at(now_us))
 
-    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
+    def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
         with self._lock:
-            return reading.limits(self._book, who, self._at(now_us))
+            views = reading.limits(self._book, who, self._at(now_us))
+            return [view for view in views if kind in (None, view.limit.key.subject.kind)]
 
     def policy(self) -> Policy:
         with self._lock:

@@ -14,11 +14,12 @@ from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservati
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from agent_meter_mcp.core.commands import Ask
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import Reservation, StoredEvent, SubjectKind, Who
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         Summary,
         SummaryQuery,
     )
+
+    Row = tuple[Any, ...]
 
 _NAMED = {
     "agent": ("agent", "agent_id"),
@@ -119,6 +122,8 @@ class Reader:
         self.connection = connection
         self.book = Book(connection)
         self.remembered = Remembered(connection)
+        self.listed: dict[Row, StoredEvent] = {}
+        """The rows of the page of events that was read last, and what they are."""
 
     def look(self, now_us: int) -> int:
         """Brings the book up to date; answers the time at which this snapshot decides."""
@@ -213,5 +218,5 @@ class Reader:
     def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage:
         return listing.agents(self, query, self.look(now_us))
 
-    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
-        return listing.limits(self, who, self.look(now_us))
+    def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
+        return listing.limits(self, who, self.look(now_us), kind)

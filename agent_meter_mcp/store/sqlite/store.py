@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import (
+        Alert,
+        AuditEntry,
+        Correction,
+        Reservation,
+        StoredEvent,
+        SubjectKind,
+        Who,
+    )
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -164,9 +172,9 @@ class SqliteStore:
         with self.snapshot() as reader:
             return reader.agents(query, now_us)
 
-    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
+    def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
         with self.snapshot() as reader:
-            return reader.limits(who, now_us)
+            return reader.limits(who, now_us, kind=kind)
 
     def policy(self) -> Policy:
         with self.snapshot() as reader:
