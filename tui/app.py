@@ -36,6 +36,7 @@ from .services import ServicesPage
 from .sessions import SessionsPage
 from .settings import Choices
 from .taking import Taking
+from .totals import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,6 +130,7 @@ class Dashboard(App[None]):
         self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
         self.looked = Looked()
+        self.tally = Tally()
         self.waiting: Looked | None = None
         """What was found while it is paused."""
 

@@ -7,12 +7,16 @@ one of more than `LATE_US` before a count in `meta`. Later ones are read each ti
 
 from __future__ import annotations
 
+from agent_meter_mcp.core.queries import Group, Totals
+
 from .schema import ALL
 from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from agent_meter_mcp.core.queries import Dimension
 
     from .book import Book
     from .driver import Connection
@@ -27,6 +31,8 @@ NOTHING = (FAR_US, -1)
 ROWS_MAX = 20_000
 """So many groups are remembered; beyond that, it begins anew. A sum of more than half
 as many is not remembered."""
+TOLD_MAX = 4
+"""So many summaries are kept as groups."""
 LATE_US = 15_000_000
 LATE = "late"
 """The row of `meta` that counts refusals which were written so late."""
@@ -46,6 +52,7 @@ class Remembered:
         self._events: dict[Place, tuple[int, Sums]] = {}
         self._refusals: dict[Place, tuple[int, Sums]] = {}
         self._rows = 0
+        self._told: dict[tuple[Dimension, ...], dict[Key, tuple[Sequence[int], Group]]] = {}
         self._seen: dict[str, int] = {}
         self._seen_upto = 0
 
@@ -118,6 +125,26 @@ class Remembered:
             sums = _added(sums, between(settled, self._settled))
         self._refusals[place] = (max(settled, self._settled), sums)
         return [*sums.items(), *between(max(settled, self._settled), FAR_US)]
+
+    def told(self, group_by: tuple[Dimension, ...], sums: Mapping[Key, Sequence[int]]) -> list[Group]:
+        """The groups with these figures, but for empty ones.
+
+        They are the very same objects as before where nothing has changed: whoever looks again and again sees
+        by that what is new.
+        """
+        before = self._told.pop(group_by, {})
+        told: dict[Key, tuple[Sequence[int], Group]] = {}
+        for key, figures in sums.items():
+            known = before.get(key)
+            if known is not None and known[0] == figures:
+                told[key] = known
+            elif any(figures):
+                told[key] = (figures, Group(key, Totals(*figures)))
+        if len(told) <= ROWS_MAX // 2:
+            self._told[group_by] = told
+        if len(self._told) > TOLD_MAX:
+            del self._told[next(iter(self._told))]
+        return [group for _, group in told.values()]
 
     def last_seen(self) -> dict[str, int]:
         """When each agent's newest event or refusal was recorded."""
