@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 def record(writer: Writer, command: Record) -> Recorded:
     """Rules 5 to 9."""
-    event = _as_kept(command.event)
-    who = command.event.who
+    event = command.event
+    who, usage = event.who, event.usage.kept
+    if who.parent is not None or usage is not event.usage:
+        event = event.replace(who=who.replace(parent=None), usage=usage)
     key = key_of(event.id)
     service = who.service or ""
     if writer.careful or who.parent is not None or writer.has_pending(key, service):
@@ -44,18 +46,11 @@ def record(writer: Writer, command: Record) -> Recorded:
             f"id {event.id!r} belongs to an open reservation at {service}: settle that reservation"
         )
     if who.parent is not None:
-        writer.check_totals(event.usage.amounts)
+        writer.check_totals(usage.amounts)
         link_parent(writer, who)
     at_us = writer.at_us
     booked_us = booked_at(event.occurred_at_us, at_us, may_backdate=command.may_backdate)
     return _store(writer, event, key, at_us, booked_us, want_limits=command.want_limits)
-
-
-def _as_kept(event: UsageEvent) -> UsageEvent:
-    who, usage = event.who, event.usage.kept
-    if who.parent is None and usage is event.usage:
-        return event
-    return event.replace(who=who.replace(parent=None), usage=usage)
 
 
 def _store(
