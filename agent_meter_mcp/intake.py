@@ -118,6 +118,7 @@ class Intake:
             check.ttl(ttl_us),
             report.operation,
             report.source,
+            report.id is None,
         )
 
     def settle(self, caller: Caller, held: Reservation, report: Settle, now_us: int) -> Settle:

@@ -270,6 +270,9 @@ def _rollup_row(dim: int, usage: Usage) -> tuple[int, ...]:
 
 def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reservation:
     """Raises NotFound."""
+    held = writer.holds.get(reservation_id)
+    if held is not None and held.expires_at_us > at_us:
+        return held
     row = writer.connection.execute(
         f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
     ).fetchone()
@@ -307,9 +310,9 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     # A counter that is computed now must still find the hold, which is taken off it next.
     writer.ready(writer.book.plan(held.who), at_us)
     writer.connection.execute(
-        f"UPDATE reservation SET state = {SETTLED} WHERE reservation_id = ?", (held.reservation_id,)
+        f"UPDATE reservation SET state = {SETTLED} WHERE id = ?", (held.reserved_at_us,)
     )
-    writer.close_key(held)
+    writer.closed(held, key)
     booked_us = held.reserved_at_us if is_open else at_us
     return _store(
         writer,

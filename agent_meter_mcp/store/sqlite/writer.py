@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .driver import Connection
 
 
+HOLDS_KEPT = 1024
+
+
 class Replayed(Exception):
     """An id in the batch is in the file already: the transaction starts again, looking up each id first."""
 
@@ -46,6 +49,8 @@ class Writer:
         `Replayed`).
         """
         self.open_keys: set[tuple[str, str | bytes]] = set()
+        self.holds: dict[str, Reservation] = {}
+        """The newest of the open holds that were made here, as long as nobody else writes; by their ids."""
         self.next_expiry_us = NEVER
         """No open hold is over before."""
         self.alerts: list[Alert] = []
@@ -75,6 +80,7 @@ class Writer:
                     "SELECT service, key FROM reservation WHERE state = 0"
                 )
             }
+            self.holds.clear()
             next_us = self.book.next_expiry_us
             self.next_expiry_us = NEVER - 1 if next_us is None else next_us
             self.rollups.load()
@@ -246,7 +252,7 @@ class Writer:
             self.connection.execute(
                 f"UPDATE reservation SET state = {EXPIRED} WHERE reservation_id = ?", (held.reservation_id,)
             )
-            self.close_key(held)
+            self.closed(held, key_of(held.event_id))
         if overdue:
             self.book.make_final(at_us)
         self._look_for_expiry()
@@ -256,9 +262,18 @@ class Writer:
             "SELECT coalesce(min(expires), ?) FROM reservation WHERE state = 0", (NEVER - 1,)
         ).fetchone()
 
-    def close_key(self, held: Reservation) -> None:
+    def opened(self, held: Reservation, key: str | bytes) -> None:
+        """A hold was made; `key` is that of its event."""
+        self.open_keys.add((held.who.service or "", key))
+        self.next_expiry_us = min(self.next_expiry_us, held.expires_at_us)
+        self.holds[held.reservation_id] = held
+        if len(self.holds) > HOLDS_KEPT:
+            del self.holds[next(iter(self.holds))]
+
+    def closed(self, held: Reservation, key: str | bytes) -> None:
         """The reservation is open no longer."""
-        self.open_keys.discard((held.who.service or "", key_of(held.event_id)))
+        self.open_keys.discard((held.who.service or "", key))
+        self.holds.pop(held.reservation_id, None)
 
     def _alert(self, counter: Counter, booked_us: int, at_us: int) -> None:
         """Rule 21; afterwards `alert_at` is the usage at which the next threshold can be reached."""
