@@ -1,14 +1,16 @@
 """(l): a batch of upstream's records over HTTP, against inserting the same rows without any of it.
 
 Requests go to the routes in this process (ASGI), whole: reading the JSON, checking each record, storing it,
-answering for each. The floor is `executemany` of the very rows that this made.
+answering for each, with the garbage collector as the server sets it. The floor is `executemany` of the very rows that this made.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from fastapi import FastAPI
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
 from agent_meter_mcp.faces.http.upstream import router
+from agent_meter_mcp.faces.serve import spare_garbage
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id, system_clock_us
@@ -95,7 +98,7 @@ def run_ingest(options: Options) -> Iterator[Row]:
     for limits in (3, 0):
         folder = options.folder / f"ingest-{limits}"
         folder.mkdir()
-        with start_blocking_portal() as portal:
+        with start_blocking_portal() as portal, _as_served():
             ours = _Ours(portal, _made(folder / "ours.db", limits), limits)
             bare = plain.new_table(folder / "floor.db")
             with portal.wrap_async_context_manager(ours.ledger):
@@ -115,6 +118,14 @@ def run_ingest(options: Options) -> Iterator[Row]:
             quotients(took["floor"], took["ours"]),
             at_least(0.35),
         )
+
+
+@contextmanager
+def _as_served() -> Generator[None]:
+    before = gc.get_threshold()
+    spare_garbage()
+    yield
+    gc.set_threshold(*before)
 
 
 def _made(path: Path, limits: int) -> Path:
