@@ -1,7 +1,8 @@
 """(l): a batch of upstream's records over HTTP, against inserting the same rows without any of it.
 
 Requests go to the routes in this process (ASGI), whole: reading the JSON, checking each record, storing it,
-answering for each, with the garbage collector as the server sets it. The floor is `executemany` of the very rows that this made.
+answering for each, with the garbage collector as the server sets it. The floor is `executemany` of the very
+rows that this made.
 """
 
 from __future__ import annotations
