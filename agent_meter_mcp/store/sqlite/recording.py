@@ -67,7 +67,8 @@ def _store(
     """Judges, counts and keeps a new event. `held` is the open reservation that it settles."""
     usage = event.usage
     amounts = usage.amounts
-    writer.check_totals(amounts)
+    if writer.rollups.nearly_full:
+        writer.check_totals(amounts)
     plan = writer.book.plan(event.who)
     counters = writer.ready(plan, at_us)
     if held is None:
