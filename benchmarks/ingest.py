@@ -23,10 +23,9 @@ from fastapi import FastAPI
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
 from agent_meter_mcp.faces.http.upstream import router
-from agent_meter_mcp.faces.serve import spare_garbage
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
-from agent_meter_mcp.runtime import new_id, system_clock_us
+from agent_meter_mcp.runtime import collect_seldom, new_id, system_clock_us
 from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.rows import EVENT_COLUMNS
@@ -124,7 +123,7 @@ def run_ingest(options: Options) -> Iterator[Row]:
 @contextmanager
 def _as_served() -> Generator[None]:
     before = gc.get_threshold()
-    spare_garbage()
+    collect_seldom()
     yield
     gc.set_threshold(*before)
 

@@ -6,7 +6,6 @@ address only. In any case it refuses requests that a web page made a browser sen
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 import logging
 import os
@@ -26,7 +25,7 @@ from starlette.routing import Mount, Route
 
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.runtime import open_ledger, process_caller
+from agent_meter_mcp.runtime import collect_seldom, open_ledger, process_caller
 from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 2
 """How long streams may stay open once it was told to stop."""
-GARBAGE_AFTER = 20_000
-"""New objects. With Python's 700, looking for garbage eleven times was a tenth of the work of a batch."""
 MCP_PATH = "/mcp"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _SERVER = Caller("operator", "serve")
@@ -141,15 +138,9 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
-            spare_garbage()
+            collect_seldom()
             await http.serve([listener])
             tasks.cancel_scope.cancel()
-
-
-def spare_garbage() -> None:
-    """What was imported stays, and is not searched for garbage; what is new, less often."""
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER)
 
 
 class _Server(uvicorn.Server):

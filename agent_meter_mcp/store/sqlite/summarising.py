@@ -7,7 +7,6 @@ off), the ends of hours that a span cuts, the tail.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView
 from itertools import pairwise
 from operator import add, attrgetter
 
@@ -173,6 +172,7 @@ class _Pieces:
                 lambda: self._events_in(whole_us, end_us),
                 lambda upto: self._events_since(upto, whole_us, end_us),
             ),
+            once=not self._times,
         )
         self._note(
             number,
@@ -183,12 +183,13 @@ class _Pieces:
             ),
         )
 
-    def _note(self, number: int, found: Iterable[Row]) -> None:
+    def _note(self, number: int, found: Iterable[Row], *, once: bool = False) -> None:
+        """Adds what was found in a span; `once`: each key is there once."""
         if self._times:
             found = [(self._key(number, named), figures) for named, figures in found]
         groups = self.groups
-        if not groups and isinstance(found, ItemsView):  # each key is there once
-            groups.update(cast("ItemsView[Key, Sequence[int]]", found))
+        if once and not groups:
+            groups.update(found)
             return
         for key, figures in found:
             have = groups.get(key)
