@@ -106,8 +106,9 @@ class Dashboard(App[None]):
         export_to: str = "",
     ) -> None:
         self.choices = choices or Choices()
-        # There is no other way to begin with a mode of one's own: Textual lays out an empty screen before.
-        self.DEFAULT_MODE = self.choices.get("page", self.tabs, self.tabs[0])  # pyright: ignore[reportAttributeAccessIssue]
+        # Textual would lay out an empty screen first.
+        begins = self.choices.get("page", self.tabs, self.tabs[0])
+        self.DEFAULT_MODE = begins  # pyright: ignore[reportAttributeAccessIssue] - there is no other way
         super().__init__()
         for mode, page in PAGES.items():
             self.add_mode(mode, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen

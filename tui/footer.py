@@ -36,7 +36,7 @@ class Keys(Widget):
     """
 
     def on_mount(self) -> None:
-        news = cast("Signal[object]", self.screen.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType]
+        news = cast("Signal[object]", self.screen.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType] - of any screen
         news.subscribe(self, lambda _: self.refresh())
 
     def _shown(self) -> list[tuple[Binding, bool, str]]:
