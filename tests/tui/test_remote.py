@@ -18,7 +18,7 @@ from tests.sources.serving import serving
 from tui.app import Dashboard
 from tui.dialogs import Confirm
 
-from .watching import agents, said, until, use
+from .watching import LOOK_S, agents, said, until, use
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -32,7 +32,7 @@ GONE_S = 5.0
 @asynccontextmanager
 async def watching_at(url: str, key: Key | None = None) -> AsyncGenerator[tuple[Dashboard, Pilot[None]]]:
     source = RemoteSource(url, key, "UTC")
-    app = Dashboard(source, source, look_s=0.02)
+    app = Dashboard(source, source, look_s=LOOK_S)
     try:
         async with app.run_test(size=(120, 36), notifications=True) as pilot:
             yield app, pilot

@@ -19,6 +19,8 @@ from tui.words import Words
 
 OPERATOR = Caller("operator", "olga")
 WAIT_S = 10
+LOOK_S = 0.1
+"""Textual's pilot waits after each key until the process does nothing: a faster look would keep it waiting."""
 CENT = 10_000_000
 
 
@@ -40,7 +42,7 @@ async def watching(
     """`reader` None looks at the file that the settings name."""
     local = LocalSource(settings, OPERATOR, "UTC")
     operator = local if may_act else None
-    app = Dashboard(reader or local, operator, look_s=0.02, theme=theme, **options)
+    app = Dashboard(reader or local, operator, look_s=LOOK_S, theme=theme, **options)
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             yield app, pilot
