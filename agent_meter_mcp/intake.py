@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     class Prices(Protocol):
         def price(self, usage: Usage, at_us: int, service: str) -> Usage: ...
 
-    from .store.base import Store
+    from .store.base import Reads
 
     Lineage = Callable[[str], tuple[str, ...]]
 
 AGENT_FIELDS = ("name", "tier", "owner", "parent")
 
 
-def known_lineage(store: Store, agent: str) -> tuple[str, ...]:
+def known_lineage(reads: Reads, agent: str) -> tuple[str, ...]:
     """The agent and its ancestors; nothing for one that the ledger has not heard of. Reads the store."""
-    return store.policy().lineage(agent) if store.names("agent", agent, 1) == [agent] else ()
+    return reads.policy().lineage(agent) if reads.names("agent", agent, 1) == [agent] else ()
 
 
 class Report(Value):
@@ -241,12 +241,6 @@ class Intake:
         """By its id or its prefix. Raises InvalidInput, Forbidden."""
         allow(caller, "control")
         return RevokeKey(name(key, "key"), caller.name)
-
-    def may_read(self, caller: Caller, agent: str | None) -> None:
-        """Raises Forbidden unless the caller may look at this agent's usage (None: at all it may see)."""
-        allow(caller, "read")
-        if agent is not None:
-            allow_agent(caller, agent, self._lineage(agent))
 
     def _acting_for(self, caller: Caller, who: Who, *, service_needed: bool = True) -> Who:
         allow(caller, "use")

@@ -36,6 +36,7 @@ from .services import ServicesPage
 from .sessions import SessionsPage
 from .settings import Choices
 from .taking import Taking
+from .totals import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from textual.app import SystemCommand
     from textual.screen import Screen
-    from textual.theme import Theme
 
     from agent_meter_mcp.sources.base import Operator, Range, Reader, Snapshot
 
@@ -130,6 +130,7 @@ class Dashboard(App[None]):
         self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
         self.looked = Looked()
+        self.tally = Tally()
         self.waiting: Looked | None = None
         """What was found while it is paused."""
 
@@ -198,20 +199,16 @@ class Dashboard(App[None]):
     def _theme_of(self, wanted: str) -> str:
         for one in themes.THEMES:
             self.register_theme(one)
+        if os.environ.get("NO_COLOR") is not None:
+            # Those that leave all colours to the terminal would be black on black.
+            for name in [name for name, one in self.available_themes.items() if one.ansi]:
+                self.unregister_theme(name)
         known = self.available_themes
         if wanted not in ("", themes.AUTO) and wanted not in known:
             raise InvalidInput("theme", f"must be {themes.AUTO} or one of {', '.join(sorted(known))}")
         last = self.choices.get("theme", known, themes.AUTO)
         few = self.console.color_system == "standard"
         return themes.chosen(wanted or last, known, few=few)
-
-    @property
-    def available_themes(self) -> dict[str, Theme]:
-        """Without colours, those that leave all colours to the terminal would be black on black."""
-        known = super().available_themes
-        if os.environ.get("NO_COLOR") is None:
-            return known
-        return {name: one for name, one in known.items() if not one.ansi}
 
     def remember(self, name: str, word: str) -> None:
         """For the next time. That it cannot be kept is said once."""

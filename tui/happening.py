@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from agent_meter_mcp.core.models import Alert, KillSwitch, Limit
-    from agent_meter_mcp.core.queries import Group, LimitView, Summary
+    from agent_meter_mcp.core.queries import Group, Summary
     from agent_meter_mcp.sources.base import Snapshot
 
     from .view import Style
@@ -52,11 +52,15 @@ class Happening(Value):
 
 def happenings(snapshot: Snapshot, *, only_refused: bool = False, typed: str = "") -> list[Happening]:
     """Newest first; actions only as far back as there are events, and only among all that happens."""
-    events = [event for event in snapshot.events if not only_refused or event.outcome == "rejected"]
+    events = snapshot.events
+    if only_refused:
+        events = [event for event in events if event.outcome == "rejected"]
     oldest_seq = events[-1].seq if events else 0
     actions = [] if only_refused else [one for one in snapshot.actions if one.seq >= oldest_seq]
     has = wanted(typed)
-    items: list[StoredEvent | AuditEntry] = sorted([*events, *actions], key=lambda one: -one.seq)
+    items: Sequence[StoredEvent | AuditEntry] = events
+    if actions:
+        items = sorted([*events, *actions], key=lambda one: -one.seq)
     return folded(items if has is None else [item for item in items if has(_facts(item))])
 
 
@@ -65,16 +69,15 @@ def folded(items: Iterable[StoredEvent | AuditEntry]) -> list[Happening]:
     found: list[Happening] = []
     open_at: dict[tuple[object, ...], int] = {}
     for item in items:
-        if isinstance(item, AuditEntry):
-            found.append(Happening(item, 1, item.seq))
+        if isinstance(item, AuditEntry) or item.outcome != "rejected":
+            found.append(Happening(item, 1 if isinstance(item, AuditEntry) else item.count, item.seq))
             continue
         what = (item.event.who.agent, item.event.who.service, item.event.operation, item.limit_id)
-        at = open_at.get(what) if item.outcome == "rejected" else None
+        at = open_at.get(what)
         if at is not None and found[at].since_seq - item.seq <= REPEATS_US:
             found[at] = found[at].replace(count=found[at].count + item.count, since_seq=item.seq)
             continue
-        if item.outcome == "rejected":
-            open_at[what] = len(found)
+        open_at[what] = len(found)
         found.append(Happening(item, item.count, item.seq))
     return found
 
@@ -146,8 +149,8 @@ def event_row(event: StoredEvent, zone: tzinfo, count: int = 0, within_us: int =
     return Row(str(event.seq), cells, event.event.id)
 
 
-def limits_by_id(views: Iterable[LimitView]) -> dict[str, Limit]:
-    return {view.limit.limit_id: view.limit for view in views}
+def limits_by_id(limits: Iterable[Limit]) -> dict[str, Limit]:
+    return {limit.limit_id: limit for limit in limits}
 
 
 def alert_line(alert: Alert, limits: Mapping[str, Limit], zone: tzinfo) -> Cell:

@@ -76,22 +76,19 @@ class Overview(Page):
     Overview #top { height: auto; }
     Overview #figures { height: auto; width: 1fr; }
     Overview #totals, Overview #fleet { height: auto; padding: 0 1; }
-    Overview #totals, Overview #fleet, Overview #chart { text-wrap: nowrap; text-overflow: ellipsis; }
     Overview #fleet { display: none; }
     Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
     Overview #tables { height: 1fr; }
     Overview #agents { width: 3fr; }
-    Overview #feed { width: 2fr; border-left: vkey $panel; }
-    Overview #alarms {
-        height: auto; padding: 0 1; display: none; text-wrap: nowrap; text-overflow: ellipsis;
-    }
-    Overview.-broad #feed { width: 54%; }
+    Overview #beside { width: 2fr; border-left: vkey $panel; }
+    Overview #alarms { height: auto; padding: 0 1; display: none; }
+    Overview.-broad #beside { width: 54%; }
     Overview.-broad #agents { width: 1fr; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
-    Overview.-narrow #feed { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
-    Overview.-narrow.-tiny #feed { display: none; }
-    Overview.-high.-narrow #feed { height: 1fr; }
+    Overview.-narrow #beside { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
+    Overview.-narrow.-tiny #beside { display: none; }
+    Overview.-high.-narrow #beside { height: 1fr; }
     Overview.roomy #figures { width: 52; }
     Overview.roomy #chart { display: block; }
     Overview.roomy #top { border-bottom: hkey $panel; }
@@ -130,7 +127,8 @@ class Overview(Page):
             yield Words(id="chart")
         with Horizontal(id="tables"):
             yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
-            yield Feed(id="feed")
+            with Vertical(id="beside"):
+                yield Feed(id="feed")
         yield Words(id="alarms")
 
     # What it shows

@@ -11,7 +11,6 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from . import totals
 from .commands import help_of
 from .dialogs import Help
 from .table import LineTable
@@ -162,7 +161,8 @@ class Page(Screen[None]):
         words.append(f" {state} ", self.coloured(style))
         if self.dashboard.acting.refusal:
             words.append(" read-only ", self.coloured("dim"))
-        for cell in totals.tally(looked.snapshot) if looked.snapshot is not None else ():
+        agents = None if looked.snapshot is None else looked.snapshot.agents
+        for cell in self.dashboard.tally.of(agents) if agents is not None else ():
             words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")

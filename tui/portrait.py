@@ -67,7 +67,7 @@ def _refused(detail: Detail, zone: tzinfo, now_us: int) -> Cell:
     event = detail.refused
     if event is None:
         return _NEVER_REFUSED
-    limits = limits_by_id(detail.limits)
+    limits = limits_by_id(view.limit for view in detail.limits)
     when = moment(event.seq, zone, "%d %b %H:%M:%S")
     what = " ".join(part for part in (event.event.who.service, event.event.operation) if part)
     style = "alarm" if event.limit_id is not None else "held"

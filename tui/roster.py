@@ -185,6 +185,10 @@ class Roster:
         self.typed = ""
         self.folded: set[str] = set()
         self.places: list[Place] = []
+        self._keys: list[str] = []
+        self._is_tree = False
+        self._ids: list[str] = []
+        self._agents: tuple[AgentView, ...] = ()
         self._views: dict[str, AgentView] = {}
         self._own: dict[str, Standing] = {}
         self._whole: dict[str, Standing] = {}
@@ -202,21 +206,11 @@ class Roster:
 
     def take(self, snapshot: Snapshot, now_s: float, resort_s: float = RESORT_S) -> bool:
         """What was found now. Answers whether the order may be an old one, because it stays for a while."""
-        before, self._now_us = self._views, snapshot.taken_at_us
-        self._views = {view.agent.agent_id: view for view in snapshot.agents}
-        used = snapshot.used
-        self._own = {
-            agent_id: own
-            if before.get(agent_id) is view
-            and (own := self._own[agent_id]).used is used.get(agent_id, NOTHING)
-            else standing(view, used.get(agent_id, NOTHING))
-            for agent_id, view in self._views.items()
-        }
+        self._now_us = snapshot.taken_at_us
         self._whole = {}
-        parents = {agent_id: view.agent.parent for agent_id, view in self._views.items()}
-        is_as_before = parents == self._parents
-        if not is_as_before:
-            self._parents, self._children = parents, children_of(parents)
+        is_as_before = self._take_agents(snapshot)
+        self._agents = snapshot.agents
+        parents = self._parents
         if self._sorted_s is None or now_s - self._sorted_s >= resort_s:
             self.resort(now_s)
             return False
@@ -227,6 +221,32 @@ class Roster:
         if self.typed or not is_as_before:
             self.arrange()
         return True
+
+    def _take_agents(self, snapshot: Snapshot) -> bool:
+        """Whether they are the same ones, beneath the same parents. Of thousands, few have changed."""
+        agents, used, own = snapshot.agents, snapshot.used, self._own
+        if len(agents) != len(self._ids):
+            self._take_others(snapshot)
+            return False
+        for agent_id, before, view in zip(self._ids, self._agents, agents, strict=True):
+            if view is not before:
+                if agent_id != view.agent.agent_id or self._parents[agent_id] != view.agent.parent:
+                    self._take_others(snapshot)
+                    return False
+                self._views[agent_id] = view
+            elif own[agent_id].used is used.get(agent_id, NOTHING):
+                continue
+            own[agent_id] = standing(view, used.get(agent_id, NOTHING))
+        return True
+
+    def _take_others(self, snapshot: Snapshot) -> None:
+        self._ids = [view.agent.agent_id for view in snapshot.agents]
+        self._views = dict(zip(self._ids, snapshot.agents, strict=True))
+        self._own = {
+            name: standing(view, snapshot.used.get(name, NOTHING)) for name, view in self._views.items()
+        }
+        self._parents = {name: view.agent.parent for name, view in self._views.items()}
+        self._children = children_of(self._parents)
 
     def resort(self, now_s: float) -> None:
         self._sorted_s = now_s
@@ -242,6 +262,8 @@ class Roster:
             self.places = [Place(agent_id, 0) for agent_id in ids]
         else:
             self.places = as_tree(ids, self._parents, self.folded if has is None else set())
+        self._keys = [place.agent_id for place in self.places]
+        self._is_tree = any(place.depth or place.folded is not None for place in self.places)
 
     def fold(self, agent_id: str, folded: bool | None = None) -> str:
         """Folds or unfolds (None: the other way) what is beneath an agent. Who the cursor belongs on then: to
@@ -259,8 +281,7 @@ class Roster:
     def rows(self) -> Rows:
         """A row for each; the columns are those of the overview's table."""
         places = self.places
-        is_tree = any(place.depth or place.folded is not None for place in places)
-        return Rows([place.agent_id for place in places], lambda number: self._row(places[number], is_tree))
+        return Rows(self._keys, lambda number: self._row(places[number]))
 
     def _facts(self, agent_id: str) -> Facts:
         agent, own = self._views[agent_id].agent, self._own[agent_id]
@@ -276,11 +297,11 @@ class Roster:
         }  # fmt: skip
         return Facts(f"{agent_id}\n{agent.name or ''}\n{word}", words, amounts)
 
-    def _row(self, place: Place, is_tree: bool) -> Row:
+    def _row(self, place: Place) -> Row:
         agent_id = place.agent_id
         one = self._tree(agent_id) if place.folded else self._own[agent_id]
         name = shown(agent_id, width=NAME_WIDTH)
-        if is_tree:
+        if self._is_tree:
             name = f"{'  ' * place.depth}{ {None: '  ', True: '▸ ', False: '▾ '}[place.folded] }{name}"
         if place.folded:
             name += f" +{len(members_of(agent_id, self._children)) - 1}"

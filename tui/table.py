@@ -24,6 +24,7 @@ from .view import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from textual import events
 
@@ -51,7 +52,10 @@ class Column(Value):
 
 
 class LineTable(ScrollView, can_focus=True):
-    """Rows under a header, with a cursor that stays with its row wherever that moves."""
+    """Rows under a header, with a cursor that stays with its row wherever that moves.
+
+    It has no border and no padding of its own: `render_lines` looks for none.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", "Down", show=False, tooltip="up and down"),
@@ -120,6 +124,8 @@ class LineTable(ScrollView, can_focus=True):
         self._columns_fitted: tuple[Column, ...] | None = None
         self._content_width = 0
         self._fitted: list[tuple[int, int]] = []
+        self._painted: dict[int, Strip] = {}
+        self._painted_width = 0
 
     # What it shows
 
@@ -152,16 +158,29 @@ class LineTable(ScrollView, can_focus=True):
         self._keys = rows.keys if isinstance(rows, Rows) else [row.key for row in rows]
         self._cursor = self._place_of(key, max(min(before, len(rows) - 1), 0))
         if len(old) != len(rows):
-            self.virtual_size = Size(self._width, len(rows) + HEADER)
-            self.refresh()
+            self._grow(len(rows))
         if self._is_led and self._cursor != before:
             self._scroll_to_cursor()
-        if len(old) != len(rows):
+        if not old or not rows:
+            self.refresh()  # "nothing there" comes or goes
             return
         top, height = self.scroll_offset.y, self.size.height - HEADER
-        for place in range(top, min(top + height, len(rows))):
-            if old[place] != rows[place] or place in (before, self._cursor):
-                self._repaint(place)
+        places = range(top, min(top + height, max(len(old), len(rows))))
+        both = min(len(old), len(rows))
+        changed = [place for place in places if place >= both or old[place] != rows[place]]
+        self._repaint(*changed, *{before, self._cursor}.difference(changed))
+
+    def _grow(self, rows: int) -> None:
+        """There are so many rows now. The screen is laid out anew only when the scrollbar comes or goes."""
+        before, now = self.virtual_size, Size(self._width, rows + HEADER)
+        height = self.container_size.height
+        if (before.height > height) != (now.height > height):
+            self.virtual_size = now
+            return
+        self.set_reactive(LineTable.virtual_size, now)  # pyright: ignore[reportArgumentType] - of the class
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.window_virtual_size = now.height
+        self.scroll_y = self.validate_scroll_y(self.scroll_y)
 
     def _place_of(self, key: str | None, otherwise: int) -> int:
         """Where that row is now; it looks first where it was."""
@@ -196,8 +215,7 @@ class LineTable(ScrollView, can_focus=True):
         before, self._cursor = self._cursor, max(min(place, len(self._rows) - 1), 0)
         self._is_led = self._cursor > 0  # who never moved it wants to see the first rows, wherever it goes
         self._scroll_to_cursor()
-        self._repaint(before)
-        self._repaint(self._cursor)
+        self._repaint(before, self._cursor)
 
     def _scroll_to_cursor(self) -> None:
         top, height = self.scroll_offset.y, self.size.height - HEADER
@@ -248,8 +266,9 @@ class LineTable(ScrollView, can_focus=True):
         self._styles.clear()
         super().notify_style_update()
 
-    def _repaint(self, place: int) -> None:
-        self.refresh(Region(0, place - self.scroll_offset.y + HEADER, self._width, 1))
+    def _repaint(self, *places: int) -> None:
+        top, width = HEADER - self.scroll_offset.y, self._width
+        self.refresh(*[Region(0, place + top, width, 1) for place in places])
 
     def _style(self, name: str) -> Style:
         if name not in self._styles:
@@ -288,6 +307,37 @@ class LineTable(ScrollView, can_focus=True):
         left = room - sum(self._columns[column].width for column in kept) - self._gap * (len(kept) - 1)
         return [(column, self._columns[column].width or max(left, 4)) for column in kept]
 
+    def refresh(
+        self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
+    ) -> Self:
+        if repaint:
+            if not regions:
+                self._painted.clear()
+            for region in regions:
+                for y in region.line_range:
+                    self._painted.pop(y, None)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """As Textual does it, which spends most of its time on borders, padding and tints."""
+        if self.opacity != 1:
+            return super().render_lines(crop)
+        width, painted = self._width, self._painted
+        if width != self._painted_width:
+            self._painted_width = width
+            painted.clear()
+        filters, background = self.get_line_filters(), self.background_colors[1]
+        strips: list[Strip] = []
+        for y in crop.line_range:
+            strip = painted.get(y)
+            if strip is None:
+                strip = self.render_line(y)
+                for each in filters:
+                    strip = strip.apply_filter(each, background)
+                painted[y] = strip
+            strips.append(strip if crop.x == 0 and crop.right == width else strip.crop(crop.x, crop.right))
+        return strips
+
     def render_line(self, y: int) -> Strip:
         width = self._width
         if y == 0:
@@ -301,19 +351,15 @@ class LineTable(ScrollView, can_focus=True):
         return self._strip(cells, width, "cursor" if place == self._cursor else "")
 
     def _strip(self, cells: Sequence[tuple[str, str]], width: int, line: str) -> Strip:
-        base = self._style("text")
-        if line == "cursor":
-            base = base + self._style("cursor")
-        mark = CURSOR if line == "cursor" and self.has_focus else " "
-        segments, used = [Segment(mark, base)], 1
-        for number, (column, room) in enumerate(self._widths()):
+        is_led = line == "cursor"
+        behind = self._style("cursor") if is_led else Style.null()
+        base = self._style("text") + behind
+        segments, used = [Segment(CURSOR if is_led and self.has_focus else " ", base)], 1
+        for column, room in self._widths():
             text, name = cells[column]
-            text = fitted(text, room, right=self._columns[column].right)
-            style = self._style(name)
-            if line == "cursor":
-                style = style + self._style("cursor")
-            gap = " " * self._gap if number else ""
-            segments += [Segment(gap, base), Segment(text, style)]
+            gap = " " * self._gap if used > 1 else ""
+            text = gap + fitted(text, room, right=self._columns[column].right)
+            segments.append(Segment(text, self._style(name) + behind))
             used += len(gap) + room
         segments.append(Segment(" " * max(width - used, 0), base))
         return Strip(segments, max(used, width)).crop(0, width)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.queries import AgentView
     from agent_meter_mcp.sources.base import Snapshot
 
     from .view import Style
@@ -56,14 +57,27 @@ def token_kinds(snapshot: Snapshot) -> str:
     return "  ".join(f"{short_count(count)} {name}" for count, name in counts if count)
 
 
-def tally(snapshot: Snapshot) -> list[Cell]:
-    """How many agents there are, and how many of them need a look."""
-    states = Counter(state_of(one) for one in snapshot.agents)
-    words = [Cell(counted(len(snapshot.agents), "agent"))]
-    for state, name in (("over_limit", "over"), ("warn", "near their limit"), ("stopped", "stopped")):
-        if states[state]:
-            words.append(Cell(f"{states[state]} {name}", STATES[state][1]))
-    return words
+class Tally:
+    """How many agents there are, and how many of them need a look. Of thousands, few have changed."""
+
+    def __init__(self) -> None:
+        self._agents: tuple[AgentView, ...] = ()
+        self._states: Counter[str] = Counter()
+
+    def of(self, agents: tuple[AgentView, ...]) -> list[Cell]:
+        before, self._agents, states = self._agents, agents, self._states
+        if len(before) != len(agents):
+            states = self._states = Counter(map(state_of, agents))
+        elif before is not agents:
+            for old, new in zip(before, agents, strict=True):
+                if old is not new:
+                    states[state_of(old)] -= 1
+                    states[state_of(new)] += 1
+        words = [Cell(counted(len(agents), "agent"))]
+        for state, name in (("over_limit", "over"), ("warn", "near their limit"), ("stopped", "stopped")):
+            if states[state]:
+                words.append(Cell(f"{states[state]} {name}", STATES[state][1]))
+        return words
 
 
 def fleet_state(snapshot: Snapshot) -> LimitState | None:

@@ -1,29 +1,67 @@
-"""A few words on the screen, which cost nothing while they stay what they are."""
+"""A few words on the screen: only the lines that are others than before are painted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual.widgets import Static
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
 
 if TYPE_CHECKING:
-    from textual.visual import VisualType
+    from textual.geometry import Size
+    from textual.selection import Selection
 
 
-class Words(Static):
-    """Lines that do not wrap. The screen is laid out again only when there are more of them, or fewer."""
+class Words(Widget):
+    """Lines that do not wrap. The screen is laid out again only when there are more of them, or fewer.
+
+    Textual's own `Static` makes all of its lines anew when a letter changes, which is a seventh of a look.
+    """
+
+    DEFAULT_CSS = "Words { height: auto; }"
 
     def __init__(self, *, id: str) -> None:
-        super().__init__(id=id, markup=False)
+        super().__init__(id=id)
+        self._lines: list[Text] = []
 
-    def update(self, content: VisualType = "", *, layout: bool = True) -> None:
-        before, after = _told(self.content), _told(content)
-        if before != after:
-            super().update(content, layout=layout and before[0].count("\n") != after[0].count("\n"))
+    @property
+    def plain(self) -> str:
+        return "\n".join(line.plain for line in self._lines)
 
+    def update(self, words: Text | str) -> None:
+        text = Text(words) if isinstance(words, str) else words
+        before, self._lines = self._lines, list(text.split("\n", allow_blank=True)) if text else []
+        if len(before) != len(self._lines):
+            self.refresh(layout=True)
+            return
+        for number, (old, new) in enumerate(zip(before, self._lines, strict=True)):
+            if old != new or old.style != new.style:  # two texts are equal in spite of their styles
+                self.refresh(Region(0, number, self.content_size.width, 1))
 
-def _told(content: VisualType) -> tuple[str, object]:
-    return (
-        (content.plain, (content.spans, content.style)) if isinstance(content, Text) else (str(content), "")
-    )
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        return max((line.cell_len for line in self._lines), default=0)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self._lines)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.content_size.width
+        if y >= len(self._lines):
+            return Strip.blank(width, self.rich_style)
+        line = self._lines[y].copy()
+        selected = self.text_selection and self.text_selection.get_span(y)
+        if selected:
+            start, end = selected
+            style = self.screen.get_component_rich_style("screen--selection")
+            line.stylize(style, start, len(line) if end < 0 else end)
+        line.truncate(width, overflow="ellipsis", pad=True)
+        segments = line.render(self.app.console)  # pyright: ignore[reportUnknownMemberType] - of any app
+        return Strip(segments, width).apply_style(self.rich_style).apply_offsets(0, y)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        return selection.extract(self.plain), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self.refresh()

@@ -6,10 +6,12 @@ worker     a thread that does work in batches
 keyring    who is let in over HTTP
 refusals   refusals folded before they are written
 feed       what has just happened, for those who watch
+looking    what is read, by whom, all of one moment
 sight      what an agent may see of what is not usage
 """
 
 from .feed import FeedItem, Subscription
 from .ledger import Ledger
+from .looking import Looking
 
-__all__ = ["FeedItem", "Ledger", "Subscription"]
+__all__ = ["FeedItem", "Ledger", "Looking", "Subscription"]

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from os import urandom
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio import to_thread
 
-from agent_meter_mcp.core import check as bounds
 from agent_meter_mcp.core.check import TTL_DEFAULT_US
 from agent_meter_mcp.core.commands import (
     Ask,
@@ -28,9 +27,8 @@ from agent_meter_mcp.core.commands import (
     Settle,
     Switched,
 )
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, StoreError
+from agent_meter_mcp.core.errors import InvalidInput, MeterError, StoreError
 from agent_meter_mcp.core.models import (
-    LEDGER_MAX,
     Agent,
     Alert,
     AuditEntry,
@@ -41,7 +39,7 @@ from agent_meter_mcp.core.models import (
     Usage,
     Who,
 )
-from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.core.queries import SummaryQuery
 from agent_meter_mcp.core.roles import allow
 from agent_meter_mcp.intake import Intake, known_lineage
 
@@ -50,6 +48,7 @@ from .engine import Engine
 from .feed import BACKLOG_MAX, Subscription
 from .holds import Holds
 from .keyring import Keyring
+from .looking import Looking
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,7 +60,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
-        Dimension,
         EventsPage,
         EventsQuery,
         LimitView,
@@ -73,10 +71,7 @@ if TYPE_CHECKING:
 
     from .feed import FeedItem
 
-NAMED = ("agent", "service", "operation", "model", "project", "session")
-NAMES_MAX = 1000
-ALERTS_MAX = 1000
-AUDIT_MAX = 1000
+T = TypeVar("T")
 
 
 class Ledger(Keyring):
@@ -243,92 +238,61 @@ class Ledger(Keyring):
             lambda _: self._intake.set_switch(caller, kind, name, engaged, reason), Switched
         )
 
-    # Reading. A caller in the agent role sees its own tree.
+    # Reading: `Looking` says who sees what.
+
+    async def look(self, caller: Caller, read: Callable[[Looking], T], *, refusals: bool = True) -> T:
+        """What `read`, which may block, finds: all of it at one moment, and what the caller may see.
+
+        `refusals`: whether the last of them are wanted too, which may have to be written first.
+        """
+        allow(caller, "read")
+        if refusals:
+            await self._engine.write_refusals()
+
+        def found() -> T:
+            with self._store.snapshot() as reads:
+                return read(Looking(reads, caller, self._clock()))
+
+        return await self._engine.read_long(found)
 
     async def summary(self, caller: Caller, query: SummaryQuery) -> Summary:
-        def read() -> Summary:
-            wanted = self._narrowed(caller, query.filter)
-            return self._store.summary(query.replace(filter=wanted), self._clock())
-
-        await self._engine.write_refusals()
-        return await self._engine.read_long(read)
+        return await self.look(caller, lambda looking: looking.summary(query))
 
     async def events(self, caller: Caller, query: EventsQuery) -> EventsPage:
-        def read() -> EventsPage:
-            return self._store.events(query.replace(filter=self._narrowed(caller, query.filter)))
-
-        await self._engine.write_refusals()
-        return await self._engine.read_long(read)
+        return await self.look(caller, lambda looking: looking.events(query))
 
     async def agents(self, caller: Caller, query: AgentsQuery) -> AgentsPage:
-        def read() -> AgentsPage:
-            self._may_read(caller, query.agent)
-            within = sight.within(caller) or query.within
-            return self._store.agents(query.replace(within=within), self._clock())
-
-        await self._engine.write_refusals()
-        return await self._engine.read_long(read)
+        return await self.look(caller, lambda looking: looking.agents(query))
 
     async def limits(self, caller: Caller, who: Who | None = None) -> list[LimitView]:
         """All limits; for somebody, those that match, at every service if `who` names none."""
-        if who is None and caller.role == "agent":
-            who = Who(caller.bound_to or "", project=caller.default_project, session=caller.default_session)
-
-        def read() -> list[LimitView]:
-            self._may_read(caller, None if who is None else bounds.who(who).agent)
-            return sight.limits_of(self._store, who, self._clock())
-
-        return await self._engine.read_long(read)
+        return await self.look(caller, lambda looking: looking.limits(who), refusals=False)
 
     async def switches(self, caller: Caller) -> list[KillSwitch]:
         """What is stopped now; for an agent, what stops it or its tree, and stopped services."""
-        policy = await self._policy(caller)
-        return [switch for switch in policy.switches if sight.sees_switch(caller, policy, switch)]
+        return await self.look(caller, Looking.switches, refusals=False)
 
     async def alerts(self, caller: Caller, after: int = 0, limit: int = 100) -> list[Alert]:
         """The newest alerts with a number above `after`, newest first."""
-        policy = await self._policy(caller)
-        bounds.integer(limit, "limit", ALERTS_MAX)
-        bounds.integer(after, "after", LEDGER_MAX)
-        found = await self._engine.read_long(
-            lambda: self._store.alerts(after=after, limit=limit if caller.role != "agent" else ALERTS_MAX)
-        )
-        return [alert for alert in found if sight.sees_alert(caller, policy, alert)][:limit]
+        return await self.look(caller, lambda looking: looking.alerts(after, limit), refusals=False)
 
     async def corrections(self, caller: Caller, after: int, limit: int) -> list[Correction]:
         """The events that were corrected last, each once, with a number above `after`; newest first."""
-        policy = await self._policy(caller)
-        found = await self._engine.read_long(partial(self._store.corrections, after=after, limit=limit))
-        return [one for one in found if sight.sees_item(caller, policy, one)]
+        return await self.look(caller, lambda looking: looking.corrections(after, limit), refusals=False)
 
     async def audit(
         self, caller: Caller, before_seq: int | None = None, limit: int = 100
     ) -> list[AuditEntry]:
         """Control actions, newest first. Not for agents."""
-        allow(caller, "read")
-        if caller.role == "agent":
-            raise Forbidden("the audit log is for viewers and operators; you have the role agent.")
-        bounds.integer(limit, "limit", AUDIT_MAX)
-        bounds.integer(before_seq or 0, "before_seq", LEDGER_MAX)
-        return await self._engine.read_long(lambda: self._store.audit(before_seq=before_seq, limit=limit))
+        return await self.look(caller, lambda looking: looking.audit(before_seq, limit), refusals=False)
 
     async def reservations(self, caller: Caller) -> list[Reservation]:
         """The holds that are open now, oldest first."""
-        policy = await self._policy(caller)
-        found = await self._engine.read_long(partial(self._store.reservations, self._clock()))
-        return [held for held in found if sight.sees_agent(caller, policy, held.who.agent)]
+        return await self.look(caller, Looking.reservations, refusals=False)
 
     async def names(self, caller: Caller, kind: str, prefix: str = "", limit: int = 100) -> list[str]:
         """Known names of `kind` (agent, service, operation, model, project, session), for completion."""
-        allow(caller, "read")
-        if kind not in NAMED:
-            raise InvalidInput("kind", f"must be one of {', '.join(NAMED)}")
-        bounds.integer(limit, "limit", NAMES_MAX)
-        if caller.role != "agent":
-            return await self._engine.read_long(partial(self._store.names, kind, prefix, limit))
-        query = SummaryQuery(UsageFilter(), (cast("Dimension", kind),), order_by="key", limit=NAMES_MAX)
-        used = [group.key[0] for group in (await self.summary(caller, query)).groups]
-        return [name for name in used if isinstance(name, str) and name.startswith(prefix)][:limit]
+        return await self.look(caller, lambda looking: looking.names(kind, prefix, limit), refusals=False)
 
     def subscribe(self, caller: Caller | None = None, *, maximum: int = BACKLOG_MAX) -> Subscription:
         """What happens from now on: `async with ledger.subscribe() as items: async for item in items: ...`.
@@ -381,14 +345,6 @@ class Ledger(Keyring):
         intake = self._intake_for(caller, held.who.agent)
         intake.may_hold(caller, held.who)
         return held, intake
-
-    def _may_read(self, caller: Caller, agent: str | None) -> None:
-        self._intake_for(caller, agent or caller.bound_to or "").may_read(caller, agent)
-
-    def _narrowed(self, caller: Caller, wanted: UsageFilter) -> UsageFilter:
-        """What the caller may see of it. Blocks."""
-        self._may_read(caller, wanted.agent)
-        return wanted.replace(within=sight.within(caller) or wanted.within)
 
     async def _policy(self, caller: Caller) -> Policy:
         allow(caller, "read")

@@ -11,10 +11,10 @@ from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import KillSwitch, Who
+    from agent_meter_mcp.core.models import KillSwitch, SubjectKind, Who
     from agent_meter_mcp.core.queries import LimitView
     from agent_meter_mcp.core.roles import Caller
-    from agent_meter_mcp.store.base import Store
+    from agent_meter_mcp.store.base import Reads
 
     from .feed import FeedItem
 
@@ -62,12 +62,14 @@ def sees_item(caller: Caller, policy: Policy, item: FeedItem) -> bool:
     return sees_agent(caller, policy, who.agent)
 
 
-def limits_of(store: Store, who: Who | None, now_us: int) -> list[LimitView]:
-    """As `store.limits`, but for somebody without a service: those at every service."""
-    views = store.limits(who, now_us)
+def limits_of(
+    reads: Reads, who: Who | None, now_us: int, *, kind: SubjectKind | None = None
+) -> list[LimitView]:
+    """As `reads.limits`, but for somebody without a service: those at every service."""
+    views = reads.limits(who, now_us, kind=kind)
     if who is None or who.service is not None:
         return views
-    for service in {limit.key.service for limit in store.policy().limits.values()} - {None}:
-        there = store.limits(who.replace(service=service), now_us)
+    for service in {limit.key.service for limit in reads.policy().limits.values()} - {None}:
+        there = reads.limits(who.replace(service=service), now_us, kind=kind)
         views += [view for view in there if view.limit.key.service is not None]
     return sorted(views, key=lambda view: (view.limit.created_at_us, view.limit.limit_id))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Alert,
         AuditEntry,
         KillSwitch,
+        Limit,
         LimitKey,
         Reservation,
         StoredEvent,
@@ -64,7 +65,7 @@ class Snapshot(Value):
     fleet: tuple[LimitView, ...]
     switches: tuple[KillSwitch, ...]
     alerts: tuple[Alert, ...] = ()
-    limits: tuple[LimitView, ...] = ()
+    limits: tuple[Limit, ...] = ()
     actions: tuple[AuditEntry, ...] = ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from agent_meter_mcp.core.errors import NotFound, StoreUnusable
 from agent_meter_mcp.core.models import Who
@@ -29,15 +29,17 @@ from .base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from agent_meter_mcp.core.models import Action, AuditEntry, Limit, LimitKey, StoredEvent, SwitchKind
+    from agent_meter_mcp.core.models import Action, AuditEntry, LimitKey, StoredEvent, SwitchKind
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary
     from agent_meter_mcp.core.roles import Caller
-    from agent_meter_mcp.ledger import Ledger
+    from agent_meter_mcp.ledger import Ledger, Looking
     from agent_meter_mcp.settings import Settings
 
     from .base import Range
+
+T = TypeVar("T")
 
 AGENTS_MAX = 1_000_000
 WHOLE_FREE_S = 0.02
@@ -96,95 +98,98 @@ class LocalSource:
         return is_new
 
     async def snapshot(self, wanted: Range) -> Snapshot:
-        ledger, caller = await self._open(), self._caller
-        query = self._query(ledger, wanted.window, ("agent",)).replace(order_by="key", limit=AGENTS_MAX)
-        used = await ledger.summary(caller, query)
-        spent = await self.usage(wanted.chart_window, wanted.chart)
-        limits = tuple(await ledger.limits(caller))
-        switches = tuple(await ledger.switches(caller))
-        actions = () if caller.role == "agent" else tuple(await ledger.audit(caller, limit=ACTIONS_SHOWN))
-        events = (await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_SHOWN))).events
-        rules = (switches, tuple(view.limit for view in limits), actions[:1])
+        return await self._look(lambda looking: self._snapshot(looking, wanted))
+
+    def _snapshot(self, looking: Looking, wanted: Range) -> Snapshot:
+        query = self._query(looking, wanted.window, ("agent",)).replace(order_by="key", limit=AGENTS_MAX)
+        used = looking.summary(query)
+        limits = tuple(looking.rules())
+        switches = tuple(looking.switches())
+        actions = () if self._is_agent else tuple(looking.audit(limit=ACTIONS_SHOWN))
+        events = looking.events(EventsQuery(UsageFilter(), EVENTS_SHOWN)).events
+        rules = (switches, limits, actions[:1])
         return Snapshot(
-            ledger.now_us(),
-            await self._agents(ledger, events, rules),
+            looking.now_us,
+            self._agents(looking, events, rules),
             {str(group.key[0]): group.totals for group in used.groups},
             used.total,
-            bars_of(spent),
+            bars_of(looking.summary(self._query(looking, wanted.chart_window, (wanted.chart,)))),
             events,
-            tuple(view for view in limits if _is_for_everybody(view.limit)),
+            tuple(looking.limits(kind="pool")),
             switches,
-            tuple(await ledger.alerts(caller, limit=ALERTS_SHOWN)),
+            tuple(looking.alerts(limit=ALERTS_SHOWN)),
             limits,
             actions,
         )
 
     async def detail(self, agent_id: str, wanted: Range) -> Detail:
-        ledger, caller = await self._open(), self._caller
+        return await self._look(lambda looking: self._detail(looking, agent_id, wanted))
+
+    def _detail(self, looking: Looking, agent_id: str, wanted: Range) -> Detail:
         own = UsageFilter(agent=agent_id)
-        audit = [] if caller.role == "agent" else await ledger.audit(caller)
+        audit = [] if self._is_agent else looking.audit()
 
-        async def used(window: str, *group_by: Dimension) -> Summary:
-            query = self._query(ledger, window, group_by)
-            return await ledger.summary(caller, query.replace(filter=query.filter.replace(agent=agent_id)))
+        def used(window: str, *group_by: Dimension) -> Summary:
+            query = self._query(looking, window, group_by)
+            return looking.summary(query.replace(filter=query.filter.replace(agent=agent_id)))
 
-        async def events(wanted: UsageFilter, most: int) -> tuple[StoredEvent, ...]:
-            return (await ledger.events(caller, EventsQuery(wanted, most))).events
+        def events(wanted: UsageFilter, most: int) -> tuple[StoredEvent, ...]:
+            return looking.events(EventsQuery(wanted, most)).events
 
         return Detail(
-            tuple(await ledger.limits(caller, Who(agent_id))),
-            tuple(held for held in await ledger.reservations(caller) if held.who.agent == agent_id),
-            await used(wanted.window, "service", "operation", "model"),
-            await events(own, EVENTS_SHOWN),
+            tuple(looking.limits(Who(agent_id))),
+            tuple(held for held in looking.reservations() if held.who.agent == agent_id),
+            used(wanted.window, "service", "operation", "model"),
+            events(own, EVENTS_SHOWN),
             tuple(entry for entry in audit if entry.target == f"agent {agent_id}"),
-            await used(wanted.window, "project", "session"),
-            await used(wanted.window, "source"),
-            bars_of(await used(wanted.chart_window, wanted.chart)),
-            next(iter(await events(own.replace(outcome="rejected"), 1)), None),
+            used(wanted.window, "project", "session"),
+            used(wanted.window, "source"),
+            bars_of(used(wanted.chart_window, wanted.chart)),
+            next(iter(events(own.replace(outcome="rejected"), 1)), None),
         )
 
     async def limits(self) -> tuple[LimitView, ...]:
-        return tuple(await (await self._open()).limits(self._caller))
+        return tuple(await self._look(lambda looking: looking.limits()))
 
     async def usage(
         self, window: str, *group_by: Dimension, service: str | None = None, zone: str | None = None
     ) -> Summary:
-        ledger = await self._open()
-        query = self._query(ledger, window, group_by, zone)
-        return await ledger.summary(self._caller, query.replace(filter=query.filter.replace(service=service)))
+        def used(looking: Looking) -> Summary:
+            query = self._query(looking, window, group_by, zone)
+            return looking.summary(query.replace(filter=query.filter.replace(service=service)))
+
+        return await self._look(used)
 
     async def audit(self) -> tuple[AuditEntry, ...]:
-        return tuple(await (await self._open()).audit(self._caller, limit=AUDIT_SHOWN))
+        return tuple(await self._look(lambda looking: looking.audit(limit=AUDIT_SHOWN)))
+
+    async def _look(self, read: Callable[[Looking], T]) -> T:
+        return await (await self._open()).look(self._caller, read)
+
+    @property
+    def _is_agent(self) -> bool:
+        return self._caller.role == "agent"
 
     def _query(
-        self, ledger: Ledger, window: str, group_by: tuple[Dimension, ...], zone: str | None = None
+        self, looking: Looking, window: str, group_by: tuple[Dimension, ...], zone: str | None = None
     ) -> SummaryQuery:
         chosen = zone or self._timezone
-        counted = span(parse_window(window), chosen, ledger.now_us())
+        counted = span(parse_window(window), chosen, looking.now_us)
         return SummaryQuery(UsageFilter(*counted), group_by, chosen, limit=GROUPS_SHOWN)
 
-    async def _agents(
-        self, ledger: Ledger, events: Sequence[StoredEvent], rules: object
+    def _agents(
+        self, looking: Looking, events: Sequence[StoredEvent], rules: object
     ) -> tuple[AgentView, ...]:
         """All of them; where they are many, some as they stood a little while ago."""
         crowd, began = self._crowd, time.monotonic()
         named = crowd.named_by(events)
         if crowd.rules != rules or began >= crowd.due_s:
-            found = await self._page_through(ledger, AgentsQuery(limit=AGENTS_PAGE_MAX))
+            found = _page_through(looking, AgentsQuery(limit=AGENTS_PAGE_MAX))
             crowd.take_all(found, rules, began)
         elif named:
             asked = AgentsQuery(limit=AGENTS_PAGE_MAX, agents=tuple(sorted(named)))
-            crowd.take_some(await self._page_through(ledger, asked))
+            crowd.take_some(_page_through(looking, asked))
         return crowd.views
-
-    async def _page_through(self, ledger: Ledger, query: AgentsQuery) -> list[AgentView]:
-        found: list[AgentView] = []
-        while True:
-            page = await ledger.agents(self._caller, query)
-            found += page.agents
-            if page.next_agent is None:
-                return found
-            query = query.replace(after_agent=page.next_agent)
 
     # Acting
 
@@ -268,5 +273,11 @@ class _Crowd:
         self._places = {view.agent.agent_id: place for place, view in enumerate(views)}
 
 
-def _is_for_everybody(limit: Limit) -> bool:
-    return limit.key.subject.kind == "pool"
+def _page_through(looking: Looking, query: AgentsQuery) -> list[AgentView]:
+    found: list[AgentView] = []
+    while True:
+        page = looking.agents(query)
+        found += page.agents
+        if page.next_agent is None:
+            return found
+        query = query.replace(after_agent=page.next_agent)

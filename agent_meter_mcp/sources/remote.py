@@ -171,7 +171,7 @@ class RemoteSource:
                 tuple(view for view in views if view.limit.key.subject.kind == "pool"),
                 status.switches,
                 alerts.result(),
-                views,
+                tuple(known.values()),
                 actions.result(),
             )
         self._seen = status.changes

@@ -9,13 +9,22 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Protocol
 
     from agent_meter_mcp.core.commands import Applied, Ask, Command
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import (
+        Alert,
+        AuditEntry,
+        Correction,
+        Reservation,
+        StoredEvent,
+        SubjectKind,
+        Who,
+    )
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -27,19 +36,8 @@ if TYPE_CHECKING:
         SummaryQuery,
     )
 
-    class Store(Protocol):
-        """Safe to call from several threads; `apply` calls take turns, reads run beside them.
-
-        Every method may raise StoreError. `apply` then has changed nothing.
-        """
-
-        def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
-            """All commands in order, each seeing the ones before, in one transaction, durable on return."""
-            ...
-
-        def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
-            """Would each be allowed, if it came now? From a snapshot, without a lock, changing nothing."""
-            ...
+    class Reads(Protocol):
+        """What can be read. Every method may raise StoreError."""
 
         def summary(self, query: SummaryQuery, now_us: int) -> Summary: ...
 
@@ -49,8 +47,11 @@ if TYPE_CHECKING:
 
         def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage: ...
 
-        def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
-            """All limits with their states; for somebody, those that match, with whether they bind."""
+        def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
+            """All limits with their states; for somebody, those that match, with whether they bind.
+
+            `kind`: of these only those on such subjects.
+            """
             ...
 
         def policy(self) -> Policy:
@@ -75,6 +76,28 @@ if TYPE_CHECKING:
             """Control actions, newest first."""
             ...
 
+        def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
+            """Known names of `kind` (agent, service, operation, model, project, session) for completion."""
+            ...
+
+    class Store(Reads, Protocol):
+        """Safe to call from several threads; `apply` calls take turns, reads run beside them.
+
+        Every method may raise StoreError. `apply` then has changed nothing.
+        """
+
+        def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
+            """All commands in order, each seeing the ones before, in one transaction, durable on return."""
+            ...
+
+        def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
+            """Would each be allowed, if it came now? From a snapshot, without a lock, changing nothing."""
+            ...
+
+        def snapshot(self) -> AbstractContextManager[Reads]:
+            """Reads that all see the same moment, whatever is written meanwhile. For one thread."""
+            ...
+
         def keys(self) -> list[Key]:
             """The keys that are not revoked, then the others, each newest first; at most `LISTED_MAX`."""
             ...
@@ -85,10 +108,6 @@ if TYPE_CHECKING:
 
         def has_keys(self) -> bool:
             """Whether any key has been made, ever."""
-            ...
-
-        def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
-            """Known names of `kind` (agent, service, operation, model, project, session) for completion."""
             ...
 
         def changed(self) -> int:

@@ -6,6 +6,7 @@ counters and no caches, so each command takes time in proportion to the whole le
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import Lock
 
 from agent_meter_mcp.core.commands import (
@@ -36,14 +37,14 @@ from .memory_counting import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from typing import Any
 
     from agent_meter_mcp.core.commands import Ask, Command, Result
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import Alert, AuditEntry, Reservation, StoredEvent, SubjectKind, Who
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -104,6 +105,13 @@ class MemoryStore:
             at_us = self._at(now_us)
             return [decide(self._book, ask.who, ask.usage, at_us) for ask in asks]
 
+    @contextmanager
+    def snapshot(self) -> Generator[MemoryStore]:
+        """A store with the book of this moment, in which nobody writes any more."""
+        frozen = MemoryStore()
+        frozen._book = self._book
+        yield frozen
+
     def summary(self, query: SummaryQuery, now_us: int) -> Summary:
         with self._lock:
             return reading.summary(self._book, query)
@@ -120,9 +128,10 @@ class MemoryStore:
         with self._lock:
             return reading.agents(self._book, query, self._at(now_us))
 
-    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
+    def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
         with self._lock:
-            return reading.limits(self._book, who, self._at(now_us))
+            views = reading.limits(self._book, who, self._at(now_us))
+            return [view for view in views if kind in (None, view.limit.key.subject.kind)]
 
     def policy(self) -> Policy:
         with self._lock:

@@ -22,7 +22,7 @@ from agent_meter_mcp.faces.wire.arguments import (
 )
 from agent_meter_mcp.faces.wire.fields import Arguments, Moment
 from agent_meter_mcp.faces.wire.queries import GetUsageSummary, ListAgents, ListUsageEvents
-from agent_meter_mcp.ledger.ledger import ALERTS_MAX, AUDIT_MAX
+from agent_meter_mcp.ledger.looking import ALERTS_MAX, AUDIT_MAX
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Source

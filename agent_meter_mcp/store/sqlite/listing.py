@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Bound
-from agent_meter_mcp.core.models import EACH, METRICS, Agent, Limit, StoredEvent, Who
+from agent_meter_mcp.core.models import EACH, METRICS, Agent, Limit, Who
 from agent_meter_mcp.core.queries import (
     ACTIVE_WITHIN_US,
     AgentsPage,
@@ -23,10 +23,11 @@ from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.models import SubjectKind
     from agent_meter_mcp.core.queries import AgentsQuery, AgentStatus, EventsQuery
 
     from .reading import Reader
@@ -47,23 +48,23 @@ def events(reader: Reader, query: EventsQuery) -> EventsPage:
     since, until = query.filter.since_us or 0, query.filter.until_us
     until = FAR_US if until is None else until
 
-    def newest(
-        select: str, alias: str, booked: str, read: Callable[[tuple[Any, ...]], StoredEvent]
-    ) -> list[StoredEvent]:
+    def newest(select: str, alias: str, booked: str, oldest: int) -> list[tuple[Any, ...]]:
         # What is booked at or after `since` was recorded at or after it, so the id bounds the search.
-        rows = reader.connection.execute(
+        return reader.connection.execute(
             f"{select} WHERE {alias}.id < ? AND {alias}.id >= ? AND {booked} >= ? AND {booked} < ?"
             f" AND {where} ORDER BY {alias}.id DESC LIMIT ?",
-            (before, since, since, until, *values, query.limit + 1),
-        )
-        return [read(row) for row in rows]
+            (before, oldest, since, until, *values, query.limit + 1),
+        ).fetchall()
 
-    found = newest(EVENT_SELECT, "e", "coalesce(e.booked, e.id)", event_of)
-    if query.ids is None:
-        found += newest(REFUSAL_SELECT, "r", "r.id", refusal_of)
-    found.sort(key=lambda event: -event.seq)
-    page = tuple(found[: query.limit])
-    return EventsPage(page, page[-1].seq if len(found) > query.limit else None)
+    used = newest(EVENT_SELECT, "e", "coalesce(e.booked, e.id)", since)
+    oldest = used[-1][0] if len(used) > query.limit else since
+    refused = newest(REFUSAL_SELECT, "r", "r.id", oldest) if query.ids is None else []
+    found = [(row[0], event_of, row) for row in used] + [(row[0], refusal_of, row) for row in refused]
+    found.sort(key=lambda one: -one[0])
+    # Who looks again and again sees mostly what he saw before.
+    known = reader.listed
+    reader.listed = page = {row: known.get(row) or read(row) for _, read, row in found[: query.limit]}
+    return EventsPage(tuple(page.values()), found[query.limit - 1][0] if len(found) > query.limit else None)
 
 
 def agents(reader: Reader, query: AgentsQuery, at_us: int) -> AgentsPage:
@@ -142,16 +143,23 @@ def _fullness(state: LimitState) -> float:
     return (state.used + state.held) / maximum if maximum else float("inf")
 
 
-def limits(reader: Reader, who: Who | None, at_us: int) -> list[LimitView]:
-    """Rule 26."""
+def limits(reader: Reader, who: Who | None, at_us: int, kind: SubjectKind | None) -> list[LimitView]:
+    """Rule 26; `kind`: only those on such subjects."""
     book = reader.book
+
+    def is_wanted(limit: Limit) -> bool:
+        return kind in (None, limit.key.subject.kind)
+
     if who is not None:
         bound = sorted(
             book.policy.matching(who), key=lambda one: (one.limit.created_at_us, one.limit.limit_id)
         )
-        return [LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound]
+        return [
+            LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound if is_wanted(one.limit)
+        ]
     views: list[LimitView] = []
-    for limit in sorted(book.policy.limits.values(), key=lambda limit: (limit.created_at_us, limit.limit_id)):
+    wanted = filter(is_wanted, book.policy.limits.values())
+    for limit in sorted(wanted, key=lambda limit: (limit.created_at_us, limit.limit_id)):
         if limit.key.subject.kind != "tier" and limit.key.subject.name != EACH:
             views.append(LimitView(limit, _state_of(reader, Bound(limit, ""), at_us)))
         else:

@@ -14,11 +14,12 @@ from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservati
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from agent_meter_mcp.core.commands import Ask
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import Reservation, StoredEvent, SubjectKind, Who
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         Summary,
         SummaryQuery,
     )
+
+    Row = tuple[Any, ...]
 
 _NAMED = {
     "agent": ("agent", "agent_id"),
@@ -110,12 +113,17 @@ class Snapshot:
 
 
 class Reader:
-    """One reading connection and what it has read of the configuration and the counters."""
+    """One reading connection and what it has read of the configuration and the counters.
+
+    Its reads are those of `store.base.Reads`, within the transaction that was begun.
+    """
 
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
         self.book = Book(connection)
         self.remembered = Remembered(connection)
+        self.listed: dict[Row, StoredEvent] = {}
+        """The rows of the page of events that was read last, and what they are."""
 
     def look(self, now_us: int) -> int:
         """Brings the book up to date; answers the time at which this snapshot decides."""
@@ -163,7 +171,7 @@ class Reader:
         ).fetchall()
         return [reservation_of(row, at_us) for row in rows]
 
-    def alerts(self, after: int, limit: int) -> list[Alert]:
+    def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
         rows = self.connection.execute(
             "SELECT number, raised_at, limit_id, scope, period_start, threshold, used, max FROM alert"
             " WHERE number > ? ORDER BY number DESC LIMIT ?",
@@ -171,7 +179,7 @@ class Reader:
         )
         return [Alert(*row) for row in rows]
 
-    def corrections(self, after: int, limit: int) -> list[Correction]:
+    def corrections(self, *, after: int = 0, limit: int = 100) -> list[Correction]:
         latest = self.connection.execute(
             "SELECT event, max(id) FROM correction WHERE id > ? GROUP BY event ORDER BY max(id) DESC LIMIT ?",
             (after, limit),
@@ -182,7 +190,7 @@ class Reader:
         found = [Correction(**event_of(row).as_dict(), number=numbers[row[0]]) for row in rows]
         return sorted(found, key=lambda correction: -correction.number)
 
-    def audit(self, before_seq: int | None, limit: int) -> list[AuditEntry]:
+    def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
         rows = self.connection.execute(
             "SELECT id, actor, action, target, before, after, reason FROM audit WHERE ? IS NULL OR id < ?1"
             " ORDER BY id DESC LIMIT ?",
@@ -190,7 +198,7 @@ class Reader:
         )
         return [AuditEntry(*row) for row in rows]
 
-    def names(self, kind: str, prefix: str, limit: int) -> list[str]:
+    def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         table, column = _NAMED[kind]
         rows = self.connection.execute(
             f"SELECT DISTINCT {column} FROM {table} WHERE {column} != '' AND substr({column}, 1, ?) = ?"
@@ -210,5 +218,5 @@ class Reader:
     def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage:
         return listing.agents(self, query, self.look(now_us))
 
-    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
-        return listing.limits(self, who, self.look(now_us))
+    def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
+        return listing.limits(self, who, self.look(now_us), kind)

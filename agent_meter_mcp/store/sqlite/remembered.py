@@ -7,23 +7,32 @@ one of more than `LATE_US` before a count in `meta`. Later ones are read each ti
 
 from __future__ import annotations
 
+from agent_meter_mcp.core.queries import Group, Totals
+
 from .schema import ALL
 from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from agent_meter_mcp.core.queries import Dimension
+
+    from .book import Book
     from .driver import Connection
 
     Key = tuple[str | int | None, ...]
     Row = tuple[Key, Sequence[int]]
     Place = tuple[object, ...]
     Sums = dict[Key, list[int]]
+    Span = tuple[int, int]
 
+NOTHING = (FAR_US, -1)
 ROWS_MAX = 20_000
 """So many groups are remembered; beyond that, it begins anew. A sum of more than half
 as many is not remembered."""
+TOLD_MAX = 4
+"""So many summaries are kept as groups."""
 LATE_US = 15_000_000
 LATE = "late"
 """The row of `meta` that counts refusals which were written so late."""
@@ -34,21 +43,33 @@ class Remembered:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._corrected = self._late = -1
+        self.rolled = 0
+        """Events up to this one are in the rollups."""
+        self.tail: Span = NOTHING
+        """When the first and the last of the others were booked."""
+        self._generation = self._corrected = self._late = -1
         self._upto = self._settled = 0
         self._events: dict[Place, tuple[int, Sums]] = {}
         self._refusals: dict[Place, tuple[int, Sums]] = {}
         self._rows = 0
+        self._told: dict[tuple[Dimension, ...], dict[Key, tuple[Sequence[int], Group]]] = {}
         self._seen: dict[str, int] = {}
         self._seen_upto = 0
 
-    def begin(self, last: int) -> None:
-        """Within a read transaction, before any sum of it, with its highest seq: forgets what was changed."""
-        corrected, late, self._upto = self._connection.execute(
+    def begin(self, book: Book) -> None:
+        """Within a read transaction, before any sum of it: forgets what was changed."""
+        if book.generation == self._generation:
+            return  # nobody has written since
+        self._generation = book.generation
+        before, rolled = self._upto, self.rolled
+        corrected, late, self._upto, self.rolled = self._connection.execute(
             "SELECT coalesce((SELECT max(id) FROM correction), 0),"
             f" coalesce((SELECT v FROM meta WHERE k = '{LATE}'), 0),"
-            " coalesce((SELECT max(id) FROM event), 0)"
+            " coalesce((SELECT max(id) FROM event), 0), (SELECT v FROM meta WHERE k = 'rolled')"
         ).fetchone()
+        is_longer = rolled == self.rolled and corrected == self._corrected
+        self._note_tail(self.tail if is_longer else NOTHING, before if is_longer else 0)
+        last = book.last
         self._settled = last - LATE_US
         if self._rows > ROWS_MAX:
             self._events.clear()
@@ -60,6 +81,13 @@ class Remembered:
         if late != self._late:
             self._late = late
             self._refusals.clear()
+
+    def _note_tail(self, known: Span, upto: int) -> None:
+        first, last = self._connection.execute(
+            "SELECT min(coalesce(booked, id)), max(coalesce(booked, id)) FROM event WHERE id > ?",
+            (max(self.rolled, upto),),
+        ).fetchone()
+        self.tail = known if first is None else (min(first, known[0]), max(last, known[1]))
 
     def events(
         self, place: Place, read: Callable[[], Iterable[Row]], since: Callable[[int], Iterable[Row]]
@@ -97,6 +125,26 @@ class Remembered:
             sums = _added(sums, between(settled, self._settled))
         self._refusals[place] = (max(settled, self._settled), sums)
         return [*sums.items(), *between(max(settled, self._settled), FAR_US)]
+
+    def told(self, group_by: tuple[Dimension, ...], sums: Mapping[Key, Sequence[int]]) -> list[Group]:
+        """The groups with these figures, but for empty ones.
+
+        They are the very same objects as before where nothing has changed: whoever looks again and again sees
+        by that what is new.
+        """
+        before = self._told.pop(group_by, {})
+        told: dict[Key, tuple[Sequence[int], Group]] = {}
+        for key, figures in sums.items():
+            known = before.get(key)
+            if known is not None and known[0] == figures:
+                told[key] = known
+            elif any(figures):
+                told[key] = (figures, Group(key, Totals(*figures)))
+        if len(told) <= ROWS_MAX // 2:
+            self._told[group_by] = told
+        if len(self._told) > TOLD_MAX:
+            del self._told[next(iter(self._told))]
+        return [group for _, group in told.values()]
 
     def last_seen(self) -> dict[str, int]:
         """When each agent's newest event or refusal was recorded."""

@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Decision
     from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, Reservation, StoredEvent, Who
+    from agent_meter_mcp.core.models import (
+        Alert,
+        AuditEntry,
+        Correction,
+        Reservation,
+        StoredEvent,
+        SubjectKind,
+        Who,
+    )
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
@@ -139,67 +147,73 @@ class SqliteStore:
         return Applied(results, tuple(writer.alerts))
 
     def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.peek(asks, now_us)
 
+    def snapshot(self) -> Snapshot:
+        from .reading import Snapshot
+
+        self._standing.check()
+        return Snapshot(self._pool(), self.path)
+
     def summary(self, query: SummaryQuery, now_us: int) -> Summary:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.summary(query, now_us)
 
     def events(self, query: EventsQuery) -> EventsPage:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.events(query)
 
     def event(self, service: str, event_id: str) -> StoredEvent | None:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.event(service, event_id)
 
     def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.agents(query, now_us)
 
-    def limits(self, who: Who | None, now_us: int) -> list[LimitView]:
-        with self._reader() as reader:
-            return reader.limits(who, now_us)
+    def limits(self, who: Who | None, now_us: int, *, kind: SubjectKind | None = None) -> list[LimitView]:
+        with self.snapshot() as reader:
+            return reader.limits(who, now_us, kind=kind)
 
     def policy(self) -> Policy:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.policy()
 
     def reservation(self, reservation_id: str, now_us: int) -> Reservation | None:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.reservation(reservation_id, now_us)
 
     def reservations(self, now_us: int) -> list[Reservation]:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.reservations(now_us)
 
     def alerts(self, *, after: int = 0, limit: int = 100) -> list[Alert]:
-        with self._reader() as reader:
-            return reader.alerts(after, limit)
+        with self.snapshot() as reader:
+            return reader.alerts(after=after, limit=limit)
 
     def corrections(self, *, after: int = 0, limit: int = 100) -> list[Correction]:
-        with self._reader() as reader:
-            return reader.corrections(after, limit)
+        with self.snapshot() as reader:
+            return reader.corrections(after=after, limit=limit)
 
     def audit(self, *, before_seq: int | None = None, limit: int = 100) -> list[AuditEntry]:
-        with self._reader() as reader:
-            return reader.audit(before_seq, limit)
+        with self.snapshot() as reader:
+            return reader.audit(before_seq=before_seq, limit=limit)
 
     def keys(self) -> list[Key]:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return keyring.keys(reader.connection)
 
     def key_of(self, digest: bytes) -> Key | None:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return keyring.key_of(reader.connection, digest)
 
     def has_keys(self) -> bool:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return keyring.has_keys(reader.connection)
 
     def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return reader.names(kind, prefix, limit)
 
     def changed(self) -> int:
@@ -212,14 +226,14 @@ class SqliteStore:
     def verify(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[Difference]:
         from .verifying import verify
 
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             yield from verify(reader, progress)
 
     def info(self) -> Info:
         """For `agent-meter doctor`; no other store has it."""
         from .info import info
 
-        with self._reader() as reader:
+        with self.snapshot() as reader:
             return info(reader)
 
     def close(self) -> None:
@@ -232,12 +246,6 @@ class SqliteStore:
                 self._readers.close()
             self._writer.connection.close()
             self._turnstile.close()
-
-    def _reader(self) -> Snapshot:
-        from .reading import Snapshot
-
-        self._standing.check()
-        return Snapshot(self._pool(), self.path)
 
     def _pool(self) -> Readers:
         """Made, and its modules imported, when something is read: a one-shot record never does."""

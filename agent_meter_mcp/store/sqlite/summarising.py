@@ -7,10 +7,11 @@ off), the ends of hours that a span cuts, the tail.
 
 from __future__ import annotations
 
+from collections.abc import ItemsView
 from itertools import pairwise
-from operator import add, itemgetter, neg
+from operator import add, attrgetter, itemgetter, neg
 
-from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Group, Summary, Totals
+from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Summary, Totals
 from agent_meter_mcp.core.windows import periods
 
 from .filters import filter_condition
@@ -52,16 +53,18 @@ _EVENTS = (
 )
 _REFUSED = "0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,"
 _FIGURES = 12
+_KEY = attrgetter("key")
 
 
 def summary(reader: Reader, query: SummaryQuery) -> Summary:
     """Rule 27, over [since, until) of the filter."""
     groups = sums(reader, query)
     total = [sum(column) for column in zip(*groups.values(), strict=True)] or [0] * _FIGURES
-    found = [Group(key, Totals(*figures)) for key, figures in groups.items() if any(figures)]
-    if not query.group_by:
-        found = []
-    found.sort(key=lambda group: _sortable(group.key))
+    found = reader.remembered.told(query.group_by, groups) if query.group_by else []
+    if any(None in group.key for group in found):
+        found.sort(key=lambda group: _sortable(group.key))
+    else:
+        found.sort(key=_KEY)
     if query.order_by != "key":
         found.sort(key=lambda group: -_ordered(group.totals, query.order_by))
     return Summary(Totals(*total), tuple(found[: query.limit]), max(len(found) - query.limit, 0))
@@ -72,11 +75,7 @@ def sums(reader: Reader, query: SummaryQuery) -> dict[Key, Sequence[int]]:
     pieces = _Pieces(reader, query)
     for number, span in enumerate(pieces.spans):
         pieces.read(number, span)
-    groups: dict[Key, Sequence[int]] = {}
-    for key, figures in pieces.rows:
-        have = groups.get(key)
-        groups[key] = figures if have is None else [*map(add, have, figures)]
-    return groups
+    return pieces.groups
 
 
 def _sortable(key: Key) -> tuple[tuple[bool, str | int], ...]:
@@ -89,12 +88,15 @@ def _ordered(totals: Totals, order_by: str) -> int:
 
 
 class _Pieces:
-    """Reads the pieces of each span into `rows`: (key, figures)."""
+    """Reads the pieces of each span, and adds them up in `groups`."""
 
     def __init__(self, reader: Reader, query: SummaryQuery) -> None:
         self._execute = reader.connection.execute
         self._where, self._values = filter_condition(query.filter, reader.book.policy)
-        (self._rolled,) = self._execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
+        self._last = reader.book.last
+        self._remembered = reader.remembered
+        self._remembered.begin(reader.book)
+        self._rolled, self._tail = self._remembered.rolled, self._remembered.tail
         self._times = [dimension for dimension in query.group_by if dimension in TIME_DIMENSIONS]
         self._arranged = _arranged(query.group_by)
         columns = [_COLUMNS[dimension] for dimension in query.group_by if dimension not in TIME_DIMENSIONS]
@@ -110,16 +112,8 @@ class _Pieces:
         """It depends on what is known of agents, which changes without a trace."""
         since_us = query.filter.since_us or 0
         until_us = FAR_US if query.filter.until_us is None else query.filter.until_us
-        self._tail: Span = self._execute(
-            "SELECT coalesce(min(coalesce(booked, id)), 0), coalesce(max(coalesce(booked, id)), -1)"
-            " FROM event WHERE id > ?",
-            (self._rolled,),
-        ).fetchone()
         self._from_events = f"{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-        self._last = reader.book.last
-        self._remembered = reader.remembered
-        self._remembered.begin(reader.book.last)
-        self.rows: list[Row] = []
+        self.groups: dict[Key, Sequence[int]] = {}
         self._starts: list[tuple[int, ...]] = []
         self._missed: dict[str, tuple[Span, list[Row]]] = {}
         """The hours that were read last. A day of another zone than UTC ends where the next one begins: what
@@ -151,14 +145,13 @@ class _Pieces:
         """The part of the range in which there is anything, so that an open range has an end."""
         lowest, highest = self._execute(
             # min and max in a query each: only then SQLite looks them up in the index
-            "SELECT min(first), max(last) FROM ("
-            f"SELECT (SELECT min(bucket) FROM rollup WHERE grain = {HOUR}) * ? AS first,"
-            f" (SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR}) * ?1 AS last UNION ALL"
-            " SELECT min(coalesce(booked, id)), max(coalesce(booked, id)) + 1 FROM event WHERE id > ?)",
-            (HOUR_US, self._rolled),
+            f"SELECT (SELECT min(bucket) FROM rollup WHERE grain = {HOUR}) * ?,"
+            f" (SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR}) * ?1",
+            (HOUR_US,),
         ).fetchone()
-        if lowest is None:
-            return (0, 0)
+        tail_first, tail_last = self._tail
+        lowest = tail_first if lowest is None else min(lowest, tail_first)
+        highest = max(highest or 0, tail_last + 1)
         first, last = max(since_us, lowest), min(until_us, highest)
         return (first, last) if first < last else (0, 0)
 
@@ -194,11 +187,16 @@ class _Pieces:
         )
 
     def _note(self, number: int, found: Iterable[Row]) -> None:
-        if not self._times:
-            self.rows += found
+        if self._times:
+            starts, arranged = self._starts[number], self._arranged
+            found = [(arranged(named + starts), figures) for named, figures in found]
+        groups, has_each_once = self.groups, isinstance(found, ItemsView)
+        if not groups and has_each_once:
+            groups.update(found)
             return
-        starts, arranged = self._starts[number], self._arranged
-        self.rows += [(arranged(named + starts), figures) for named, figures in found]
+        for key, figures in found:
+            have = groups.get(key)
+            groups[key] = figures if have is None else [*map(add, have, figures)]
 
     def _events_in(self, start_us: int, end_us: int) -> list[Row]:
         """What was used in [start, end)."""
