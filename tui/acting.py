@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
@@ -11,8 +12,6 @@ from agent_meter_mcp.core.text import shown
 
 from . import undo
 from .dialogs import Confirm
-from .limit_acts import LimitActs
-from .who_acts import WhoActs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Operator, Reader
 
     from .app import Dashboard
+    from .limit_acts import LimitActs
     from .undo import Undo
+    from .who_acts import WhoActs
 
     Act = Callable[[Operator], Awaitable[object]]
 
@@ -40,10 +41,22 @@ class Acting:
     def __init__(self, dashboard: Dashboard, reader: Reader, operator: Operator | None) -> None:
         self.dashboard = dashboard
         self.reader = reader
-        self.limits = LimitActs(self)
-        self.who = WhoActs(self)
         self._operator = operator
         self._undo: Undo | None = None
+
+    # Whoever only looks needs none of the dialogs.
+
+    @cached_property
+    def limits(self) -> LimitActs:
+        from .limit_acts import LimitActs
+
+        return LimitActs(self)
+
+    @cached_property
+    def who(self) -> WhoActs:
+        from .who_acts import WhoActs
+
+        return WhoActs(self)
 
     def commands(self) -> Iterable[SystemCommand]:
         """Everything that can be done without a row under the cursor, for the command palette."""

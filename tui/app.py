@@ -24,16 +24,11 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES
 
-from . import commands, faces, themes
+from . import commands, faces, pages, themes
 from .acting import Acting
-from .agent import AgentScreen
-from .audit import AuditPage
 from .happening import newer_than
-from .limits import LimitsPage
-from .overview import Overview
 from .page import Page
-from .services import ServicesPage
-from .sessions import SessionsPage
+from .pages import PAGES
 from .settings import Choices
 from .taking import Taking
 from .totals import Tally
@@ -58,10 +53,9 @@ WIDE = 100
 """From so many cells on, the tables stand side by side."""
 LOW = 16
 """With fewer lines than these, what matters most has them all."""
-OPENING_S = 0.3
+OPENING_S = 0.8
 """Only what takes longer than this is said to be opening."""
-PAGES: tuple[type[Page], ...] = (Overview, LimitsPage, ServicesPage, SessionsPage, AuditPage)
-TABS = ", ".join(page.MODE for page in PAGES)
+TABS = ", ".join(PAGES)
 
 
 class Looked(Value):
@@ -84,10 +78,8 @@ class Dashboard(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "undo", "Undo", show=False, tooltip="undo the last action; asks first"),
         *(
-            Binding(
-                str(number), f"switch_mode('{page.MODE}')", f"Go to {page.MODE}", show=False, tooltip=TABS
-            )
-            for number, page in enumerate(PAGES, 1)
+            Binding(str(number), f"switch_mode('{mode}')", f"Go to {mode}", show=False, tooltip=TABS)
+            for number, mode in enumerate(PAGES, 1)
         ),
         Binding("p", "pause", "Pause", show=False, tooltip="pause; nothing is lost meanwhile"),
         Binding("r", "look", "Look again", show=False, tooltip="look again now"),
@@ -113,7 +105,12 @@ class Dashboard(App[None]):
         choices: Choices | None = None,
         export_to: str = "",
     ) -> None:
+        self.choices = choices or Choices()
+        # There is no other way to begin with a mode of one's own: Textual lays out an empty screen before.
+        self.DEFAULT_MODE = self.choices.get("page", self.tabs, self.tabs[0])  # pyright: ignore[reportAttributeAccessIssue]
         super().__init__()
+        for mode, page in PAGES.items():
+            self.add_mode(mode, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-tall")]
         self._reader = reader
@@ -121,11 +118,10 @@ class Dashboard(App[None]):
         self.look_s = look_s
         self._again = anyio.Event()
         self.zone = zone
-        self.choices = choices or Choices()
         self.taking = Taking(self, export_to)
         self._started_s = time.monotonic()
         self.failure: Exception | None = None
-        self._first_theme = self._theme_of(theme)
+        self.theme = self._theme_of(theme)
         names = [one.name for one in RANGES]
         self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
@@ -136,7 +132,7 @@ class Dashboard(App[None]):
 
     @property
     def tabs(self) -> tuple[str, ...]:
-        return tuple(page.MODE for page in PAGES)
+        return tuple(PAGES)
 
     @property
     def where(self) -> str:
@@ -146,6 +142,8 @@ class Dashboard(App[None]):
     def state(self) -> tuple[str, Style]:
         """The state of the connection, in a word."""
         face = self.face
+        if face is None and self.looked.snapshot is None:
+            face = faces.opening(self._reader.where)
         if face is not None:
             return face.title, face.style
         if self.looked.code in faces.REFUSALS:
@@ -169,7 +167,7 @@ class Dashboard(App[None]):
             return None
         if self.looked.trouble:
             return faces.trouble(self.looked.code, self.looked.trouble, where)
-        return faces.opening(where)
+        return faces.opening(where) if self.is_slow else None
 
     @property
     def is_slow(self) -> bool:
@@ -181,11 +179,7 @@ class Dashboard(App[None]):
         return faces.empty(self._reader.where)
 
     def on_mount(self) -> None:
-        self.theme = self._first_theme
         self.watch(self, "theme", partial(self.remember, "theme"), init=False)
-        for page in PAGES:
-            self.add_mode(page.MODE, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
-        self.switch_mode(self.choices.get("page", self.tabs, self.tabs[0]))
         self.keep_looking()
         self.set_timer(OPENING_S, self.show_page)
         if self.choices.trouble:
@@ -312,7 +306,7 @@ class Dashboard(App[None]):
         self.acting.undo_last()
 
     def open_agent(self, agent_id: str) -> None:
-        self.push_screen(AgentScreen(self, agent_id))
+        self.push_screen(pages.agent(self, agent_id))
 
     # Telling
 

@@ -9,10 +9,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from .commands import help_of
-from .dialogs import Help
+from .footer import Keys
 from .table import LineTable
 from .words import Words
 
@@ -40,14 +40,6 @@ KEYS: list[BindingType] = [
 """What every page does, in the order of the footer; each page puts its own before them."""
 
 
-class Keys(Footer):
-    """Textual's footer holds on to all keys that it has ever shown, until its `compact` is told to change."""
-
-    async def recompose(self) -> None:
-        await super().recompose()
-        self.mutate_reactive(Footer.compact)
-
-
 class Page(Screen[None]):
     """`MODE` is its name among the tabs ("" for what is opened from one of them).
 
@@ -70,8 +62,6 @@ class Page(Screen[None]):
     Page #face > Static { width: 76; max-width: 94%; height: auto; }
     Page #filter { display: none; height: 1; border: none; padding: 0 1; }
     Page.-tiny #tabs { display: none; }
-    Page FooterKey.-disabled .footer-key--key { color: $text-disabled; }
-    Page FooterKey.-disabled .footer-key--description { color: $text-disabled; }
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
@@ -90,7 +80,7 @@ class Page(Screen[None]):
         with VerticalScroll(id="face", can_focus=False):
             yield Static(markup=False)
         yield Input(placeholder=self.HINT, id="filter")
-        yield Keys(show_command_palette=False)
+        yield Keys()
 
     def compose_body(self) -> ComposeResult:
         """What is between the title and the footer."""
@@ -139,8 +129,6 @@ class Page(Screen[None]):
 
     def _words_of(self, face: Face) -> Text:
         words = Text()
-        if face.style == "dim" and not self.dashboard.is_slow:
-            return words
         words.append(f"{face.heading}\n\n", f"bold {self.coloured(face.style)}")
         words.append(face.text)
         if face.command:
@@ -254,6 +242,8 @@ class Page(Screen[None]):
         self.dashboard.show_page()
 
     def action_help(self) -> None:
+        from .dialogs import Help
+
         own = [binding for binding in self.BINDINGS if binding not in KEYS]
         everywhere = [*KEYS, *self.dashboard.BINDINGS]
         keys = help_of(("Moving", LineTable.BINDINGS), ("Here", own), ("Everywhere", everywhere))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import traceback
@@ -20,18 +19,12 @@ SIGNALS = ("SIGTERM", "SIGHUP", "SIGINT")
 """What ends a process without unwinding it. In the terminal's raw mode Ctrl-C is a key, not a signal."""
 
 
-GARBAGE_AFTER = 20_000
-"""New objects. With Python's 700, looking for garbage three times at each look was an eighth of all work."""
-
-
 async def run(app: Dashboard, log: str | None = None) -> int | None:
     """Until a person leaves it, or the process is told to end: then it answers the signal that told it.
 
     A failure of ours is raised when the terminal is back; its details are in the file `log`.
     """
     told: list[signal.Signals] = []
-    gc.freeze()  # what was imported stays, and is not looked through again
-    gc.set_threshold(GARBAGE_AFTER)
 
     def end(number: signal.Signals) -> None:
         told.append(number)

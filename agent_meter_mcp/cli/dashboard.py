@@ -147,7 +147,12 @@ def _key_text(key: str | None, key_file: str | None) -> str:
 
 def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, may_act: bool) -> None:
     """Until it is left."""
+    import gc
+
+    gc.disable()  # there is no garbage in what is imported
     import anyio
+
+    from agent_meter_mcp.runtime import collect_seldom
 
     zone = zone_of(timezone)
 
@@ -161,6 +166,7 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
             source, operator, zone=zone, theme=wanted.theme, choices=choices, export_to=wanted.export_to
         )
         ends = partial(tui("running").run, app, os.path.join(folder, "dashboard.log"))
+        collect_seldom()
         try:
             if not is_tab:
                 return await ends()

@@ -6,7 +6,6 @@ address only. In any case it refuses requests that a web page made a browser sen
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 import logging
 import os
@@ -26,7 +25,7 @@ from starlette.routing import Mount, Route
 
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.runtime import open_ledger, process_caller
+from agent_meter_mcp.runtime import collect_seldom, open_ledger, process_caller
 from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
@@ -139,7 +138,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
-            gc.freeze()  # what was imported stays: it need not be searched for garbage again and again
+            collect_seldom()
             await http.serve([listener])
             tasks.cancel_scope.cancel()
 

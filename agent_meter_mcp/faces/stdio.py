@@ -83,7 +83,7 @@ async def _serve(settings: Settings) -> None:
 
     from anyio import create_task_group
 
-    from agent_meter_mcp.runtime import open_ledger, process_caller
+    from agent_meter_mcp.runtime import collect_seldom, open_ledger, process_caller
 
     async with AsyncExitStack() as opened:
         ledger = await opened.enter_async_context(open_ledger(settings))
@@ -94,6 +94,7 @@ async def _serve(settings: Settings) -> None:
         async with create_task_group() as tasks:
             if sys.platform != "win32":
                 tasks.start_soon(_end_on_signal, opened)
+            collect_seldom()
             await server.run_stdio_async()
             tasks.cancel_scope.cancel()
 

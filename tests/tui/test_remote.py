@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from textual.widgets import Static
 
 from agent_meter_mcp import Caller, Ledger, Settings, open_ledger
 from agent_meter_mcp.sources.remote import RemoteSource
@@ -19,7 +18,7 @@ from tests.sources.serving import serving
 from tui.app import Dashboard
 from tui.dialogs import Confirm
 
-from .watching import agents, overview, until, use
+from .watching import agents, said, until, use
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -46,11 +45,7 @@ async def key_of(ledger: Ledger, role: Role, bound_to: str | None = None) -> Key
     return Key((await ledger.create_key(OPERATOR, role, bound_to))[1])
 
 
-def line(app: Dashboard, selector: str) -> str:
-    return str(overview(app).query_one(selector, Static).content)
-
-
-def said(app: Dashboard) -> str:
+def noticed(app: Dashboard) -> str:
     return "\n".join(notice.message for notice in app._notifications)  # pyright: ignore[reportPrivateUsage]  Textual has no other
 
 
@@ -62,14 +57,14 @@ async def test_a_server_that_is_killed_and_started_again_is_found_again(
         async with watching_at(meter.url) as (app, pilot):
             await until(pilot, lambda: agents(app) == ["ann"])
             meter.kill()
-            await until(pilot, lambda: "nothing listens there" in line(app, "#trouble"))
+            await until(pilot, lambda: "nothing listens there" in said(app, "#trouble"))
             assert agents(app) == ["ann"]
-            assert "STALE" in line(app, "#title")
+            assert "STALE" in said(app, "#title")
             await use(ledger, "bob")
             meter.start()
             await until(pilot, lambda: sorted(agents(app)) == ["ann", "bob"])
-            assert "LIVE" in line(app, "#title")
-            assert line(app, "#trouble") == ""
+            assert "LIVE" in said(app, "#title")
+            assert said(app, "#trouble") == ""
             await use(ledger, "cy")
             await until(pilot, lambda: len(agents(app)) == 3)
 
@@ -79,7 +74,7 @@ async def test_it_begins_before_the_server_does(tmp_path: Path, ledger: Ledger) 
     with serving(tmp_path) as meter:
         meter.kill()
         async with watching_at(meter.url) as (app, pilot):
-            await until(pilot, lambda: "NO ANSWER" in line(app, "#title"))
+            await until(pilot, lambda: "NO ANSWER" in said(app, "#title"))
             meter.start()
             await until(pilot, lambda: agents(app) == ["ann"])
 
@@ -105,8 +100,8 @@ async def test_an_operator_stops_an_agent_from_elsewhere(settings: Settings, led
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: "ann is stopped" in said(app))
-        await until(pilot, lambda: "1 stopped" in line(app, "#title"))
+        await until(pilot, lambda: "ann is stopped" in noticed(app))
+        await until(pilot, lambda: "1 stopped" in said(app, "#title"))
     assert [str(switch) for switch in await ledger.switches(OPERATOR)] == ["agent ann"]
 
 
@@ -116,7 +111,7 @@ async def test_a_viewer_is_told_that_it_only_sees(ledger: Ledger) -> None:
     async with listening(site_of(ledger)) as url, watching_at(url, key) as (app, pilot):
         await until(pilot, lambda: agents(app) == ["ann"])
         await pilot.press("x")
-        await until(pilot, lambda: "this key has the role viewer, and only shows" in said(app))
+        await until(pilot, lambda: "this key has the role viewer, and only shows" in noticed(app))
         assert not isinstance(app.screen, Confirm)
     assert await ledger.switches(OPERATOR) == []
 
@@ -126,16 +121,16 @@ async def test_a_key_that_is_not_taken_has_a_face_of_its_own(ledger: Ledger) -> 
     await use(ledger, "ann")
     async with listening(site_of(ledger)) as url:
         async with watching_at(url, Key("am_wrong")) as (app, pilot):
-            await until(pilot, lambda: "KEY REFUSED" in line(app, "#title"))
-            assert "this key is not valid" in line(app, "#trouble")
+            await until(pilot, lambda: "KEY REFUSED" in said(app, "#title"))
+            assert "this key is not valid" in said(app, "#trouble")
         async with watching_at(url, await key_of(ledger, "service", "api")) as (app, pilot):
-            await until(pilot, lambda: "NOT ALLOWED" in line(app, "#title"))
-            assert "you have the role service" in line(app, "#trouble")
+            await until(pilot, lambda: "NOT ALLOWED" in said(app, "#title"))
+            assert "you have the role service" in said(app, "#trouble")
         async with watching_at(url, good) as (app, pilot):
             await until(pilot, lambda: agents(app) == ["ann"])
             (known,) = [one for one in await ledger.keys(OPERATOR) if one.role == "viewer"]
             await ledger.revoke_key(OPERATOR, known.key_id)
-            await until(pilot, lambda: "KEY REFUSED" in line(app, "#title"))
+            await until(pilot, lambda: "KEY REFUSED" in said(app, "#title"))
             assert agents(app) == ["ann"]
 
 

@@ -349,7 +349,7 @@ def test_a_refusal_just_now_comes_before_alerts_and_an_old_one_does_not() -> Non
     limit = Limit("l", LimitKey(Subject("agent", "*"), None, "requests", "day"), 5)
     alert = Alert(1, NOW_US, "l", "coder", NOW_US, 80, 4, 5)
     refused = event("rogue", outcome="rejected", limit_id="l")
-    now = snapshot().replace(events=(refused,), alerts=(alert,), limits=(LimitView(limit, None),))
+    now = snapshot().replace(events=(refused,), alerts=(alert,), limits=(limit,))
     first, second = totals.alarms(now, UTC, 3)
     assert "rogue was refused: over the limit of 5 requests" in first.text
     assert "coder 80 %" in second.text

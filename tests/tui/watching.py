@@ -15,6 +15,7 @@ from agent_meter_mcp.sources.local import LocalSource
 from tui.app import Dashboard
 from tui.overview import Overview
 from tui.table import LineTable
+from tui.words import Words
 
 OPERATOR = Caller("operator", "olga")
 WAIT_S = 10
@@ -69,7 +70,11 @@ def feed(app: Dashboard) -> list[str]:
 
 
 def said(app: Dashboard, where: str) -> str:
-    return str(overview(app).query_one(where, Static).content)
+    widget = overview(app).query_one(where)
+    if isinstance(widget, Words):
+        return widget.plain
+    assert isinstance(widget, Static)
+    return str(widget.content)
 
 
 def screen_text(app: Dashboard) -> list[str]:

@@ -7,7 +7,6 @@ off), the ends of hours that a span cuts, the tail.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView
 from itertools import pairwise
 from operator import add, attrgetter, itemgetter, neg
 
@@ -176,6 +175,7 @@ class _Pieces:
                 lambda: self._events_in(whole_us, end_us),
                 lambda upto: self._events_since(upto, whole_us, end_us),
             ),
+            once=not self._times,
         )
         self._note(
             number,
@@ -186,12 +186,13 @@ class _Pieces:
             ),
         )
 
-    def _note(self, number: int, found: Iterable[Row]) -> None:
+    def _note(self, number: int, found: Iterable[Row], *, once: bool = False) -> None:
+        """Adds what was found in a span; `once`: each key is there once."""
         if self._times:
             starts, arranged = self._starts[number], self._arranged
             found = [(arranged(named + starts), figures) for named, figures in found]
-        groups, has_each_once = self.groups, isinstance(found, ItemsView)
-        if not groups and has_each_once:
+        groups = self.groups
+        if once and not groups:
             groups.update(found)
             return
         for key, figures in found:

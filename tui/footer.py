@@ -1,0 +1,67 @@
+"""The last line: the keys that may be pressed now, and what they do.
+
+Textual's own Footer is a widget for each key, made anew when the focus moves: a third of all that was done
+until the first picture, and it holds on to every key that it has ever shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.strip import Strip
+from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from textual import events
+    from textual.binding import Binding
+    from textual.signal import Signal
+
+
+class Keys(Widget):
+    """Bindings with `show`, of the widget that has the focus and of all around it; disabled ones are grey."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"keys--key", "keys--text", "keys--off"}
+    DEFAULT_CSS = """
+    Keys {
+        height: 1; background: $footer-background;
+        & .keys--key {
+            color: $footer-key-foreground; background: $footer-key-background; text-style: bold;
+        }
+        & .keys--text { color: $footer-description-foreground; background: $footer-description-background; }
+        & .keys--off { color: $text-disabled; }
+    }
+    """
+
+    def on_mount(self) -> None:
+        news = cast("Signal[object]", self.screen.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType]
+        news.subscribe(self, lambda _: self.refresh())
+
+    def _shown(self) -> list[tuple[Binding, bool, str]]:
+        """Each with whether it may be pressed, and the words for it."""
+        return [
+            (active.binding, active.enabled, f" {active.binding.description} ")
+            for active in self.screen.active_bindings.values()
+            if active.binding.show
+        ]
+
+    def _key(self, binding: Binding) -> str:
+        return f" {self.app.get_key_display(binding)}"  # pyright: ignore[reportUnknownMemberType] - of any app
+
+    def render_line(self, y: int) -> Strip:
+        segments: list[Segment] = []
+        for binding, enabled, text in self._shown():
+            key, words = ("keys--key", "keys--text") if enabled else ("keys--off", "keys--off")
+            segments.append(Segment(self._key(binding), self.get_component_rich_style(key)))
+            segments.append(Segment(text, self.get_component_rich_style(words)))
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
+
+    def on_click(self, event: events.Click) -> None:
+        right = 0
+        for binding, _, text in self._shown():
+            right += cell_len(self._key(binding)) + cell_len(text)
+            if event.x < right:
+                self.app.simulate_key(binding.key)  # pyright: ignore[reportUnknownMemberType] - of any app
+                return
