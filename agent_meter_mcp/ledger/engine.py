@@ -44,7 +44,7 @@ LONG_READS_MAX = 4
 FOLD_S = 1.0
 """How long folded refusals may wait to be written, and how long a no waits for that at most."""
 COUNTS_WAIT_S = 0.2
-"""How long a report, or a repeated no, waits for the last refusals at most: neither depends on a lock."""
+"""How long a report waits for the last refusals at most: reading never depends on a lock."""
 
 _log = logging.getLogger(__name__)
 
@@ -241,13 +241,10 @@ class Engine:
         refused = _refusal(ask, decision, operation, source, now_us)
         if self._refusals.add(refused):
             self._write_refusals_soon()
-            written, wait_s = self._refusals_written, COUNTS_WAIT_S
-        else:
-            written, wait_s = self._submit_refusals((refused,)), FOLD_S
-        # Who is refused again and again waits too while some are being written: the thread that has the file's
-        # turn would else wait, for Python's lock and for a processor, for those who ask on.
-        if written is not None and not written.done():
-            await asyncio.wait((written,), timeout=wait_s)
+            return
+        written = self._submit_refusals((refused,))
+        if written is not None:
+            await asyncio.wait((written,), timeout=FOLD_S)
 
     async def write_refusals(self) -> None:
         """Waits until the refusals that were counted so far are written, unless that takes too long."""
