@@ -75,8 +75,9 @@ class Intake:
 
     def record(self, caller: Caller, report: Report, now_us: int, *, want_limits: bool = True) -> Record:
         """Raises InvalidInput, Forbidden."""
-        who = self._acting_for(caller, report.who)
-        self._describe(report.operation, report.id)
+        who, usage = report.who, report.usage
+        self._may_use(caller, who, usage, report.operation)
+        optional_name(report.id, "id", maximum=ID_MAX)
         check.details(report.status_code, report.duration_ms, report.metadata, report.source)
         check_occurred(report.occurred_at_us, now_us)
         self._source(caller, report.source)
@@ -85,7 +86,7 @@ class Intake:
             UsageEvent(
                 report.id or self._new_id(now_us),
                 who,
-                self._priced(report.usage, at_us, who.service or ""),
+                self._priced(usage, at_us, who.service or ""),
                 report.operation,
                 report.source,
                 report.occurred_at_us,
@@ -93,19 +94,20 @@ class Intake:
                 report.duration_ms,
                 report.metadata,
             ),
-            may_backdate=caller.role != "agent",
-            want_limits=want_limits,
+            caller.role != "agent",
+            want_limits,
         )
 
     def ask(self, caller: Caller, who: Who, usage: Usage, now_us: int) -> Ask:
         """Raises InvalidInput, Forbidden."""
-        who = self._acting_for(caller, who, service_needed=False)
+        self._may_use(caller, who, usage, service_needed=False)
         return Ask(who, self._priced(usage, now_us, who.service or ""))
 
     def reserve(self, caller: Caller, report: Report, ttl_us: int, now_us: int) -> Reserve:
         """Raises InvalidInput, Forbidden."""
-        who = self._acting_for(caller, report.who)
-        self._describe(report.operation, report.id)
+        who = report.who
+        self._may_use(caller, who, report.usage, report.operation)
+        optional_name(report.id, "id", maximum=ID_MAX)
         self._source(caller, report.source)
         reservation_id = self._new_id(now_us)
         return Reserve(
@@ -116,6 +118,7 @@ class Intake:
             check.ttl(ttl_us),
             report.operation,
             report.source,
+            report.id is None,
         )
 
     def settle(self, caller: Caller, held: Reservation, report: Settle, now_us: int) -> Settle:
@@ -128,6 +131,7 @@ class Intake:
             model=report.usage.model or held.usage.model,
             unit_type=report.usage.unit_type or held.usage.unit_type,
         )
+        check.texts(held.who, usage)
         return report.replace(usage=self._priced(usage, now_us, held.who.service or ""))
 
     def may_hold(self, caller: Caller, who: Who) -> None:
@@ -242,9 +246,17 @@ class Intake:
         allow(caller, "control")
         return RevokeKey(name(key, "key"), caller.name)
 
-    def _acting_for(self, caller: Caller, who: Who, *, service_needed: bool = True) -> Who:
+    def _may_use(
+        self,
+        caller: Caller,
+        who: Who,
+        usage: Usage,
+        operation: str | None = None,
+        *,
+        service_needed: bool = True,
+    ) -> None:
         allow(caller, "use")
-        check.who(who)
+        check.texts(who, usage, operation)
         if service_needed and who.service is None:
             raise InvalidInput(
                 "service", "is required: name the API, tool server or LLM provider that is used"
@@ -253,15 +265,10 @@ class Intake:
             above = () if who.parent is None else (who.parent, *self._lineage(who.parent))
             allow_agent(caller, who.agent, self._lineage(who.agent), above)
         allow_service(caller, who.service)
-        return who
-
-    def _describe(self, operation: str | None, event_id: str | None) -> None:
-        optional_name(operation, "operation", maximum=ID_MAX)
-        optional_name(event_id, "id", maximum=ID_MAX)
 
     def _source(self, caller: Caller, source: Source) -> None:
         if caller.role == "agent" and source != "self":
             raise InvalidInput("source", "an agent reports about itself: leave source out")
 
     def _priced(self, usage: Usage, at_us: int, service: str) -> Usage:
-        return self._prices.price(check.usage(usage), at_us, service)
+        return self._prices.price(check.amounts(usage), at_us, service)

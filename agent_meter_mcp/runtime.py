@@ -27,8 +27,9 @@ _RANDOM = (1 << 62) - 1
 _VARIANT = 1 << 63
 
 
-GARBAGE_AFTER = 20_000
-"""New objects. With Python's 700, a dashboard spent an eighth of its time looking for garbage."""
+GARBAGE_AFTER = (10_000, 5, 50)
+"""New objects, and how often these are looked through before older ones are. With Python's 700, a dashboard
+spent an eighth of its time looking for garbage; with many more, one search would be felt."""
 
 
 def collect_seldom() -> None:
@@ -39,7 +40,7 @@ def collect_seldom() -> None:
     import gc
 
     gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER)
+    gc.set_threshold(*GARBAGE_AFTER)
     gc.enable()
 
 

@@ -1,14 +1,17 @@
 """(l): a batch of upstream's records over HTTP, against inserting the same rows without any of it.
 
 Requests go to the routes in this process (ASGI), whole: reading the JSON, checking each record, storing it,
-answering for each. The floor is `executemany` of the very rows that this made.
+answering for each, with the garbage collector as the server sets it. The floor is `executemany` of the very
+rows that this made.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,7 @@ from agent_meter_mcp.faces.http import CALLER
 from agent_meter_mcp.faces.http.upstream import router
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
-from agent_meter_mcp.runtime import new_id, system_clock_us
+from agent_meter_mcp.runtime import collect_seldom, new_id, system_clock_us
 from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.rows import EVENT_COLUMNS
@@ -95,7 +98,7 @@ def run_ingest(options: Options) -> Iterator[Row]:
     for limits in (3, 0):
         folder = options.folder / f"ingest-{limits}"
         folder.mkdir()
-        with start_blocking_portal() as portal:
+        with start_blocking_portal() as portal, _as_served():
             ours = _Ours(portal, _made(folder / "ours.db", limits), limits)
             bare = plain.new_table(folder / "floor.db")
             with portal.wrap_async_context_manager(ours.ledger):
@@ -115,6 +118,14 @@ def run_ingest(options: Options) -> Iterator[Row]:
             quotients(took["floor"], took["ours"]),
             at_least(0.35),
         )
+
+
+@contextmanager
+def _as_served() -> Generator[None]:
+    before = gc.get_threshold()
+    collect_seldom()
+    yield
+    gc.set_threshold(*before)
 
 
 def _made(path: Path, limits: int) -> Path:

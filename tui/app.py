@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -106,8 +106,9 @@ class Dashboard(App[None]):
         export_to: str = "",
     ) -> None:
         self.choices = choices or Choices()
-        # There is no other way to begin with a mode of one's own: Textual lays out an empty screen before.
-        self.DEFAULT_MODE = self.choices.get("page", self.tabs, self.tabs[0])  # pyright: ignore[reportAttributeAccessIssue]
+        # Textual would lay out an empty screen first.
+        begins = self.choices.get("page", self.tabs, self.tabs[0])
+        self.DEFAULT_MODE = begins  # pyright: ignore[reportAttributeAccessIssue] - there is no other way
         super().__init__()
         for mode, page in PAGES.items():
             self.add_mode(mode, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
@@ -117,6 +118,7 @@ class Dashboard(App[None]):
         self.acting = Acting(self, reader, operator)
         self.look_s = look_s
         self._again = anyio.Event()
+        self._unpainted = ExitStack()
         self.zone = zone
         self.taking = Taking(self, export_to)
         self._started_s = time.monotonic()
@@ -180,8 +182,7 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         self.watch(self, "theme", partial(self.remember, "theme"), init=False)
-        self.keep_looking()
-        self.set_timer(OPENING_S, self.show_page)
+        self.set_timer(OPENING_S, self._take_longer)
         if self.choices.trouble:
             self.say(self.choices.trouble, wrong=True)
 
@@ -220,6 +221,11 @@ class Dashboard(App[None]):
 
     # Looking
 
+    def on_load(self) -> None:
+        """Before anything is painted: the first picture has something on it. An empty one takes as long."""
+        self._unpainted.enter_context(self.batch_update())
+        self.keep_looking()
+
     @work(exclusive=True, group="look", exit_on_error=True)
     async def keep_looking(self) -> None:
         """Looks whenever somebody may have written, somebody asks, or a while has passed."""
@@ -236,11 +242,16 @@ class Dashboard(App[None]):
             except MeterError as error:
                 failures += 1
                 self._trouble(error)
+            self._unpainted.close()
             pause_s = self.look_s
             if failures:
                 pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
             with anyio.move_on_after(pause_s):
                 await self._again.wait()
+
+    def _take_longer(self) -> None:
+        self._unpainted.close()
+        self.show_page()
 
     def _found(self, looked: Looked, *, is_asked: bool = False) -> None:
         """While it is paused, only what somebody asked for is shown; all else waits."""

@@ -36,16 +36,17 @@ class Keys(Widget):
     """
 
     def on_mount(self) -> None:
-        news = cast("Signal[object]", self.screen.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType]
+        news = cast("Signal[object]", self.screen.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType] - of any screen
         news.subscribe(self, lambda _: self.refresh())
 
     def _shown(self) -> list[tuple[Binding, bool, str]]:
-        """Each with whether it may be pressed, and the words for it."""
-        return [
-            (active.binding, active.enabled, f" {active.binding.description} ")
-            for active in self.screen.active_bindings.values()
-            if active.binding.show
-        ]
+        """Each with whether it may be pressed, and its words. Of several that do the same, the first."""
+        found: dict[str, tuple[Binding, bool, str]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if binding.show:
+                found.setdefault(binding.action, (binding, active.enabled, f" {binding.description} "))
+        return list(found.values())
 
     def _key(self, binding: Binding) -> str:
         return f" {self.app.get_key_display(binding)}"  # pyright: ignore[reportUnknownMemberType] - of any app

@@ -362,7 +362,8 @@ class LineTable(ScrollView, can_focus=True):
             text = gap + fitted(text, room, right=self._columns[column].right)
             segments.append(Segment(text, self._style(name) + behind))
             used += len(gap) + room
-        segments.append(Segment(" " * max(width - used, 0), base))
+        if used < width:
+            segments.append(Segment(" " * (width - used), base))
         return Strip(segments, max(used, width)).crop(0, width)
 
 

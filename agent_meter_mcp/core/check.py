@@ -14,6 +14,9 @@ TTL_MAX_US = 3_600_000_000
 THRESHOLDS_MAX = 10
 DURATION_MS_MAX = 1_000_000_000_000
 
+UNIT_TYPE_MAX = 64
+SEEN_MAX = 1000
+
 _TOKEN_FIELDS = (
     "input_tokens",
     "output_tokens",
@@ -21,6 +24,8 @@ _TOKEN_FIELDS = (
     "cache_write_tokens",
     "cache_write_1h_tokens",
 )
+_seen: set[tuple[str | None, ...]] = set()
+"""Texts of usage that were found good lately: the same agents do the same things again and again."""
 
 
 def who(value: Who) -> Who:
@@ -38,7 +43,30 @@ def who(value: Who) -> Who:
     return value
 
 
-def usage(value: Usage) -> Usage:
+def texts(who_uses: Who, used: Usage, operation: str | None = None) -> None:
+    """Raises InvalidInput when one of the names of usage is empty, too long, or not printable."""
+    named = (
+        who_uses.agent,
+        who_uses.service,
+        who_uses.parent,
+        who_uses.project,
+        who_uses.session,
+        operation,
+        used.unit_type,
+        used.model,
+    )
+    if named in _seen:
+        return
+    who(who_uses)
+    optional_name(operation, "operation", maximum=ID_MAX)
+    optional_name(used.unit_type, "unit_type", maximum=UNIT_TYPE_MAX)
+    optional_name(used.model, "model")
+    if len(_seen) >= SEEN_MAX:
+        _seen.clear()
+    _seen.add(named)
+
+
+def amounts(value: Usage) -> Usage:
     """Raises InvalidInput when an amount is negative or too large."""
     integer(value.requests, "requests", REQUESTS_MAX)
     if value.tokens is not None:
@@ -46,8 +74,6 @@ def usage(value: Usage) -> Usage:
             amount = getattr(value, field)
             if amount is not None:
                 integer(amount, field, TOKENS_MAX)
-    optional_name(value.unit_type, "unit_type", maximum=64)
-    optional_name(value.model, "model")
     return value
 
 

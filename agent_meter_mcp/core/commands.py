@@ -38,7 +38,10 @@ class Record(Value):
 
 
 class Reserve(Value):
-    """A hold of `usage`, for `ttl_us` from now. `event_id` is the id that the settled event will have."""
+    """A hold of `usage`, for `ttl_us` from now. `event_id` is the id that the settled event will have.
+
+    `is_new`: that id was made for it just now, so that there is nothing yet that could have it.
+    """
 
     reservation_id: str
     event_id: str
@@ -47,6 +50,7 @@ class Reserve(Value):
     ttl_us: int
     operation: str | None = None
     source: Source = "self"
+    is_new: bool = False
 
 
 class Settle(Value):

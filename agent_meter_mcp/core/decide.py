@@ -99,14 +99,28 @@ class Reason(Value):
 class Decision(Value):
     """Whether it would be allowed, and everything that explains it.
 
-    `reasons` come in this order: kill switch, hard limits, soft limits. `affordable` is the largest amount
-    per metric that fits now (None: no limit counts that metric); all zero under a kill switch."""
+    `reasons` come in this order: kill switch, hard limits, soft limits."""
 
     allowed: bool
     reasons: tuple[Reason, ...]
     limits: tuple[LimitState, ...]
     retry_after_us: int | None
-    affordable: tuple[int | None, int | None, int | None, int | None]
+
+    @property
+    def affordable(self) -> Stated:
+        """The largest amount per metric that fits now (None: no limit counts that metric).
+
+        All zero under a kill switch."""
+        if any(reason.code == "kill_switch" for reason in self.reasons):
+            return (0, 0, 0, 0)
+        most: list[int | None] = [None, None, None, None]
+        for state in self.limits:
+            if state.limit.action == "reject":
+                index = METRICS.index(state.limit.key.metric)
+                left = max(state.remaining, 0)
+                best = most[index]
+                most[index] = left if best is None else min(best, left)
+        return (most[0], most[1], most[2], most[3])
 
 
 def asked_of(state: LimitState, asked: Stated) -> int | None:
@@ -127,6 +141,8 @@ def decision(
     """Puts a decision together from the states of all binding limits and a reason for each that does not
     fit.
     """
+    if switch is None and not limit_reasons:
+        return Decision(True, (), tuple(states), None)  # most are, and nobody looks further
     hard = [reason for reason in limit_reasons if reason.code == "limit"]
     soft = [reason for reason in limit_reasons if reason.code == "soft_limit"]
     stop = [Reason("kill_switch", switch=switch)] if switch is not None else []
@@ -140,20 +156,7 @@ def decision(
         reasons=(*stop, *hard, *soft),
         limits=tuple(states),
         retry_after_us=retry_after_us,
-        affordable=(0, 0, 0, 0) if stop else affordable(states),
     )
-
-
-def affordable(states: Sequence[LimitState]) -> tuple[int | None, int | None, int | None, int | None]:
-    """Per metric, the most that all hard limits leave."""
-    most: list[int | None] = [None, None, None, None]
-    for state in states:
-        if state.limit.action == "reject":
-            index = METRICS.index(state.limit.key.metric)
-            left = max(state.remaining, 0)
-            best = most[index]
-            most[index] = left if best is None else min(best, left)
-    return (most[0], most[1], most[2], most[3])
 
 
 def reached(limit: Limit, used: int) -> tuple[int, ...]:

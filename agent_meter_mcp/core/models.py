@@ -64,14 +64,15 @@ class Usage(Value):
     @property
     def tokens(self) -> int | None:
         """All kinds of tokens together; None when none was stated."""
-        kinds = (
-            self.input_tokens,
-            self.output_tokens,
-            self.cache_read_tokens,
-            self.cache_write_tokens,
-            self.cache_write_1h_tokens,
-        )
-        return None if kinds == (None, None, None, None, None) else sum(kind or 0 for kind in kinds)
+        if (
+            self.input_tokens is None
+            and self.output_tokens is None
+            and self.cache_read_tokens is None
+            and self.cache_write_tokens is None
+            and self.cache_write_1h_tokens is None
+        ):
+            return None
+        return self.amounts[2]
 
     @property
     def amounts(self) -> Amounts:

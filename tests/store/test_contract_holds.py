@@ -51,6 +51,14 @@ def test_the_same_hold_again_is_found_where_its_event_has_its_own_id(desk: Desk)
     assert desk.reserve(id="h", event="h") == first.replace(status="duplicate")
 
 
+def test_an_id_that_is_said_to_be_new_and_is_not_is_found_all_the_same(desk: Desk) -> None:
+    first = desk.reserve(id="h", event="h", is_new=True)
+    assert desk.reserve(id="h", event="h", is_new=True) == first.replace(status="duplicate")
+    with pytest.raises(Conflict):
+        desk.reserve(used(4), id="h", event="h", is_new=True)
+    assert len(desk.store.reservations(at(0))) == 1
+
+
 @pytest.mark.parametrize(
     "details",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from agent_meter_mcp.core.queries import (
 )
 
 from .building import T0, Desk, at, subject, used
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.store.base import Reads
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -448,3 +451,42 @@ def test_a_prefix_is_no_pattern(desk: Desk, prefix: str) -> None:
     assert desk.store.names("agent", prefix) == []
     desk.record(agent=f"{prefix}x")
     assert desk.store.names("agent", prefix) == [f"{prefix}x"]
+
+
+# All of one moment
+
+
+def test_a_snapshot_sees_one_moment_whatever_is_written_meanwhile(desk: Desk) -> None:
+    desk.limit(5)
+    desk.record(used(1))
+    everything, summary = EventsQuery(UsageFilter()), SummaryQuery(UsageFilter(), ("agent",))
+
+    def seen(reads: Reads) -> list[object]:
+        return [
+            reads.events(everything),
+            reads.summary(summary, desk.now_us),
+            reads.agents(AgentsQuery(), desk.now_us),
+            reads.limits(None, desk.now_us),
+            reads.policy().switches,
+            reads.audit(),
+        ]
+
+    with desk.store.snapshot() as reads:
+        before = seen(reads)
+        desk.record(used(2), agent="bob")
+        desk.switch(True, "agent", "bob")
+        assert seen(reads) == before
+    assert seen(desk.store) != before
+    with desk.store.snapshot() as reads:
+        assert seen(reads) == seen(desk.store)
+
+
+def test_limits_of_one_kind_of_subject(desk: Desk) -> None:
+    for one in (subject("pool"), subject("agent", "*"), subject("tier", "trusted")):
+        desk.limit(5, subject=one)
+    for who in (None, Who("ann", "api")):
+        for kind in ("pool", "agent", "project"):
+            everything = desk.store.limits(who, desk.now_us)
+            wanted = [view for view in everything if view.limit.key.subject.kind == kind]
+            assert desk.store.limits(who, desk.now_us, kind=kind) == wanted
+            assert bool(wanted) == (kind != "project")

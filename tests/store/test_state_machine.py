@@ -240,7 +240,8 @@ class Stores(RuleBasedStateMachine):
     def reserve(self, who: Who, usage: Usage, ttl_us: int, own_id: bool) -> None:
         reservation_id = self.new_id()
         event_id = self.new_id() if own_id else reservation_id
-        command = Reserve(reservation_id, event_id, who, usage, ttl_us, "op" if own_id else None)
+        operation = "op" if own_id else None
+        command = Reserve(reservation_id, event_id, who, usage, ttl_us, operation, is_new=not own_id)
         self.reserved.append(command)
         self.apply(command)
 

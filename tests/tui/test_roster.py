@@ -11,6 +11,7 @@ from agent_meter_mcp.core.queries import AgentView, Totals
 from agent_meter_mcp.sources.base import Snapshot
 from tests.tui.test_words import CENT, NOW_US, agent, snapshot, state
 from tui.roster import SORTS, STATES, Roster, as_tree, children_of, members_of, ranked, standing
+from tui.totals import Tally
 
 LATER_S = 3.0
 
@@ -208,3 +209,38 @@ def test_the_sums_of_a_tree_are_those_of_its_members(made: list[tuple[int, str, 
     gravest = min((status for _, status, _ in made), key=list(STATES).index)
     assert row.cells[1].text == STATES[gravest][0]
     assert roster._tree("n00").used.cost_nano_usd == sum(cost for _, _, cost in made)  # pyright: ignore[reportPrivateUsage] - exact, where the cell is rounded
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 9)), max_size=6), min_size=1
+    )
+)
+def test_what_is_kept_from_look_to_look_is_what_a_first_look_finds(
+    looks: list[list[tuple[int, int, int]]],
+) -> None:
+    """Agents that are as before are the same objects, as a file's source has them."""
+    kept, tally = Roster(), Tally()
+    known: dict[object, AgentView] = {}
+    spent: dict[object, Totals] = {}
+    for number, made in enumerate(looks):
+        views: dict[str, AgentView] = {}
+        for name, above, full in made:
+            view = known.setdefault(
+                (name, above, full),
+                agent(f"n{name}", "active", state(full * 12)).replace(
+                    agent=Agent(f"n{name}", parent=f"n{above}" if above < name else None)
+                ),
+            )
+            views[f"n{name}"] = view
+        agents = tuple(views[name] for name in sorted(views))
+        used = {
+            view.agent.agent_id: spent.setdefault((view.agent.agent_id, at % 2), Totals(requests=at % 2))
+            for at, view in enumerate(agents, number)
+        }
+        found = Snapshot(NOW_US + number, agents, used, Totals(), (), (), (), ())
+        kept.take(found, 0.0)
+        kept.resort(0.0)
+        first = roster_of(found)
+        assert list(kept.rows()) == list(first.rows())
+        assert tally.of(agents) == Tally().of(agents)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -20,14 +19,7 @@ from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
 from agent_meter_mcp.faces.wire.fields import optional_number, seconds
 from agent_meter_mcp.faces.wire.problems import Refused, problem
-from agent_meter_mcp.faces.wire.upstream import (
-    checked_report,
-    is_upstream,
-    read_batch,
-    renamed,
-    report_of,
-    told,
-)
+from agent_meter_mcp.faces.wire.upstream import Reports, is_upstream, read_batch, renamed, told
 
 from .parameters import usual_source
 
@@ -93,14 +85,21 @@ class Batch:
     def __init__(self, body: bytes, caller: Caller, signing: Signing) -> None:
         checked = read_batch(body)
         records = list_in({"records": checked} if checked else read_json(body), "records", RECORDS_MAX)
-        self._records = records
         self._caller = caller
         self._source: Source = usual_source(caller)
-        make = partial(checked_report, source=self._source) if checked else self._report
+        self._upstream = Reports(self._source)
+        make = self._upstream.checked if checked else self._report
         must_be_signed = signing.agent is not None or bool(signing.secrets.agents)
         self.reports: list[Report] = []
         self._answers: list[MeterError | None] = []
-        for record in records:
+        self._ours: set[int] = set()
+        """Which of them have our shape."""
+        self._ids = records
+        for index, record in enumerate(records):
+            # Of all that is in it only the id is needed again: the garbage collector finds no thousand dicts.
+            self._ids[index] = id_in(record)
+            if not checked and not is_upstream(record):
+                self._ours.add(index)
             try:
                 report = make(record)
                 if must_be_signed:
@@ -116,7 +115,7 @@ class Batch:
             raise InvalidInput("record", "must be an object")
         sent = cast("dict[str, Any]", record)
         if is_upstream(sent):
-            return report_of(sent, self._source)
+            return self._upstream.of(sent)
         if sent.get("source") is None:
             sent["source"] = self._source
         try:
@@ -130,7 +129,7 @@ class Batch:
         accepted = duplicates = 0
         results: list[dict[str, Any]] = []
         rejected: list[dict[str, Any]] = []
-        for index, record in enumerate(self._records):
+        for index in range(len(self._answers)):
             answer = self._answers[index] or next(stored)
             if isinstance(answer, Recorded):
                 if answer.status == "duplicate":
@@ -148,7 +147,7 @@ class Batch:
                     }
                 )
                 continue
-            refused = self._refused(index, record, answer)
+            refused = self._refused(index, answer)
             rejected.append({name: refused[name] for name in ("index", "id", "error")})
             results.append(refused)
         return {
@@ -158,12 +157,12 @@ class Batch:
             "results": results,
         }
 
-    def _refused(self, index: int, record: Any, error: MeterError) -> dict[str, Any]:
-        if isinstance(error, InvalidInput) and isinstance(record, dict) and is_upstream(record):  # pyright: ignore[reportUnknownArgumentType] - what is in it does not matter here
+    def _refused(self, index: int, error: MeterError) -> dict[str, Any]:
+        if isinstance(error, InvalidInput) and index not in self._ours:
             error = renamed(error)
         refused = {
             "index": index,
-            "id": shown_id(record),
+            "id": shown_id(self._ids[index]),
             "status": "rejected",
             "code": error.code,
             "error": str(error),
@@ -198,7 +197,11 @@ def retry_s(reasons: Sequence[Reason], now_us: int) -> int:
     return min(max(1, *(wait or 1 for wait in waits)), RETRY_MAX_S)
 
 
-def shown_id(record: Any) -> str | None:
-    """The id that a record gives itself, if it can be one."""
-    found = cast("dict[str, Any]", record).get("id") if isinstance(record, dict) else None
+def id_in(record: Any) -> Any:
+    """What a record says that its id is."""
+    return cast("dict[str, Any]", record).get("id") if isinstance(record, dict) else None
+
+
+def shown_id(found: Any) -> str | None:
+    """An id, if it can be one."""
     return found if isinstance(found, str) and len(found) <= ID_MAX and found.isprintable() else None

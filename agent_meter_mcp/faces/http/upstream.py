@@ -27,7 +27,7 @@ from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE, Refused
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
-from .batches import Batch, list_in, read_as, read_json, retry_s, shown_id
+from .batches import Batch, id_in, list_in, read_as, read_json, retry_s, shown_id
 from .ratelimit import quota_exceeded
 from .signing import Signing, secrets_of, signing_of, unusable
 
@@ -235,7 +235,7 @@ async def record_session_batch(request: Request) -> Response:
         "accepted": len(stored) - stored.count("duplicate"),
         "duplicatesIgnored": stored.count("duplicate"),
         "rejected": [
-            {"index": index, "id": shown_id(sessions[index]), "error": str(answer)}
+            {"index": index, "id": shown_id(id_in(sessions[index])), "error": str(answer)}
             for index, answer in enumerate(found)
             if isinstance(answer, MeterError)
         ],

@@ -150,6 +150,7 @@ class Apart:
 
     def close(self) -> None:
         """Writes what is under way, or keeps it on disk."""
+        atexit.unregister(self.close)
         try:
             if self.opening.done() and self.opening.exception() is None:
                 wait(tuple(self._pending), ENDS_WITHIN_S)

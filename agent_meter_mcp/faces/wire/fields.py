@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TIME_CHARACTERS_MAX = 64
 SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
-_MICROSECOND = timedelta(microseconds=1)
+DAY_S = 86_400
 _YEAR_2_US = -62_104_060_800 * SECOND_US
 _YEAR_9999_US = 253_370_764_800 * SECOND_US
 
@@ -121,7 +121,8 @@ def parse_time(text: str, field: str) -> int:
         raise InvalidInput(field, 'must be an ISO 8601 time such as "2026-01-31T18:00:00Z"') from None
     if time.tzinfo is None:
         raise InvalidInput(field, f'has no offset from UTC: append "Z" or one such as "+01:00" to {text!r}')
-    return (time - _EPOCH) // _MICROSECOND
+    since = time - _EPOCH
+    return (since.days * DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
 def time_text(at_us: int, zone: tzinfo = UTC_ZONE) -> str:

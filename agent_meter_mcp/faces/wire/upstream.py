@@ -77,6 +77,7 @@ class _Batch(TypedDict):
 ADAPTER = TypeAdapter(UpstreamRecord)
 _validate = ADAPTER.validate_python
 _read_batch = TypeAdapter(_Batch).validate_json
+_OPTIONAL = ("requestSignature", "metadata")
 _AGENT = ("name", "shepherdId", "tier")
 _SIMPLE = frozenset((str, int, float, bool, type(None)))
 _KNOWN = frozenset(UpstreamRecord.__annotations__)
@@ -94,9 +95,15 @@ FIELDS = {
 """What the ledger's fields are called in a record."""
 
 
-def is_upstream(record: dict[str, Any]) -> bool:
+def is_upstream(record: Any) -> bool:
     """Whether it is meant to be such a record; ours have other names."""
-    return "serviceId" in record or "timestamp" in record or isinstance(record.get("agent"), dict)
+    if not isinstance(record, dict):
+        return False
+    return (
+        "serviceId" in record
+        or "timestamp" in record
+        or isinstance(cast("dict[str, Any]", record).get("agent"), dict)
+    )
 
 
 def read_batch(body: bytes) -> list[dict[str, Any]] | None:
@@ -107,30 +114,45 @@ def read_batch(body: bytes) -> list[dict[str, Any]] | None:
         return None
 
 
-def report_of(sent: object, source: "Source") -> Report:
-    """Raises InvalidInput, names the field as the record does."""
-    try:
-        record = cast("dict[str, Any]", _validate(sent))
-    except ValidationError as error:
-        raise told(error) from None
-    return checked_report(record, source)
+class Reports:
+    """Makes reports of a batch's records. Who uses, and how much, is mostly the same again, and made once."""
 
+    def __init__(self, source: "Source") -> None:
+        self._source: Source = source
+        self._whos: dict[tuple[str, str], Who] = {}
+        self._usages: dict[tuple[int, str], Usage] = {}
 
-def checked_report(record: dict[str, Any], source: "Source") -> Report:
-    """Of a record whose fields are of the right types. Raises InvalidInput as `report_of`."""
-    agent, timestamp = record["agent"], record["timestamp"]
-    units_micro, duration_ms = _units_micro(record["units"]), _milliseconds(record["durationMs"])
-    return Report(
-        Who(agent["agentId"], record["serviceId"]),
-        Usage(1, units_micro, record["unitType"]),
-        record["id"],
-        record["operation"],
-        source,
-        parse_time(timestamp, "timestamp"),
-        record["statusCode"],
-        duration_ms,
-        kept_text(_kept(record, agent, units_micro, duration_ms)),
-    )
+    def of(self, sent: object) -> Report:
+        """Raises InvalidInput, names the field as the record does."""
+        try:
+            record = cast("dict[str, Any]", _validate(sent))
+        except ValidationError as error:
+            raise told(error) from None
+        return self.checked(record)
+
+    def checked(self, record: dict[str, Any]) -> Report:
+        """Of a record whose fields are of the right types. Raises InvalidInput as `of`."""
+        agent = record["agent"]
+        units_micro, duration_ms = _units_micro(record["units"]), _milliseconds(record["durationMs"])
+        names = (agent["agentId"], record["serviceId"])
+        who = self._whos.get(names)
+        if who is None:
+            who = self._whos[names] = Who(*names)
+        amounts = (units_micro, record["unitType"])
+        usage = self._usages.get(amounts)
+        if usage is None:
+            usage = self._usages[amounts] = Usage(1, *amounts)
+        return Report(
+            who,
+            usage,
+            record["id"],
+            record["operation"],
+            self._source,
+            parse_time(record["timestamp"], "timestamp"),
+            record["statusCode"],
+            duration_ms,
+            kept_text(_kept(record, agent, units_micro, duration_ms)),
+        )
 
 
 def _kept(
@@ -142,23 +164,12 @@ def _kept(
         "path": record["path"],
         "pricingModel": record["pricingModel"],
     }
-    optional = 0
-    if "requestSignature" in record:
-        optional += 1
-        kept["requestSignature"] = record["requestSignature"]
-    if "metadata" in record:
-        optional += 1
-        kept["metadata"] = record["metadata"]
-    if len(record) > _REQUIRED + optional:
+    others = len(record) - _REQUIRED
+    if others and others > _keep(kept, record, _OPTIONAL):
         kept["extra"] = {name: record[name] for name in record.keys() - _KNOWN}
-    if len(agent) > 1:
-        known = 1
-        for field in _AGENT:
-            if field in agent:
-                known += 1
-                kept[field] = agent[field]
-        if len(agent) > known:
-            kept["agentExtra"] = {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}
+    others = len(agent) - 1
+    if others and others > _keep(kept, agent, _AGENT):
+        kept["agentExtra"] = {name: agent[name] for name in agent.keys() - _KNOWN_AGENT}
     if not _is_usual(record["timestamp"]):
         kept["timestamp"] = record["timestamp"]
     if units_micro / MICRO_PER_UNIT != record["units"]:
@@ -166,6 +177,17 @@ def _kept(
     if duration_ms != record["durationMs"]:
         kept["durationMs"] = record["durationMs"]
     return kept
+
+
+def _keep(kept: dict[str, Any], sent: dict[str, Any], fields: tuple[str, ...]) -> int:
+    """Keeps those of the fields that say something; answers how many there are."""
+    there = 0
+    for field in fields:
+        if field in sent:
+            there += 1
+            if (value := sent[field]) is not None:
+                kept[field] = value
+    return there
 
 
 def _is_usual(timestamp: str) -> bool:
@@ -198,16 +220,14 @@ def _milliseconds(duration: float) -> int:
 
 
 def kept_text(kept: dict[str, Any]) -> str:
-    """An event's metadata that keeps these, without those that are None. Raises InvalidInput."""
+    """An event's metadata that keeps these. Raises InvalidInput."""
     try:
-        parts = {
-            name: value if type(value) is str else _sorted(value)
-            for name, value in kept.items()
-            if value is not None
-        }
-        text = to_json({KEPT: parts}).decode()
+        for name, value in kept.items():
+            if type(value) is not str:
+                kept[name] = _sorted(value)
+        text = to_json({KEPT: kept}).decode()
         if len(text) > DIGITS_MAX or "NaN" in text or "Infinity" in text:
-            _check_numbers(parts)
+            _check_numbers(kept)
     except (ValueError, RecursionError):
         raise InvalidInput(
             "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"

@@ -67,6 +67,11 @@ class Plan:
                 counter.generation = -1
 
 
+def has_room(counters: Sequence[Counter], asked: Stated) -> bool:
+    """Whether it fits by what is in memory: then no decision need be spelt out."""
+    return all(fits(one.used, one.held, asked[one.metric], one.maximum) for one in counters)
+
+
 class Book:
     """Policy, plans and counters of one connection. `last` is the highest seq in the file (and given out)."""
 

@@ -65,7 +65,8 @@ class Counter:
         "_looks_back", "_stored", "alert_at", "before", "binds", "buckets", "cell", "coverage",
         "current", "dirty", "edge", "filled", "first_us", "first_written", "generation", "hard", "head",
         "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "rolling", "scope",
-        "since", "sums", "until", "used", "version", "window",
+        "since", "sums", "until", "used", "version", "whole_from",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +103,8 @@ class Counter:
         self.before = 0
         """Used and held in what is kept of the time before the window."""
         self.current = self.oldest = self.kept = 0
+        self.whole_from = 0
+        """All that lies around usage booked from here on, by the length of a window, is kept."""
         self.cell = [0, 0]
         self.since = self.until = 0
         self.period_end: int | None = None
@@ -215,6 +218,7 @@ class Counter:
                 if number < self.kept and number not in self.dirty and number != self.head
             ]:
                 del self.buckets[number]
+            self.whole_from = self.kept * window.grain_us + window.length_us
             grain_us, length_us, alerts_us = window.grain_us, window.length_us, self.alert_start(at_us)
             self.since = max(self.current * grain_us, self.oldest * grain_us + length_us - 1, alerts_us)
             self.until = min(
@@ -224,7 +228,7 @@ class Counter:
             )
         else:
             start_us, self.period_end = period(window, self.limit.zone, at_us)
-            self.current = self.oldest = self.kept = self.since = start_us
+            self.current = self.oldest = self.kept = self.since = self.whole_from = start_us
             self.until = NEVER if self.period_end is None else self.period_end
         self.used = self.held = self.before = 0
         for number, (used, held) in self.buckets.items():
@@ -238,10 +242,12 @@ class Counter:
 
     def add(self, booked_us: int, used: int, held: int) -> bool:
         """Counts (or takes back) an amount where it is booked. False: outside what this counter keeps."""
-        number = bucket(self.window, self.limit.zone, booked_us)
+        number = self.bucket_of(booked_us)
         if number < self.kept:
             return False
-        cell = self.buckets.setdefault(number, [0, 0])
+        cell = self.buckets.get(number)
+        if cell is None:
+            cell = self.buckets[number] = [0, 0]
         cell[0] += used
         cell[1] += held
         self.dirty.add(number)
@@ -302,6 +308,10 @@ class Counter:
         dirty.clear()
 
     def bucket_of(self, booked_us: int) -> int:
+        if self.rolling:
+            return booked_us // self.window.grain_us
+        if self.since <= booked_us < self.until:
+            return self.current
         return bucket(self.window, self.limit.zone, booked_us)
 
     def period_of(self, booked_us: int) -> tuple[int, int]:

@@ -27,6 +27,7 @@ else:
         import sqlite3
 
 Error = sqlite3.Error
+IntegrityError = sqlite3.IntegrityError
 Connection = sqlite3.Connection
 
 SQLITE_VERSION: str = sqlite3.sqlite_version

@@ -7,7 +7,9 @@ from agent_meter_mcp.core.decide import Decision, Reason, decision
 from agent_meter_mcp.core.errors import Conflict, InvalidInput
 from agent_meter_mcp.core.models import LEDGER_MAX, SECOND_US, Reservation, UsageEvent
 
+from .book import has_room
 from .configuring import link_parent
+from .driver import IntegrityError
 from .recording import dim_of, find_event, find_reservation
 from .remembered import LATE, LATE_US
 from .rows import (
@@ -20,6 +22,7 @@ from .rows import (
     reservation_of,
 )
 from .sums import EVENT_METRIC
+from .writer import Replayed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 HOLDS_ALWAYS = 4096
 """So many open holds of the most that a face lets in are below the largest integer by far."""
+_INSERT = f"INSERT INTO reservation ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 22)})"
 _SUMS = ", ".join(f"coalesce(sum({metric}), 0)" for metric in EVENT_METRIC.values())
 
 
@@ -39,27 +43,30 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
         who = who.replace(parent=None)
     service = who.service or ""
     key = key_of(command.event_id)
-    row = writer.connection.execute(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE key = ? AND service = ?", (key, service)
-    ).fetchone()
-    if row is not None:
-        return _again(writer, command, reservation_of(row, writer.at_us))
-    if find_event(writer, service, key) is not None:
-        raise Conflict(
-            f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
-        )
+    if writer.careful or not command.is_new:
+        held = _find_hold(writer, service, key)
+        if held is not None:
+            return _again(writer, command, held)
+        if find_event(writer, service, key) is not None:
+            raise Conflict(
+                f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
+            )
     writer.check_totals(usage.amounts)
     _check_holds(writer, usage.amounts)
     if command.who.parent is not None:
         link_parent(writer, command.who)
     at_us = writer.at_us
-    writer.ready(writer.book.plan(who), at_us)
-    verdict = writer.book.decide(who, usage, at_us)
-    if not verdict.allowed:
-        first = verdict.reasons[0]
-        limit_id = None if first.state is None else first.state.limit.limit_id
-        _fold(writer, Refusal(who, command.operation, command.source, usage, limit_id, at_us))
-        return Reserved("denied", verdict, None)
+    plan = writer.book.plan(who)
+    counters = writer.ready(plan, at_us)
+    reasons: tuple[Reason, ...] = ()
+    if plan.switch is not None or not has_room(counters, usage.stated):
+        verdict = writer.book.decide(who, usage, at_us)
+        if not verdict.allowed:
+            first = verdict.reasons[0]
+            limit_id = None if first.state is None else first.state.limit.limit_id
+            _fold(writer, Refusal(who, command.operation, command.source, usage, limit_id, at_us))
+            return Reserved("denied", verdict, None)
+        reasons = verdict.reasons
     writer.book.last = at_us
     held = Reservation(
         command.reservation_id,
@@ -71,15 +78,24 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
         at_us,
         at_us + command.ttl_us,
     )
-    writer.connection.execute(
-        f"INSERT INTO reservation ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 22)})",
-        reservation_columns(held),
-    )
-    writer.open_keys.add((service, key))
-    writer.next_expiry_us = min(writer.next_expiry_us, held.expires_at_us)
+    try:
+        writer.connection.execute(_INSERT, reservation_columns(held, key))
+    except IntegrityError:
+        if writer.careful:
+            raise
+        raise Replayed from None
+    writer.opened(held, key)
     writer.names.know_agent(who.agent, at_us)
     writer.hold(held, 1, at_us)
-    return Reserved("reserved", _after(writer, held, at_us, verdict.reasons), held)
+    return Reserved("reserved", _after(writer, held, at_us, reasons), held)
+
+
+def _find_hold(writer: Writer, service: str, key: str | bytes) -> Reservation | None:
+    """The reservation whose event has this key."""
+    row = writer.connection.execute(
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE key = ? AND service = ?", (key, service)
+    ).fetchone()
+    return None if row is None else reservation_of(row, writer.at_us)
 
 
 def _check_holds(writer: Writer, amounts: Amounts) -> None:
@@ -122,7 +138,7 @@ def release(writer: Writer, command: Release) -> Reservation:
     writer.connection.execute(
         f"UPDATE reservation SET state = {RELEASED} WHERE reservation_id = ?", (held.reservation_id,)
     )
-    writer.close_key(held)
+    writer.closed(held, key_of(held.event_id))
     return held.replace(state="released")
 
 
@@ -137,6 +153,7 @@ def extend(writer: Writer, command: Extend) -> Reservation:
         "UPDATE reservation SET expires = ? WHERE reservation_id = ?", (expires_us, held.reservation_id)
     )
     writer.next_expiry_us = min(writer.next_expiry_us, expires_us)
+    writer.holds.pop(held.reservation_id, None)
     return held.replace(expires_at_us=expires_us)
 
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 def record(writer: Writer, command: Record) -> Recorded:
     """Rules 5 to 9."""
-    event = _as_kept(command.event)
-    who = command.event.who
+    event = command.event
+    who, usage = event.who, event.usage.kept
+    if who.parent is not None or usage is not event.usage:
+        event = event.replace(who=who.replace(parent=None), usage=usage)
     key = key_of(event.id)
     service = who.service or ""
     if writer.careful or who.parent is not None or writer.has_pending(key, service):
@@ -44,18 +46,11 @@ def record(writer: Writer, command: Record) -> Recorded:
             f"id {event.id!r} belongs to an open reservation at {service}: settle that reservation"
         )
     if who.parent is not None:
-        writer.check_totals(event.usage.amounts)
+        writer.check_totals(usage.amounts)
         link_parent(writer, who)
     at_us = writer.at_us
     booked_us = booked_at(event.occurred_at_us, at_us, may_backdate=command.may_backdate)
     return _store(writer, event, key, at_us, booked_us, want_limits=command.want_limits)
-
-
-def _as_kept(event: UsageEvent) -> UsageEvent:
-    who, usage = event.who, event.usage.kept
-    if who.parent is None and usage is event.usage:
-        return event
-    return event.replace(who=who.replace(parent=None), usage=usage)
 
 
 def _store(
@@ -72,7 +67,8 @@ def _store(
     """Judges, counts and keeps a new event. `held` is the open reservation that it settles."""
     usage = event.usage
     amounts = usage.amounts
-    writer.check_totals(amounts)
+    if writer.rollups.nearly_full:
+        writer.check_totals(amounts)
     plan = writer.book.plan(event.who)
     counters = writer.ready(plan, at_us)
     if held is None:
@@ -275,6 +271,9 @@ def _rollup_row(dim: int, usage: Usage) -> tuple[int, ...]:
 
 def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reservation:
     """Raises NotFound."""
+    held = writer.holds.get(reservation_id)
+    if held is not None and held.expires_at_us > at_us:
+        return held
     row = writer.connection.execute(
         f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
     ).fetchone()
@@ -312,9 +311,9 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     # A counter that is computed now must still find the hold, which is taken off it next.
     writer.ready(writer.book.plan(held.who), at_us)
     writer.connection.execute(
-        f"UPDATE reservation SET state = {SETTLED} WHERE reservation_id = ?", (held.reservation_id,)
+        f"UPDATE reservation SET state = {SETTLED} WHERE id = ?", (held.reserved_at_us,)
     )
-    writer.close_key(held)
+    writer.closed(held, key)
     booked_us = held.reserved_at_us if is_open else at_us
     return _store(
         writer,

@@ -153,12 +153,13 @@ def reservation_of(row: Row, at_us: int) -> Reservation:
     )
 
 
-def reservation_columns(held: Reservation) -> Row:
+def reservation_columns(held: Reservation, key: str | bytes) -> Row:
+    """`key` is that of its event."""
     who, usage = held.who, held.usage
     return (
         held.reserved_at_us,
         held.reservation_id,
-        key_of(held.event_id),
+        key,
         who.service or "",
         who.agent,
         who.project or "",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .driver import Connection
 
 
+HOLDS_KEPT = 1024
+
+
 class Replayed(Exception):
     """An id in the batch is in the file already: the transaction starts again, looking up each id first."""
 
@@ -46,11 +49,14 @@ class Writer:
         `Replayed`).
         """
         self.open_keys: set[tuple[str, str | bytes]] = set()
+        self.holds: dict[str, Reservation] = {}
+        """The newest of the open holds that were made here, as long as nobody else writes; by their ids."""
         self.next_expiry_us = NEVER
         """No open hold is over before."""
         self.alerts: list[Alert] = []
         self._events: list[tuple[Any, ...]] = []
-        self._keys: set[tuple[str | bytes, str]] = set()
+        self._keys: dict[str, set[str | bytes]] = {}
+        """By service, the keys of the events that are pending."""
         self._inserted = 0
         self._pending_from = NEVER
         self._touched: list[Counter] = []
@@ -74,6 +80,7 @@ class Writer:
                     "SELECT service, key FROM reservation WHERE state = 0"
                 )
             }
+            self.holds.clear()
             next_us = self.book.next_expiry_us
             self.next_expiry_us = NEVER - 1 if next_us is None else next_us
             self.rollups.load()
@@ -106,7 +113,8 @@ class Writer:
     @property
     def at_us(self) -> int:
         """The seq that the next stored thing gets."""
-        return max(self.now_us, self.book.last + 1)
+        following = self.book.last + 1
+        return following if following > self.now_us else self.now_us  # asked for each command, often
 
     def take_seq(self) -> int:
         seq = self.book.last = self.at_us
@@ -134,7 +142,10 @@ class Writer:
         """The outcome of usage that happened (rule 7); it has not been counted yet."""
         for counter in counters:
             amount = amounts[counter.metric]
-            if booked_us == at_us and counter.used + counter.held + amount <= counter.maximum:
+            taken = counter.used + counter.held
+            if booked_us != at_us:
+                taken += counter.before
+            if booked_us >= counter.whole_from and taken + amount <= counter.maximum:
                 continue  # the common case, spared a call
             if counter.hard and not self.inside(counter, amount, booked_us, at_us):
                 return "over_limit"
@@ -156,10 +167,8 @@ class Writer:
             self._put_down_before(at_us - counter.window.length_us + 1)
             return sum(counter.exact(at_us)) <= room
         room = counter.maximum - amount + taken
-        if counter.rolling and at_us - counter.window.length_us < booked_us <= at_us:
-            # What lies around it is within what is in memory; mostly all of that together fits.
-            if counter.before + counter.used + counter.held <= room:
-                return True
+        if booked_us >= counter.whole_from and counter.before + counter.used + counter.held <= room:
+            return True  # mostly all of that together fits
         return self._fits_around(counter, booked_us, at_us, room)
 
     def _fits_around(self, counter: Counter, booked_us: int, at_us: int, room: int) -> bool:
@@ -204,15 +213,20 @@ class Writer:
                 if counter.first_us is None:
                     counter.first_us = at_us
             else:
-                around = self._past.get((counter.limit.limit_id, counter.scope))
-                if around is not None:
-                    number = counter.bucket_of(booked_us)
-                    if number in around:
-                        around[number] += amount
+                if self._past:
+                    self._count_past(counter, amount, booked_us)
                 if not counter.add(booked_us, amount, 0):
                     continue
             if amount > 0 and counter.used >= counter.alert_at:
                 self._alert(counter, booked_us, at_us)
+
+    def _count_past(self, counter: Counter, amount: int, booked_us: int) -> None:
+        """Adds usage to what this transaction has read of the past."""
+        around = self._past.get((counter.limit.limit_id, counter.scope))
+        if around is not None:
+            number = counter.bucket_of(booked_us)
+            if number in around:
+                around[number] += amount
 
     def hold(self, held: Reservation, sign: int, at_us: int) -> list[Counter]:
         """Adds (1) or takes off (-1) a hold; answers the counters that bind it."""
@@ -238,7 +252,7 @@ class Writer:
             self.connection.execute(
                 f"UPDATE reservation SET state = {EXPIRED} WHERE reservation_id = ?", (held.reservation_id,)
             )
-            self.close_key(held)
+            self.closed(held, key_of(held.event_id))
         if overdue:
             self.book.make_final(at_us)
         self._look_for_expiry()
@@ -248,9 +262,18 @@ class Writer:
             "SELECT coalesce(min(expires), ?) FROM reservation WHERE state = 0", (NEVER - 1,)
         ).fetchone()
 
-    def close_key(self, held: Reservation) -> None:
+    def opened(self, held: Reservation, key: str | bytes) -> None:
+        """A hold was made; `key` is that of its event."""
+        self.open_keys.add((held.who.service or "", key))
+        self.next_expiry_us = min(self.next_expiry_us, held.expires_at_us)
+        self.holds[held.reservation_id] = held
+        if len(self.holds) > HOLDS_KEPT:
+            del self.holds[next(iter(self.holds))]
+
+    def closed(self, held: Reservation, key: str | bytes) -> None:
         """The reservation is open no longer."""
-        self.open_keys.discard((held.who.service or "", key_of(held.event_id)))
+        self.open_keys.discard((held.who.service or "", key))
+        self.holds.pop(held.reservation_id, None)
 
     def _alert(self, counter: Counter, booked_us: int, at_us: int) -> None:
         """Rule 21; afterwards `alert_at` is the usage at which the next threshold can be reached."""
@@ -293,12 +316,15 @@ class Writer:
     # -- putting down ----------------------------------------------------------------------------------------
 
     def has_pending(self, key: str | bytes, service: str) -> bool:
-        return (key, service) in self._keys
+        return key in self._keys.get(service, ())
 
     def add_event(self, row: tuple[Any, ...], service: str, booked_us: int) -> None:
         """A row of `EVENT_COLUMNS`, not in the file yet."""
         self._events.append(row)
-        self._keys.add((row[1], service))
+        keys = self._keys.get(service)
+        if keys is None:
+            keys = self._keys[service] = set()
+        keys.add(row[1])
         if booked_us < self._pending_from:
             self._pending_from = booked_us
 

@@ -111,7 +111,7 @@ class Crowd:
         number = self._id()
         self._holds.append(number)
         ttl_us = self._chance.choice((20_000, SECOND, 10 * SECOND, 120 * SECOND, 3600 * SECOND))
-        return Reserve(number, number, self._chance.choice(CROWD), self._usage(), ttl_us)
+        return Reserve(number, number, self._chance.choice(CROWD), self._usage(), ttl_us, is_new=True)
 
     def _finish(self) -> Command:
         number = self._chance.choice(self._holds[-12:])
@@ -255,3 +255,20 @@ def test_holds_of_yesterday_that_end_at_midnight_are_nobodys_view(desks: tuple[D
     one.now = midnight
     one.switch(False)
     assert list(other.store.verify()) == []
+
+
+def test_a_hold_that_another_process_has_ended_is_not_ended_again(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    limit = one.limit(10)
+    held = one.hold(used(3))
+    other.settle(held.reservation_id, used(2))
+    assert one.settle(held.reservation_id, used(2)).status == "duplicate"
+    assert (one.state(limit).used, one.state(limit).held) == (2, 0)
+
+
+def test_a_hold_that_another_process_has_extended_is_settled_in_time(desks: tuple[Desk, Desk]) -> None:
+    one, other = desks
+    held = one.hold(ttl=2)
+    other.extend(held.reservation_id, 60)
+    one.now = 30
+    assert not one.settle(held.reservation_id).late
