@@ -119,6 +119,13 @@ def run_denials(options: Options) -> Iterator[Row]:
         alone,
         quotients(rates["busy"], rates["alone"]),
     )
+    yield Row(
+        "h",
+        f"a writer beside {DENIED} denied / beside {DENIED} that only compute",
+        f"{statistics.median(rates['denied']):,.0f}/s",
+        f"{statistics.median(rates['busy']):,.0f}/s",
+        quotients(rates["denied"], rates["busy"]),
+    )
 
 
 def _exhaust(path: Path) -> None:

@@ -127,8 +127,10 @@ def parse_time(text: str, field: str) -> int:
 
 def time_text(at_us: int, zone: tzinfo = UTC_ZONE) -> str:
     """A time as ISO 8601, with "Z" for UTC and no fraction where there is none."""
-    time = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
-    return time.isoformat().removesuffix("+00:00") + "Z" if zone is UTC_ZONE else time.isoformat()
+    time = _EPOCH + timedelta(microseconds=at_us)
+    if zone is UTC_ZONE:
+        return time.isoformat().removesuffix("+00:00") + "Z"
+    return time.astimezone(zone).isoformat()
 
 
 def optional_time(at_us: int | None) -> str | None:
@@ -150,9 +152,9 @@ def decimal_of(metric: "Metric", value: int) -> Decimal:
 
 
 def number_of(metric: "Metric", value: int) -> int | float:
-    """As `decimal_of`, as a JSON number."""
-    exact = decimal_of(metric, value)
-    return int(exact) if exact == exact.to_integral_value() else float(exact)
+    """As `decimal_of`, as a JSON number: of two integers, Python gives the float that is nearest."""
+    scale = _SCALES[metric]
+    return value / scale if value % scale else value // scale
 
 
 def optional_number(metric: "Metric", value: int | None) -> int | float | None:

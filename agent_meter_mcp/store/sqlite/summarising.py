@@ -8,7 +8,7 @@ off), the ends of hours that a span cuts, the tail.
 from __future__ import annotations
 
 from itertools import pairwise
-from operator import add, attrgetter
+from operator import add, attrgetter, itemgetter, neg
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Summary, Totals
 from agent_meter_mcp.core.windows import periods
@@ -19,7 +19,7 @@ from .sums import FAR_US, HOUR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from agent_meter_mcp.core.queries import SummaryQuery
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Key = tuple[str | int | None, ...]
     Span = tuple[int, int]
     Row = tuple[Key, Sequence[int]]
+    Stretch = tuple[int, int, int, int]
 
 _COLUMNS = {
     **{name: f"nullif(d.{name}, '')" for name in ("operation", "model", "project", "session", "service")},
@@ -96,7 +97,7 @@ class _Pieces:
         self._remembered.begin(reader.book)
         self._rolled, self._tail = self._remembered.rolled, self._remembered.tail
         self._times = [dimension for dimension in query.group_by if dimension in TIME_DIMENSIONS]
-        self._group_by = query.group_by
+        self._arranged = _arranged(query.group_by)
         columns = [_COLUMNS[dimension] for dimension in query.group_by if dimension not in TIME_DIMENSIONS]
         self._keys = "".join(f"{column}, " for column in columns)
         self._by = (
@@ -113,7 +114,9 @@ class _Pieces:
         self._from_events = f"{_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
         self.groups: dict[Key, Sequence[int]] = {}
         self._starts: list[tuple[int, ...]] = []
-        self._missed_hours: tuple[Span, list[Row]] = ((0, 0), [])
+        self._missed: dict[str, tuple[Span, list[Row]]] = {}
+        """The hours that were read last. A day of another zone than UTC ends where the next one begins: what
+        they miss of UTC's days is read once for both."""
         self.spans = self._cut(since_us, until_us, query.zone)
 
     def _cut(self, since_us: int, until_us: int, zone: str) -> list[Span]:
@@ -186,7 +189,8 @@ class _Pieces:
     def _note(self, number: int, found: Iterable[Row], *, once: bool = False) -> None:
         """Adds what was found in a span; `once`: each key is there once."""
         if self._times:
-            found = [(self._key(number, named), figures) for named, figures in found]
+            starts, arranged = self._starts[number], self._arranged
+            found = [(arranged(named + starts), figures) for named, figures in found]
         groups = self.groups
         if once and not groups:
             groups.update(found)
@@ -200,12 +204,8 @@ class _Pieces:
         found: list[Row] = []
         if start_us >= end_us:
             return found
-        for grain, first, last in _whole(start_us, end_us):
-            found += self._take(
-                f"{_ROLLED} FROM rollup x CROSS JOIN dim d ON d.id = x.dim{self._agents}"
-                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND d.outcome != 'rejected'",
-                (first, last),
-            )
+        for stretch in _whole(start_us, end_us):
+            found += self._rolled_up(_ROLLED, "rollup x CROSS JOIN dim d ON", "!= 'rejected'", stretch)
         is_rolled = f"+x.id <= {self._rolled}"  # with the plus, SQLite does not search by it
         for edge in _edges(start_us, end_us):
             for when in ("x.booked IS NULL AND x.id >= ? AND x.id < ?", "x.booked >= ? AND x.booked < ?"):
@@ -225,16 +225,13 @@ class _Pieces:
     def _refusals_in(self, start_us: int, end_us: int) -> list[Row]:
         """What was refused in [start, end)."""
         found: list[Row] = []
-        if start_us >= end_us:
-            return found
-        for grain, first, last in _whole(start_us, end_us):
+        is_any = "SELECT 1 FROM refusal WHERE id >= ? AND id < ? LIMIT 1"
+        if self._execute(is_any, (start_us, end_us)).fetchone() is None:
+            return found  # as mostly: then the rollups need not be walked through once more
+        for stretch in _whole(start_us, end_us):
             # Few of all dims are of refusals: with all time in one bucket, they are looked at first.
-            tables = "dim d CROSS JOIN rollup x ON" if grain == ALL else "rollup x CROSS JOIN dim d ON"
-            found += self._take(
-                f"{_REFUSED} sum(x.n) FROM {tables} d.id = x.dim{self._agents}"
-                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND d.outcome = 'rejected'",
-                (first, last),
-            )
+            tables = "dim d CROSS JOIN rollup x ON" if stretch[1] == ALL else "rollup x CROSS JOIN dim d ON"
+            found += self._rolled_up(f"{_REFUSED} sum(x.n)", tables, "= 'rejected'", stretch)
         for edge in _edges(start_us, end_us):
             found += self._refusals_between(*edge)
         return found
@@ -249,6 +246,21 @@ class _Pieces:
             (start_us, end_us),
         )
 
+    def _rolled_up(self, figures: str, tables: str, outcome: str, stretch: Stretch) -> list[Row]:
+        sign, grain, first, last = stretch
+        before = self._missed.get(figures)
+        if grain == HOUR and before is not None and before[0] == (first, last):
+            rows = before[1]
+        else:
+            rows = self._take(
+                f"{figures} FROM {tables} d.id = x.dim{self._agents}"
+                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND d.outcome {outcome}",
+                (first, last),
+            )
+        if grain == HOUR:
+            self._missed[figures] = (first, last), rows
+        return rows if sign > 0 else [(key, [*map(neg, taken_off)]) for key, taken_off in rows]
+
     def _take(self, sql: str, values: Iterable[Any]) -> list[Row]:
         wanted = f"SELECT {self._keys}{sql} AND {self._where}{self._by}"
         width = self._width
@@ -258,21 +270,29 @@ class _Pieces:
             if row[width] is not None and any(row[width:])
         ]
 
-    def _key(self, number: int, named: Key) -> Key:
-        names, starts = iter(named), iter(self._starts[number])
-        return tuple(next(starts if dimension in TIME_DIMENSIONS else names) for dimension in self._group_by)
+
+def _arranged(group_by: Sequence[str]) -> Callable[[Key], Key]:
+    """Puts the parts of a key, names before times, into the order of `group_by`."""
+    if len(group_by) < 2:
+        return tuple
+    order = sorted(range(len(group_by)), key=lambda place: group_by[place] in TIME_DIMENSIONS)
+    return itemgetter(*[order.index(place) for place in range(len(group_by))])
 
 
-def _whole(start_us: int, end_us: int) -> list[tuple[int, int, int]]:
-    """(grain, first, last) of what the rollups have of it: whole days of it from the grain of days."""
+def _whole(start_us: int, end_us: int) -> list[Stretch]:
+    """(sign, grain, first, last) of what the rollups have of it: the UTC days that come closest to it, and
+    the hours by which they miss its ends, which are to be added or taken off."""
     if start_us <= 0 and end_us >= FAR_US:
-        return [(ALL, 0, 1)]
+        return [(1, ALL, 0, 1)]
     first, last = -(-start_us // HOUR_US), end_us // HOUR_US
-    first_day, last_day = -(-first // 24), last // 24
+    first_day, last_day = (first + 12) // 24, (last + 12) // 24
     if first_day >= last_day:
-        return [(HOUR, first, last)] if first < last else []
-    stretches = [(HOUR, first, first_day * 24), (DAY, first_day, last_day), (HOUR, last_day * 24, last)]
-    return [stretch for stretch in stretches if stretch[1] < stretch[2]]
+        return [(1, HOUR, first, last)] if first < last else []
+    stretches = [(1, DAY, first_day, last_day)]
+    for begins, ends in ((first, first_day * 24), (last_day * 24, last)):
+        if begins != ends:
+            stretches.append((1 if begins < ends else -1, HOUR, min(begins, ends), max(begins, ends)))
+    return stretches
 
 
 def _edges(start_us: int, end_us: int) -> list[Span]:

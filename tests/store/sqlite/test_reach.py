@@ -1,4 +1,5 @@
-"""What is read of some minutes long ago costs no more as the ledger grows: SQLite's own steps are counted.
+"""What is read of some minutes long ago costs no more as the ledger grows, and days are not read hour by hour
+where they are another zone's: SQLite's own steps are counted.
 
 Of two upper bounds in a query SQLite may search by the one of no use, and walk the rest of the ledger.
 """
@@ -29,6 +30,9 @@ PAUSE_US = 200 * SECOND
 """Between two batches: 1152 events an hour, of which every second one is booked elsewhere."""
 STEP = 20
 """So many steps of SQLite's machine are counted as one."""
+
+OFFSETS = {"UTC": 0, "Europe/Berlin": 1, "Pacific/Kiritimati": 14}
+"""Hours by which clocks were ahead in the winter of START_US."""
 
 Read = Callable[[Reader], object]
 
@@ -64,7 +68,7 @@ def _occurred(number: int) -> int | None:
 def steps(path: str, read: Read) -> tuple[object, int]:
     """What is read, on a connection of its own, and how much SQLite did for it."""
     reader = Reader(driver.connect(path, synchronous="NORMAL", busy_timeout_s=1))
-    read(reader)  # the configuration is read once
+    reader.policy()  # the configuration is read once
     taken = 0
 
     def step() -> int:
@@ -89,3 +93,27 @@ def test_an_early_part_of_an_hour_costs_the_same_in_a_ledger_that_grew(tmp_path:
     after, many = steps(path, read)
     assert after == before
     assert 100 < few <= many < 1.1 * few
+
+
+def test_days_of_another_zone_cost_little_more_than_the_days_that_are_summed_up(tmp_path: Path) -> None:
+    path, agents, days = str(tmp_path / "ledger.db"), ("ann", "bob", "cy", "dee"), 20
+    store = open_store(path, synchronous="NORMAL")
+    for hour in range(30 * 24):
+        at_us = START_US + hour * HOUR
+        used = [UsageEvent(f"{agent} {hour}", Who(agent, "llm"), Usage()) for agent in agents]
+        store.apply([Record(event) for event in used], at_us)
+    store.close()
+
+    def days_of(zone: str) -> Read:
+        begin = START_US - START_US % (24 * HOUR) + 24 * HOUR - OFFSETS[zone] * HOUR
+        wanted = UsageFilter(begin, begin + days * 24 * HOUR)
+        return lambda reader: (
+            reader.summary(
+                SummaryQuery(wanted, ("agent", "day"), limit=1000, zone=zone), START_US
+            ).total.events
+        )
+
+    (utc, few), (berlin, more), (kiritimati, most) = (steps(path, days_of(zone)) for zone in OFFSETS)
+    assert utc == berlin == kiritimati == days * 24 * len(agents)
+    assert 50 < few <= more < 3 * few
+    assert most < 6 * few  # ten hours are missed, and as many had too much
