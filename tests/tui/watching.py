@@ -20,7 +20,7 @@ from tui.words import Words
 OPERATOR = Caller("operator", "olga")
 WAIT_S = 10
 LOOK_S = 0.1
-"""Textual's pilot waits after each key until the process does nothing: it would wait longer for faster looks."""
+"""Textual's pilot waits after each key until the process does nothing, and longer for faster looks."""
 CENT = 10_000_000
 
 
