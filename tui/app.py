@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .view import Style
 
 LOOK_S = 0.5
-LOOK_ANYWAY_S = 10.0
+LOOK_ANYWAY_S = 20.0
 """Ages and windows move on even when nobody writes."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 """How long it waits after trouble, each time a little longer, and a little differently."""

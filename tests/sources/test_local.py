@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from agent_meter_mcp import Report, Usage, Who, load_settings, open_ledger
+from agent_meter_mcp import Caller, Ledger, Report, Usage, Who, load_settings, open_ledger
 from agent_meter_mcp import runtime as composition
 from agent_meter_mcp.core.commands import Record, Refusal, Refuse, SetSwitch
 from agent_meter_mcp.core.errors import MeterError
@@ -179,3 +180,29 @@ print(*(name for name in {UNWANTED!r} if name in sys.modules))
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
     )
     assert (ran.returncode, ran.stdout.split()) == (0, []), ran.stderr
+
+
+async def test_a_file_that_nobody_writes_to_is_not_asked_and_one_commit_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings({"AGENT_METER_DB": str(tmp_path / "meter.db")})
+    source = LocalSource(settings, OPERATOR, "UTC")
+    async with open_ledger(settings) as ledger:
+        asked: list[object] = []
+        changed = Ledger.changed
+
+        async def counted(self: Ledger, caller: Caller) -> int:
+            asked.append(caller)
+            return await changed(self, caller)
+
+        monkeypatch.setattr(Ledger, "changed", counted)
+        for number in range(20):
+            await ledger.record(OPERATOR, Report(Who("ann", "api"), Usage(), id=str(number)))
+            assert await source.changed()
+            for ending in ("", "-wal"):  # as if it was written a while ago
+                os.utime(f"{settings.db}{ending}", ns=(1_000_000_000 + number, 1_000_000_000 + number))
+            assert not await source.changed()
+            count = len(asked)
+            assert not await source.changed()
+            assert len(asked) == count
+        await source.close()
