@@ -112,6 +112,7 @@ class Dashboard(App[None]):
         super().__init__()
         for mode, page in PAGES.items():
             self.add_mode(mode, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
+        self.animation_level = "none"  # what moves draws the eye: here that is what has changed
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-tall")]
         self._reader = reader
@@ -232,6 +233,7 @@ class Dashboard(App[None]):
         failures, looked_s = 0, 0.0
         while True:
             self._again, again = anyio.Event(), self._again
+            began_s = time.monotonic()
             try:
                 is_due = again.is_set() or time.monotonic() - looked_s >= LOOK_ANYWAY_S
                 if await self._reader.changed() or is_due:
@@ -243,7 +245,8 @@ class Dashboard(App[None]):
                 failures += 1
                 self._trouble(error)
             self._unpainted.close()
-            pause_s = self.look_s
+            # As often as it is to look, whatever a look takes; and half of the time for all else.
+            pause_s = max(self.look_s - (time.monotonic() - began_s), self.look_s / 2)
             if failures:
                 pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
             with anyio.move_on_after(pause_s):
