@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from . import limit_view, view
 from .limit_acts import COLUMNS
-from .page import KEYS, Page
+from .page import KEYS, ORDERS, Page
 from .table import LineTable
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class LimitsPage(Page):
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
         self.found: tuple[LimitView, ...] = ()
-        self.sort = limit_view.SORTS[0]
-        self.reversed = False
+        choices = dashboard.choices
+        self.sort = choices.get("sort of limits", limit_view.SORTS, limit_view.SORTS[0])
+        self.reversed = choices.get("order of limits", ORDERS, ORDERS[0]) == ORDERS[1]
 
     def compose_body(self) -> ComposeResult:
         yield LineTable(COLUMNS, empty=EMPTY, id="limits")
@@ -123,5 +124,7 @@ class LimitsPage(Page):
         self._sorted()
 
     def _sorted(self) -> None:
+        self.dashboard.remember("sort of limits", self.sort)
+        self.dashboard.remember("order of limits", ORDERS[self.reversed])
         self._title_columns()
         self._show_rows()

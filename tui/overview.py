@@ -14,7 +14,7 @@ from textual.widgets import Input
 from . import chart, totals
 from .feed import Feed
 from .happening import facts_of, heading_of, limits_by_id
-from .page import KEYS, Page
+from .page import KEYS, ORDERS, Page
 from .roster import SORTS, Roster
 from .sheet import FactsSheet
 from .table import Column, LineTable
@@ -45,7 +45,6 @@ CHART_WIDTH = 40
 LOW, TALL, HIGH = 20, 30, 48
 """From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
-ORDERS = ("usual", "reversed")
 EMPTY = (
     "No usage yet. Register the server with an agent, or try: agent-meter record --agent me --service test"
 )

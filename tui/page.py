@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success", "held": "text-secondary",
             "dim": "text-muted"}  # fmt: skip
 
+ORDERS = ("usual", "reversed")
+"""How a table that can be sorted both ways is remembered."""
 KEYS: list[BindingType] = [
     Binding("slash", "filter", "Filter", key_display="/", tooltip="rows with these words; !word: without"),
     Binding("t", "app.range(1)", "Range", tooltip="the next, the previous range of time"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
-from agent_meter_mcp import Ledger, LimitKey, Settings, Subject, open_ledger
+from agent_meter_mcp import Ledger, LimitKey, Settings, Subject, load_settings, open_ledger
 from agent_meter_mcp.core.errors import (
     Forbidden,
     MeterError,
@@ -274,6 +275,26 @@ async def test_what_a_meter_elsewhere_answers_has_a_face(
         assert shows(app, str(error))
         await pilot.press("c")
         assert app.clipboard == ""
+
+
+async def test_a_file_that_another_process_holds_for_itself_is_looked_at_when_it_lets_go(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "meter.db")
+    short = load_settings({"AGENT_METER_DB": path, "AGENT_METER_BUSY_TIMEOUT": "0.2"})
+    async with open_ledger(short) as ledger:
+        await use(ledger, "coder")
+    with closing(driver.connect(path, synchronous="NORMAL", busy_timeout_s=1.0)) as holder:
+        holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+        holder.execute("BEGIN EXCLUSIVE")
+        async with watching(short) as (app, pilot):
+            await until(pilot, lambda: shows(app, "Another process holds the ledger"))
+            assert "LOCKED" in said(app, "#title")
+            holder.execute("COMMIT")
+            holder.execute("PRAGMA locking_mode=NORMAL")
+            holder.execute("SELECT count(*) FROM event").fetchone()
+            await until(pilot, lambda: agents(app) == ["coder"])
+            assert "LIVE" in said(app, "#title")
 
 
 @pytest.mark.parametrize("size", [(59, 15), (40, 10), (20, 5), (10, 3), (2, 1)])

@@ -226,11 +226,14 @@ async def test_what_was_chosen_is_chosen_the_next_time(
         await until(pilot, lambda: len(agents(app)) == 1)
         assert not path.exists()
         await pilot.press("t", "S", "2")
+        await until(pilot, lambda: app.current_mode == "limits" and shows(app, "Full▼"))
+        await pilot.press("s", "S")
         app.theme = "nord"
         await until(pilot, lambda: path.exists() and "nord" in path.read_text(encoding="utf-8"))
         await until(pilot, lambda: json.loads(path.read_text(encoding="utf-8")).get("page") == "limits")
     async with watching(settings, theme="", choices=Choices(str(path))) as (app, pilot):
-        await until(pilot, lambda: shows(app, "range: 7 days") and app.current_mode == "limits")
+        await until(pilot, lambda: shows(app, "range: 7 days") and shows(app, "Limit▲"))
+        assert app.current_mode == "limits"
         assert app.theme == "nord"
         await pilot.press("1")
         await until(pilot, lambda: shows(app, "Cost▲"))
