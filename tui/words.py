@@ -10,6 +10,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 if TYPE_CHECKING:
+    from rich.style import Style
     from textual.geometry import Size
     from textual.selection import Selection
 
@@ -25,6 +26,7 @@ class Words(Widget):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._lines: list[Text] = []
+        self._base: Style | None = None
 
     @property
     def plain(self) -> str:
@@ -46,10 +48,17 @@ class Words(Widget):
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(self._lines)
 
+    def notify_style_update(self) -> None:
+        self._base = None
+        super().notify_style_update()
+
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
+        if self._base is None:  # Textual works it out anew after each change
+            self._base = self.rich_style
+        base = self._base
         if y >= len(self._lines):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, base)
         line = self._lines[y].copy()
         selected = self.text_selection and self.text_selection.get_span(y)
         if selected:
@@ -58,7 +67,7 @@ class Words(Widget):
             line.stylize(style, start, len(line) if end < 0 else end)
         line.truncate(width, overflow="ellipsis", pad=True)
         segments = line.render(self.app.console)  # pyright: ignore[reportUnknownMemberType] - of any app
-        return Strip(segments, width).apply_style(self.rich_style).apply_offsets(0, y)
+        return Strip(segments, width).apply_style(base).apply_offsets(0, y)
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
         return selection.extract(self.plain), "\n"
