@@ -53,7 +53,7 @@ WIDE = 100
 """From so many cells on, the tables stand side by side."""
 LOW = 16
 """With fewer lines than these, what matters most has them all."""
-OPENING_S = 0.8
+OPENING_S = 0.5
 """Only what takes longer than this is said to be opening."""
 TABS = ", ".join(PAGES)
 
