@@ -10,11 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from functools import partial
 
 from .conftest import environment
 
 PATIENCE_S = 5
+CTRL_C = b"\x03"
 CONTROL = re.compile(r"\x1b\[[0-9;]*[a-zA-Z]")
 
 
@@ -32,7 +34,7 @@ class Shown:
 
 
 def in_terminal(*arguments: str, columns: int = 80, at: str = "", typed: str = "", **variables: str) -> Shown:
-    """Runs it to its end. The person types `typed` when it has shown `at`."""
+    """Runs it to its end. The person types `typed` when it has shown what `at` matches."""
     ours, theirs = os.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -48,28 +50,30 @@ def in_terminal(*arguments: str, columns: int = 80, at: str = "", typed: str = "
     finally:
         os.close(theirs)
     with running:
-        shown = _seen(ours, at.encode(), typed.encode())
-        code = running.wait(60)
+        try:
+            shown = _seen(ours, at.encode(), typed.encode())
+            code = running.wait(60)
+        except BaseException:
+            running.kill()
+            raise
     return Shown(code, shown.decode())
 
 
 def _seen(terminal: int, at: bytes, typed: bytes) -> bytes:
-    """What comes until the other side is closed. A key that the interpreter has missed is pressed again: a
-    Ctrl-C between its look for signals and its wait for a line does not end that wait."""
-    shown, is_typed = b"", False
+    """What comes until the other side is closed. A Ctrl-C that the interpreter has missed is pressed again: one
+    between its look for signals and its wait for a line does not end that wait."""
+    shown, typed_s = b"", 0.0
     try:
         while True:
-            is_silent = not select.select([terminal], [], [], PATIENCE_S)[0]
-            if is_typed and is_silent:
-                os.write(terminal, typed)
-            elif not is_silent:
+            if select.select([terminal], [], [], PATIENCE_S)[0]:
                 part = os.read(terminal, 65_536)
                 if not part:
                     return shown
                 shown += part
-            if typed and not is_typed and at in shown:
+            is_due = typed_s == 0.0 or (typed == CTRL_C and time.monotonic() - typed_s > PATIENCE_S)
+            if typed and is_due and re.search(at, shown):
                 os.write(terminal, typed)
-                is_typed = True
+                typed_s = time.monotonic()
     except OSError:  # how Linux says that the other side is closed
         return shown
     finally:

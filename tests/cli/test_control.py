@@ -161,9 +161,9 @@ def test_everything_is_stopped_only_with_a_yes(run: Run, ok: Run) -> None:
 
 
 def test_a_person_is_asked_before_everything_stops(run: Run) -> None:
-    declined = in_terminal("kill", "everything", "--reason", "x", at="[y/N]", typed="n\n")
+    declined = in_terminal("kill", "everything", "--reason", "x", at=r"\[y/N\]", typed="n\n")
     assert (declined.code, run("check", "--agent", "a").code) == (130, 0)
     assert "Stop every agent at every service? [y/N]" in declined.text
-    agreed = in_terminal("kill", "everything", at="[y/N]", typed="y\nincident 17\n")
+    agreed = in_terminal("kill", "everything", at=r"\[y/N\]", typed="y\nincident 17\n")
     assert "everything was stopped by olga: incident 17" in agreed.text
     assert (agreed.code, run("check", "--agent", "a").code) == (0, 5)

@@ -294,7 +294,7 @@ def test_a_terminal_without_the_letters_gets_their_escapes() -> None:
 
 def test_an_interruption_is_one_line() -> None:
     """Ctrl-C at the question: there the command waits."""
-    shown = in_terminal("kill", "everything", "--reason", "x", at="[y/N]", typed="\x03")
+    shown = in_terminal("kill", "everything", "--reason", "x", at=r"\[y/N\]", typed="\x03")
     assert shown.code == 130
     assert shown.lines[0].startswith("Stop every agent at every service? [y/N]: ^C")
     assert shown.lines[-1] == "agent-meter: interrupted"
