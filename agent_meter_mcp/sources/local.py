@@ -45,8 +45,8 @@ T = TypeVar("T")
 
 AGENTS_MAX = 1_000_000
 WHOLE_FREE_S = 0.02
-SETTLED_NS = 100_000_000
-"""Longer than a file system's clock takes for a tick."""
+SETTLED_NS = 2_500_000_000
+"""Longer than the clock of any file system takes for a tick (FAT's: 2 s)."""
 WHOLE_PACE = 50
 """All agents are read at every look while that takes no longer than this; beyond it, for at most 2 % of the
 time, and in between those are read that something new is known of."""
