@@ -115,7 +115,7 @@ class LineTable(ScrollView, can_focus=True):
         self._gap = gap
         self._columns = tuple(columns)
         self._empty = empty
-        self._was_told = False
+        self._was_shown = False
         self._rows: Sequence[Row] = []
         self._keys: Sequence[str] = []
         self._cursor = 0
@@ -155,7 +155,7 @@ class LineTable(ScrollView, can_focus=True):
         """These rows from now on. The cursor stays with its row; of one that is gone the next takes it."""
         key, old = self.cursor_key, self._rows
         before = self._cursor
-        self._rows, self._was_told = rows, True
+        self._rows, self._was_shown = rows, True
         self._keys = rows.keys if isinstance(rows, Rows) else [row.key for row in rows]
         self._cursor = self._place_of(key, max(min(before, len(rows) - 1), 0))
         if len(old) != len(rows):
@@ -346,7 +346,7 @@ class LineTable(ScrollView, can_focus=True):
             return self._strip(titles, width, "header")
         place = y - HEADER + self.scroll_offset.y
         if place >= len(self._rows):
-            text = self._empty if self._was_told and not self._rows and y == 2 else ""
+            text = self._empty if self._was_shown and not self._rows and y == 2 else ""
             return Strip([Segment(fitted(f" {text}", width), self._style("dim"))], width)
         cells: list[tuple[str, str]] = [_parts(cell) for cell in self._rows[place].cells]
         return self._strip(cells, width, "cursor" if place == self._cursor else "")

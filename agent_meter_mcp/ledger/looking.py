@@ -11,7 +11,7 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.models import LEDGER_MAX, Who
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
-from agent_meter_mcp.core.roles import allow, allow_agent
+from agent_meter_mcp.core.roles import allow_agent
 from agent_meter_mcp.intake import known_lineage
 
 from . import sight
@@ -45,13 +45,12 @@ AUDIT_MAX = 1000
 
 
 class Looking:
-    """What `Ledger.look` hands to its reader; `now_us` is the moment.
+    """What `Ledger.look` hands to its reader, for a caller who may read; `now_us` is the moment.
 
     All may raise InvalidInput, Forbidden and StoreError.
     """
 
     def __init__(self, reads: Reads, caller: Caller, now_us: int) -> None:
-        allow(caller, "read")
         self.now_us = now_us
         self._reads = reads
         self._caller = caller

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
-from agent_meter_mcp.core.errors import InvalidInput, StoreBusy
+from agent_meter_mcp.core.errors import Forbidden, InvalidInput, StoreBusy
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage, Who
 from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.intake import Report
-from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.ledger import Ledger, Looking
 
-from .conftest import AGENT, OPERATOR, VIEWER, AnyStore, ManualClock, ledger_on, report, requests_per_day
+from .conftest import (
+    AGENT,
+    OPERATOR,
+    SERVICE,
+    VIEWER,
+    AnyStore,
+    ManualClock,
+    ledger_on,
+    report,
+    requests_per_day,
+)
 
 
 def key(subject: Subject, service: str | None = None) -> LimitKey:
@@ -135,6 +146,47 @@ async def test_an_agent_sees_the_limits_that_match_it_at_every_service(
         working = Caller("agent", "bot", bound_to="bot", default_project="p", default_session="s")
         assert [one[0] for one in await seen(working)][-2:] == ["project p", "session s"]
         assert len(await seen(OPERATOR)) == 7
+
+        def told(looking: Looking) -> tuple[list[str], list[str]]:
+            pools = [str(view.limit.key.subject) for view in looking.limits(kind="pool")]
+            return [str(limit.key.subject) for limit in looking.rules()], pools
+
+        assert await ledger.look(AGENT, told) == ([one[0] for one in mine], ["everyone"])
+        rules, pools = await ledger.look(VIEWER, told)
+        assert (len(rules), pools) == (7, ["everyone"])
+
+
+async def test_a_look_is_of_one_moment_while_others_write(ledger: Ledger) -> None:
+    started, written = threading.Event(), threading.Event()
+
+    def looks(looking: Looking) -> list[object]:
+        def seen() -> object:
+            usage = looking.summary(SummaryQuery(UsageFilter(), ("agent",)))
+            return (
+                usage,
+                looking.events(EventsQuery(UsageFilter())),
+                looking.switches(),
+                looking.reservations(),
+            )
+
+        first = seen()
+        started.set()
+        assert written.wait(10)
+        return [first, seen()]
+
+    async with ledger:
+        await two_families(ledger)
+        looking = asyncio.create_task(ledger.look(VIEWER, looks))
+        assert await asyncio.to_thread(started.wait, 10)
+        await ledger.record(OPERATOR, report("bot", "openai"))
+        await ledger.reserve(OPERATOR, report("bot", "openai"))
+        await ledger.set_switch(OPERATOR, "agent", "pup", True, "drill")
+        written.set()
+        first, second = await looking
+        assert first == second
+        assert (await ledger.look(VIEWER, looks))[0] != first
+        with pytest.raises(Forbidden):
+            await ledger.look(SERVICE, looks)
 
 
 async def test_limits_for_an_impossible_somebody_are_an_error(ledger: Ledger) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from agent_meter_mcp.core.commands import Recorded
+from agent_meter_mcp.core.commands import Recorded, Reserved, Settle
 from agent_meter_mcp.core.errors import (
     MeterError,
+    NotFound,
     StoreBusy,
     StoreError,
     StoreFull,
@@ -25,6 +26,7 @@ from agent_meter_mcp.core.errors import (
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 from agent_meter_mcp.store.sqlite.schema import APPLICATION_ID, VERSION
 
+from ..building import Desk, used
 from .judge import ledger_of
 from .processes import Process, now_us, play
 from .roles import batch, one_event
@@ -275,6 +277,30 @@ def test_a_database_that_may_not_grow_is_full_and_takes_more_when_it_may(tmp_pat
     connection.execute("PRAGMA max_page_count=1000000")
     store.apply([one_event(f"{number}-{index}") for index in range(50)], now_us())
     assert len(ledger_of(store)) == 1 + 50 * (number + 1)
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_a_hold_is_as_before_when_its_transaction_finds_no_room(tmp_path: Path) -> None:
+    """What was made in it is not there, and what was ended in it is open: the writer remembers neither."""
+    store = open_store(str(tmp_path / "usage.db"))
+    desk = Desk(store)
+    limit = desk.limit(10)
+    kept = desk.hold(used(2), event="kept")
+    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage]  the limit is the connection's
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    made = desk.reserving(used(3), id="made", event="made")
+    crowd = [one_event(f"more-{number}") for number in range(2_000)]
+    with pytest.raises(StoreFull):
+        desk.apply(made, Settle(kept.reservation_id, used(1)), *crowd)
+    connection.execute("PRAGMA max_page_count=1000000")
+    assert (desk.state(limit).used, desk.state(limit).held) == (0, 2)
+    with pytest.raises(NotFound):
+        desk.settle("made", used(3))
+    assert desk.settle(kept.reservation_id, used(1)).status == "recorded"
+    assert desk.do(made, Reserved).status == "reserved"
+    assert (desk.state(limit).used, desk.state(limit).held) == (1, 3)
     assert list(store.verify()) == []
     store.close()
 
