@@ -67,10 +67,10 @@ class Remembered:
             f" coalesce((SELECT v FROM meta WHERE k = '{LATE}'), 0),"
             " coalesce((SELECT max(id) FROM event), 0), (SELECT v FROM meta WHERE k = 'rolled')"
         ).fetchone()
-        is_longer = rolled == self.rolled and corrected == self._corrected
-        self._note_tail(self.tail if is_longer else NOTHING, before if is_longer else 0)
-        last = book.last
-        self._settled = last - LATE_US
+        if rolled != self.rolled:
+            self.tail, before = NOTHING, 0
+        self._note_tail(before)
+        self._settled = book.last - LATE_US
         if self._rows > ROWS_MAX:
             self._events.clear()
             self._refusals.clear()
@@ -82,12 +82,14 @@ class Remembered:
             self._late = late
             self._refusals.clear()
 
-    def _note_tail(self, known: Span, upto: int) -> None:
+    def _note_tail(self, upto: int) -> None:
+        """Adds what came after `upto`; a correction moves nothing."""
         first, last = self._connection.execute(
             "SELECT min(coalesce(booked, id)), max(coalesce(booked, id)) FROM event WHERE id > ?",
             (max(self.rolled, upto),),
         ).fetchone()
-        self.tail = known if first is None else (min(first, known[0]), max(last, known[1]))
+        if first is not None:
+            self.tail = min(first, self.tail[0]), max(last, self.tail[1])
 
     def events(
         self, place: Place, read: Callable[[], Iterable[Row]], since: Callable[[int], Iterable[Row]]
