@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -109,3 +111,24 @@ def test_a_process_for_one_agent_is_that_agent(settings: Settings) -> None:
     caller = process_caller(settings.replace(agent="research-bot"))
     assert (caller.role, caller.bound_to, caller.default_agent) == ("agent", "research-bot", "research-bot")
     assert caller.name == "agent research-bot"
+
+
+GARBAGE = """
+import gc, weakref
+from agent_meter_mcp.runtime import GARBAGE_AFTER, collect_seldom
+
+class Ring:
+    def __init__(self):
+        self.itself = self
+
+gc.disable()
+collect_seldom()
+assert gc.isenabled() and gc.get_freeze_count() > 0
+rings = [weakref.ref(Ring()) for _ in range(2 * GARBAGE_AFTER[0])]
+print(sum(ring() is None for ring in rings) > 0)
+"""
+
+
+def test_a_process_that_stays_still_drops_what_nobody_holds() -> None:
+    done = subprocess.run([sys.executable, "-c", GARBAGE], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
