@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -10,6 +11,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.css.query import NoMatches
 from textual.widgets import Button, Input, Select, Static
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
@@ -62,6 +64,7 @@ class LimitDialog(Form["Preview | None"]):
     """Answers what was last looked at and agreed to. `edited`: the limit is there, and stays what it counts.
 
     `look` tells whom a limit would bind, `known` which names there are, by kind (agent, tier, service, ...).
+    What they answer may come when it is being left: it has no fields any more (NoMatches) but still works.
     """
 
     DEFAULT_CSS = "LimitDialog #told { min-height: 4; }"
@@ -113,8 +116,9 @@ class LimitDialog(Form["Preview | None"]):
             self._names = await self._known()
         except MeterError:
             return
-        self.suggest("service", self._names["service"])
-        self._enable(self.typed)
+        with suppress(NoMatches):
+            self.suggest("service", self._names["service"])
+            self._enable(self.typed)
 
     # While it is typed
 
@@ -177,7 +181,8 @@ class LimitDialog(Form["Preview | None"]):
     @work(exclusive=True, group="preview")
     async def look(self, wish: Wish) -> None:
         await anyio.sleep(TYPING_S)
-        await self._seen(wish)
+        with suppress(NoMatches):
+            await self._seen(wish)
 
     async def _seen(self, wish: Wish) -> Preview | None:
         """What it would do, told; None: it cannot be told."""
@@ -211,12 +216,13 @@ class LimitDialog(Form["Preview | None"]):
     @work(exclusive=True, group="preview")
     async def send(self, wish: Wish) -> None:
         """Looks once more: what it would do now is what counts."""
-        found = await self._seen(wish)
-        tick = self.query_one("#tick", Tick)
-        if found is not None and found.refuses and not tick.value:
-            tick.focus()
-        elif found is not None:
-            self.dismiss(found)
+        with suppress(NoMatches):
+            found = await self._seen(wish)
+            tick = self.query_one("#tick", Tick)
+            if found is not None and found.refuses and not tick.value:
+                tick.focus()
+            elif found is not None:
+                self.dismiss(found)
 
 
 class RaiseDialog(Form["int | None"]):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
 import pytest
+from textual.app import App
 from textual.widgets import Checkbox, Input, Select, Static
 
 from agent_meter_mcp import Ledger, LimitKey, Report, Settings, Subject, Usage, Who
@@ -13,6 +15,8 @@ from tui.agent_dialog import AgentDialog
 from tui.choose import Choose
 from tui.dialogs import Confirm, Help
 from tui.limit_dialog import LimitDialog, RaiseDialog
+from tui.limit_form import Typed
+from tui.limit_preview import Preview
 from tui.limits import LimitsPage
 from tui.overview import Overview
 from tui.page import Page
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.models import Limit
     from tui.app import Dashboard
+    from tui.limit_form import Wish
 
 DOLLAR = 100 * CENT
 EACH = LimitKey(Subject("agent", "*"), None, "cost_usd", "day")
@@ -274,6 +279,30 @@ async def test_escape_sets_nothing(settings: Settings, ledger: Ledger) -> None:
             await on(pilot, app, LimitsPage)
         assert len(await audited(ledger)) == 1
         assert await maximum(ledger) == [10 * DOLLAR]
+
+
+async def test_what_is_looked_up_for_a_dialog_may_come_when_its_fields_are_gone() -> None:
+    has_asked, answers = False, 0
+
+    async def look(wish: Wish) -> Preview:
+        nonlocal has_asked, answers
+        has_asked = True
+        while dialog.query("#told"):
+            await anyio.lowlevel.checkpoint()
+        answers += 1
+        return Preview(wish, None, ())
+
+    async def known() -> dict[str, list[str]]:
+        return {"service": []}
+
+    app: App[None] = App()
+    async with app.run_test() as pilot:
+        dialog = LimitDialog(look, Typed(max="5"), known)
+        await app.push_screen(dialog)
+        await until(pilot, lambda: has_asked)
+        await pilot.press("escape")
+        await until(pilot, lambda: not dialog.is_attached)
+    assert answers == 1
 
 
 async def test_limits_are_sorted_and_filtered(settings: Settings, ledger: Ledger) -> None:
