@@ -18,6 +18,7 @@ from agent_meter_mcp.core.queries import (
     Totals,
     UsageFilter,
 )
+from agent_meter_mcp.store.sqlite import rollups
 
 from .building import T0, Desk, at, subject, used
 
@@ -274,9 +275,16 @@ def test_a_missing_value_is_a_group_and_sorts_first(desk: Desk) -> None:
         ("outcome", [("accepted", 1), ("over_limit", 2)]),
     ],
 )
+@pytest.mark.parametrize("roll_at", [1, rollups.ROLL_AT])
 def test_usage_is_grouped_and_filtered_by_each_dimension(
-    desk: Desk, dimension: str, groups: list[tuple[str | None, int]]
+    desk: Desk,
+    dimension: str,
+    groups: list[tuple[str | None, int]],
+    roll_at: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", roll_at)
+    monkeypatch.setattr(rollups, "LOOK_EVERY", 1)
     desk.limit(1)
     desk.record(used(1, model="m1"), project="p", session="s", operation="chat")
     desk.record(

@@ -15,6 +15,7 @@ class Names:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._dims: dict[tuple[str, ...], int] = {}
+        self._broad: dict[int, int] = {}
         self._services: dict[str, int] = {}
         self._prices: dict[str, int] = {}
         self._agents: set[str] = set()
@@ -22,6 +23,7 @@ class Names:
     def forget(self) -> None:
         """After a ROLLBACK: what was made may not exist."""
         self._dims.clear()
+        self._broad.clear()
         self._services.clear()
         self._prices.clear()
         self._agents.clear()
@@ -47,6 +49,19 @@ class Names:
                 self._dims.clear()
             known = self._dims[key] = row[0]
             self.know_agent(key[1], at_us)
+        return known
+
+    def broad(self, dim: int) -> int:
+        """The id of the dim of all that its agent did at its service, with its outcome."""
+        known = self._broad.get(dim)
+        if known is None:
+            service, agent, outcome = self._connection.execute(
+                "SELECT service, agent, outcome FROM dim WHERE id = ?", (dim,)
+            ).fetchone()
+            if len(self._broad) > KNOWN_MAX:
+                self._broad.clear()
+            of_both = (service, agent, "", "", "", "", "", "", outcome)
+            known = self._broad[dim] = self.dim(of_both, 0)  # the agent is known
         return known
 
     def know_agent(self, agent_id: str, at_us: int) -> None:

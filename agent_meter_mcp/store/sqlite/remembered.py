@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.queries import Group, Totals
 
-from .schema import ALL
+from .schema import ALL, BROAD
 from .sums import FAR_US
 
 TYPE_CHECKING = False
@@ -159,8 +159,8 @@ class Remembered:
             (upto,) = execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
             self._seen.update(
                 execute(
-                    f"SELECT d.agent, max(x.last) FROM dim d CROSS JOIN rollup x ON x.grain = {ALL}"
-                    " AND x.bucket = 0 AND x.dim = d.id GROUP BY 1"
+                    "SELECT d.agent, max(x.last) FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
+                    f" WHERE x.grain = {ALL + BROAD} GROUP BY 1"
                 ).fetchall()
             )
         for agent, seen_us in execute(

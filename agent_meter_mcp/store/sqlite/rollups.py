@@ -1,4 +1,5 @@
-"""Sums per hour, day and all time, so that a summary need not read the events.
+"""Sums per hour, day and all time, so that a summary need not read the events: by all dimensions, and by
+agent, service and outcome alone, since sessions make many rows.
 
 Events are rolled up in order of id by whoever's write finds enough of them beyond the watermark; what is
 beyond it is read from the events, in the same snapshot. Refusals are added as they come. A correction of an
@@ -6,16 +7,17 @@ event that is rolled up already moves its figures."""
 
 from __future__ import annotations
 
-from .schema import ALL, DAY, GRAIN_US, HOUR
+from operator import add
+
+from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
-
     from .driver import Connection
+    from .names import Names
 
     Sums = tuple[int, ...]
-    Key = TypeVar("Key")
+    Place = tuple[int, int, int]
 
 ROLL_AT = 2048
 """So many events beyond the watermark are rolled up together."""
@@ -51,8 +53,9 @@ class Rollups:
     `grand`: requests, units, tokens, cost of all rolled events.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, names: Names) -> None:
         self._connection = connection
+        self._names = names
         self._rolled = 0
         self._since_look = 0
         self.grand = [0, 0, 0, 0]
@@ -92,20 +95,14 @@ class Rollups:
         )
 
     def _add(self, hourly: list[Sums]) -> None:
-        """Adds rows (hour, dim, n, ..., last) to all three grains."""
-        days: dict[tuple[int, int], Sums] = {}
-        everything: dict[int, Sums] = {}
-        for row in hourly:
-            _fold(days, (row[0] // 24, row[1]), row[2:])
-            _fold(everything, row[1], row[2:])
-        self._connection.executemany(
-            _UPSERT,
-            [
-                *((HOUR, *row) for row in hourly),
-                *((DAY, *key, *sums) for key, sums in days.items()),
-                *((ALL, 0, dim, *sums) for dim, sums in everything.items()),
-            ],
-        )
+        """Adds rows (hour, dim, n, ..., last) to all grains."""
+        added: dict[Place, Sums] = {}
+        for hour, dim, *figures, last in hourly:
+            sums, broad = (*figures, last), self._names.broad(dim)
+            for grain, bucket in ((HOUR, hour), (DAY, hour // 24), (ALL, 0)):
+                _fold(added, (grain, bucket, dim), sums)
+                _fold(added, (grain + BROAD, bucket, broad), sums)
+        self._connection.executemany(_UPSERT, [(*place, *sums) for place, sums in added.items()])
 
     def add_refusals(self, dim: int, count: int, seq: int) -> None:
         """Refusals that were folded under `seq`."""
@@ -134,12 +131,6 @@ class Rollups:
         return [total + sum(row[index] for row in beyond) for index, total in enumerate(self.grand)]
 
 
-def _fold(into: dict[Key, Sums], key: Key, sums: Sums) -> None:
-    have = into.get(key)
-    if have is None:
-        into[key] = sums
-    else:
-        into[key] = (
-            *(one + other for one, other in zip(have[:-1], sums[:-1], strict=True)),
-            max(have[-1], sums[-1]),
-        )
+def _fold(into: dict[Place, Sums], place: Place, sums: Sums) -> None:
+    have = into.get(place)
+    into[place] = sums if have is None else (*map(add, have[:-1], sums[:-1]), max(have[-1], sums[-1]))

@@ -7,11 +7,12 @@ neither a lock nor sqlite-utils. The migrations themselves are sqlite-utils', ap
 - `event.id` is the sequence (microseconds): order, clock and cursor in one. `booked` is NULL where it equals
   `id`.
 - An id that is a canonical UUID is stored as its 16 bytes; any other is text. `key` is unique per service.
-- `dim` interns what events have in common; '' stands for not given. Refusals have dims of their own.
+- `dim` interns what events have in common; '' stands for not given. Refusals have dims of their own. One
+  without a source is broad: it stands for all that its agent did at its service, with its outcome.
 - `counter`, `head` and `cell` are cached answers: a counter without a row is computed from the events when it
   is needed.
 - `rollup` holds sums per hour (grain 0), day (1) and all time (2), over events up to `meta.rolled`, and all
-refusals."""
+  refusals; and the same by broad dims (3, 4, 5), for whoever does not ask for more."""
 
 from __future__ import annotations
 
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x414D4554
 """'AMET', in the file's header: says whose file it is."""
 
-VERSION = 1
+VERSION = 2
 GRAIN_US = (3_600_000_000, 86_400_000_000, 0)
 HOUR, DAY, ALL = 0, 1, 2
+BROAD = 3
+"""Added to a grain: by broad dims."""
 
 _AMOUNTS = """
     requests INTEGER NOT NULL, units INTEGER, input INTEGER, output INTEGER, cache_read INTEGER,
@@ -106,6 +109,17 @@ _FIRST = (
     "INSERT INTO meta (k, v) VALUES ('epoch', 0), ('rolled', 0), ('swept', 0)",
 )
 
+_BROAD = (
+    """INSERT INTO dim (service, agent, operation, model, project, session, source, unit_type, outcome)
+    SELECT DISTINCT service, agent, '', '', '', '', '', '', outcome FROM dim""",
+    f"""INSERT INTO rollup SELECT x.grain + {BROAD}, x.bucket, b.id, sum(x.n), sum(x.requests), sum(x.units),
+    sum(x.input), sum(x.output), sum(x.cache_read), sum(x.cache_write), sum(x.cache_write_1h), sum(x.cost),
+    sum(x.unpriced), max(x.last)
+    FROM rollup x CROSS JOIN dim d ON d.id = x.dim CROSS JOIN dim b ON b.agent = d.agent
+    AND b.service = d.service AND b.operation = '' AND b.model = '' AND b.project = '' AND b.session = ''
+    AND b.source = '' AND b.unit_type = '' AND b.outcome = d.outcome GROUP BY x.grain, x.bucket, b.id""",
+)
+
 
 def migrations() -> Migrations:
     """All migrations, oldest first. Append only: what is here has been applied to people's files."""
@@ -116,6 +130,11 @@ def migrations() -> Migrations:
     @steps(name="m001_ledger")
     def m001_ledger(db: Database) -> None:
         for statement in _FIRST:
+            db.conn.execute(statement)
+
+    @steps(name="m002_broad_rollups")
+    def m002_broad_rollups(db: Database) -> None:
+        for statement in _BROAD:
             db.conn.execute(statement)
 
     return steps

@@ -14,7 +14,7 @@ from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Summary, Totals
 from agent_meter_mcp.core.windows import periods
 
 from .filters import filter_condition
-from .schema import ALL, DAY, HOUR
+from .schema import ALL, BROAD, DAY, HOUR
 from .sums import FAR_US, HOUR_US
 
 TYPE_CHECKING = False
@@ -53,6 +53,8 @@ _EVENTS = (
 _REFUSED = "0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,"
 _FIGURES = 12
 _KEY = attrgetter("key")
+_FINE = ("operation", "model", "project", "session", "source")
+"""Whoever asks for one of these needs the rollups by all dimensions."""
 
 
 def summary(reader: Reader, query: SummaryQuery) -> Summary:
@@ -65,7 +67,8 @@ def summary(reader: Reader, query: SummaryQuery) -> Summary:
     else:
         found.sort(key=_KEY)
     if query.order_by != "key":
-        found.sort(key=lambda group: -_ordered(group.totals, query.order_by))
+        figure = {"cost_usd": "cost_nano_usd", "units": "units_micro"}.get(query.order_by, query.order_by)
+        found.sort(key=attrgetter(f"totals.{figure}"), reverse=True)
     return Summary(Totals(*total), tuple(found[: query.limit]), max(len(found) - query.limit, 0))
 
 
@@ -81,11 +84,6 @@ def _sortable(key: Key) -> tuple[tuple[bool, str | int], ...]:
     return tuple((part is not None, "" if part is None else part) for part in key)
 
 
-def _ordered(totals: Totals, order_by: str) -> int:
-    field = {"cost_usd": "cost_nano_usd", "units": "units_micro"}.get(order_by, order_by)
-    return getattr(totals, field)
-
-
 class _Pieces:
     """Reads the pieces of each span, and adds them up in `groups`."""
 
@@ -98,6 +96,8 @@ class _Pieces:
         self._rolled, self._tail = self._remembered.rolled, self._remembered.tail
         self._times = [dimension for dimension in query.group_by if dimension in TIME_DIMENSIONS]
         self._arranged = _arranged(query.group_by)
+        is_fine = any(name in query.group_by or getattr(query.filter, name) is not None for name in _FINE)
+        self._broad = 0 if is_fine else BROAD
         columns = [_COLUMNS[dimension] for dimension in query.group_by if dimension not in TIME_DIMENSIONS]
         self._keys = "".join(f"{column}, " for column in columns)
         self._by = (
@@ -253,9 +253,9 @@ class _Pieces:
             rows = before[1]
         else:
             rows = self._take(
-                f"{figures} FROM {tables} d.id = x.dim{self._agents}"
-                f" WHERE x.grain = {grain} AND x.bucket >= ? AND x.bucket < ? AND d.outcome {outcome}",
-                (first, last),
+                f"{figures} FROM {tables} d.id = x.dim{self._agents} WHERE x.grain = ?"
+                f" AND x.bucket >= ? AND x.bucket < ? AND d.outcome {outcome}",
+                (grain + self._broad, first, last),
             )
         if grain == HOUR:
             self._missed[figures] = (first, last), rows

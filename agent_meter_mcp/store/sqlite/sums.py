@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Coverage
 
-from .schema import ALL, DAY, GRAIN_US, HOUR
+from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class Sums:
         self._held_where, self._held_values = condition(coverage, "x")
         self._event_metric = EVENT_METRIC[metric]
         self._rollup_metric = _ROLLUP_METRIC[metric]
+        is_broad = coverage.project is None and coverage.session is None
+        self._width = BROAD if is_broad else 0
+        """What is added to the grain of rollups."""
 
     def used(self, start_us: int, end_us: int) -> int:
         """Usage booked in [start, end), event by event."""
@@ -134,9 +137,9 @@ class Sums:
         """When the earliest usage was booked; the rollups say in which hour to look."""
         rolled = self._rolled()
         hour = self._connection.execute(
-            f"SELECT x.bucket FROM rollup x CROSS JOIN dim d ON d.id = x.dim WHERE x.grain = {HOUR}"
+            "SELECT x.bucket FROM rollup x CROSS JOIN dim d ON d.id = x.dim WHERE x.grain = ?"
             f" AND {self._where} AND {self._rollup_metric} > 0 ORDER BY x.bucket LIMIT 1",
-            self._values,
+            (HOUR + self._width, *self._values),
         ).fetchone()
         known: list[int] = []
         (first,) = self._connection.execute(
@@ -185,7 +188,7 @@ class Sums:
             self._connection.execute(
                 f"SELECT {bucket}, sum({self._rollup_metric}) FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
                 f" WHERE x.grain = ? AND x.bucket >= ? AND x.bucket < ? AND {self._where} GROUP BY 1",
-                (grain, first, last, *self._values),
+                (grain + self._width, first, last, *self._values),
             ).fetchall()
         )
 

@@ -8,7 +8,7 @@ from .book import Book
 from .counters import Counter
 from .rollups import HOURLY
 from .rows import RESERVATION_COLUMNS, reservation_of
-from .schema import ALL, DAY, HOUR
+from .schema import ALL, BROAD, DAY, HOUR
 from .sums import FAR_US
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 CHUNK = 50_000
+_GRAINS = ("hour", "day", "all", "hour, broad,", "day, broad,", "all, broad,")
 _FIGURES = (
     "events",
     "requests",
@@ -61,6 +62,7 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
     (rolled,) = execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
     (total,) = execute("SELECT count(*) FROM event WHERE id <= ?", (rolled,)).fetchone()
     rebuilt: dict[tuple[int, int, int], list[int]] = {}
+    broad = _broad(reader)
     after, done = 0, 0
     while after < rolled:
         (upto,) = execute(
@@ -69,12 +71,12 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
             (rolled, after),
         ).fetchone()
         for row in execute(HOURLY, (after, upto)):
-            _add(rebuilt, row[0], row[1], row[2:12])
+            _add(rebuilt, row[0], (row[1], broad[row[1]]), row[2:12])
             done += row[2]
         after = upto
         report("rollups", done, total)
     for seq, dim, count in execute("SELECT id, dim, count FROM refusal"):
-        _add(rebuilt, seq // 3_600_000_000, dim, (count, *(0,) * 9))
+        _add(rebuilt, seq // 3_600_000_000, (dim, broad[dim]), (count, *(0,) * 9))
     live = {
         row[:3]: list(row[3:13])
         for row in execute(
@@ -89,20 +91,38 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
             if one != other:
                 grain, bucket, dim = place
                 yield Difference(
-                    f"rollup {('hour', 'day', 'all')[grain]} {name}",
+                    f"rollup {_GRAINS[grain]} {name}",
                     f"bucket {bucket}, dim {dim}",
                     one,
                     other,
                 )
 
 
+def _broad(reader: Reader) -> dict[int, int]:
+    """By dim, the one of all that its agent did at its service with its outcome (0: there is none yet)."""
+    found: dict[tuple[str, str, str], int] = {}
+    dims: list[tuple[int, tuple[str, str, str]]] = []
+    rows = reader.connection.execute("SELECT id, source, service, agent, outcome FROM dim")
+    for dim, source, service, agent, outcome in rows:
+        of = (service, agent, outcome)
+        if source:
+            dims.append((dim, of))
+        else:
+            found[of] = dim
+    return {dim: found.get(of, 0) for dim, of in dims}
+
+
 def _add(
-    rebuilt: dict[tuple[int, int, int], list[int]], hour: int, dim: int, figures: tuple[int, ...]
+    rebuilt: dict[tuple[int, int, int], list[int]],
+    hour: int,
+    dims: tuple[int, int],
+    figures: tuple[int, ...],
 ) -> None:
-    for place in ((HOUR, hour, dim), (DAY, hour // 24, dim), (ALL, 0, dim)):
-        sums = rebuilt.setdefault(place, [0] * 10)
-        for index, figure in enumerate(figures):
-            sums[index] += figure
+    for added, dim in zip((0, BROAD), dims, strict=True):
+        for grain, bucket in ((HOUR, hour), (DAY, hour // 24), (ALL, 0)):
+            sums = rebuilt.setdefault((grain + added, bucket, dim), [0] * 10)
+            for index, figure in enumerate(figures):
+                sums[index] += figure
 
 
 def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:

@@ -42,7 +42,8 @@ class Writer:
         self.book = Book(connection, writes=True)
         self.book.settle_events = self._put_down_before
         self.book.put_down = self.put_down
-        self.rollups = Rollups(connection)
+        self.names = Names(connection)
+        self.rollups = Rollups(connection, self.names)
         self.now_us = 0
         self.careful = True
         """Look up each id before it is inserted; without it the insert itself finds replays (then
@@ -60,7 +61,6 @@ class Writer:
         self._inserted = 0
         self._pending_from = NEVER
         self._touched: list[Counter] = []
-        self.names = Names(connection)
         self._past: dict[tuple[str, str], dict[int, int]] = {}
         """Per counter, used and held in buckets (or periods) of the past, as far as this transaction needed
         them.

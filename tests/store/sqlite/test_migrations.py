@@ -13,7 +13,8 @@ from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 from agent_meter_mcp.store.sqlite.schema import VERSION
 
-from .freeze import BOB, FIRST, NOON_US, UUID, fill
+from ..test_state_machine import frequent_rollups
+from .freeze import ADA, BOB, FIRST, NOON_US, UUID, fill
 from .judge import ledger_of
 from .processes import PATIENCE_S, Process, now_us, play
 from .roles import one_event
@@ -100,6 +101,34 @@ def check_content(store: SqliteStore) -> None:
     again = [Record(FIRST), plain, Settle("r2", Usage(input_tokens=60))]
     results = store.apply(again, LATER_US).results
     assert [result.status for result in results if isinstance(result, Recorded)] == ["duplicate"] * 3
+
+
+def test_what_was_rolled_up_before_is_there_by_broad_dims(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    with frequent_rollups():
+        fill(store)
+        for number in range(20):
+            store.apply(
+                [Record(UsageEvent(f"late {number}", ADA, Usage(number, cost_nano_usd=number)))], LATER_US
+            )
+    store.close()
+    connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
+    broad = (
+        "SELECT x.*, d.agent FROM rollup x JOIN dim d ON d.id = x.dim WHERE grain >= 3"
+        " ORDER BY 1, 2, d.agent, d.outcome"
+    )
+    made = [(*row[:2], *row[3:]) for row in connection.execute(broad).fetchall()]
+    connection.executescript(
+        "DELETE FROM rollup WHERE grain >= 3; DELETE FROM dim WHERE source = '';"
+        " DELETE FROM _sqlite_migrations WHERE name = 'm002_broad_rollups'; PRAGMA user_version = 1"
+    )
+    store = open_store(str(path))
+    assert [(*row[:2], *row[3:]) for row in connection.execute(broad).fetchall()] == made
+    assert {row[0] for row in made} == {3, 4, 5}
+    connection.close()
+    assert list(store.verify()) == []
+    store.close()
 
 
 # -- what is up to date ----------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def tamper(path: Path, statement: str) -> None:
         ("UPDATE reservation SET state = 2 WHERE reservation_id = 'r1'", "counter held"),
         ("DELETE FROM quota WHERE limit_id = 'l1'", "counter"),
         ("UPDATE rollup SET n = n + 1 WHERE grain = 1", "rollup day"),
+        ("DELETE FROM rollup WHERE grain = 3", "rollup hour, broad, events"),
         ("DELETE FROM refusal WHERE id = (SELECT max(id) FROM refusal)", "rollup all"),
     ],
 )
