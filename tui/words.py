@@ -36,6 +36,8 @@ class Words(Widget):
         text = Text(words) if isinstance(words, str) else words
         before, self._lines = self._lines, list(text.split("\n", allow_blank=True)) if text else []
         if len(before) != len(self._lines):
+            # Who is laid out between two requests, before its own loop has run, would keep the size it had.
+            self._box_model_cache.clear()  # pyright: ignore[reportPrivateUsage] - Textual forgets to
             self.refresh(layout=True)
             return
         for number, (old, new) in enumerate(zip(before, self._lines, strict=True)):

@@ -15,6 +15,7 @@ from agent_meter_mcp.core.commands import Record
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.runtime import system_clock_us
 from agent_meter_mcp.store.sqlite import driver, open_store
+from agent_meter_mcp.store.sqlite.schema import VERSION
 
 from .conftest import Ran, Run
 from .terminal import in_terminal
@@ -78,7 +79,7 @@ def test_a_sound_installation_has_no_problem(ok: Run, home: Path) -> None:
         "reservations": 0,
         "switches": 0,
     }
-    assert found["format"]["facts"] == {"version": 1, "newest": 1, "journal_mode": "wal"}
+    assert found["format"]["facts"] == {"version": VERSION, "newest": VERSION, "journal_mode": "wal"}
     assert found["sqlite"]["facts"]["version"] == driver.SQLITE_VERSION
     assert found["sqlite"]["state"] == ("ok" if driver.wal_reset_is_sound() else "warning")
     assert found["prices"]["facts"]["version"].startswith("genai-prices ")

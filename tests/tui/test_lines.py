@@ -71,6 +71,18 @@ def rows_of(count: int, figure: str = "1") -> list[Row]:
     return [Row(str(number), (Cell(f"name {number}"), Cell(figure, "alarm"))) for number in range(count)]
 
 
+async def test_words_that_change_while_they_are_laid_out_have_room() -> None:
+    async with Shown().run_test() as pilot:
+        app = pilot.app
+        assert isinstance(app, Shown)
+        app.words.update("one")
+        app.screen._refresh_layout()  # pyright: ignore[reportPrivateUsage] - another widget has asked for it
+        assert app.words.size.height == 1
+        app.words.update("one\ntwo\nthree")
+        await pilot.pause()
+        assert app.words.size.height == 3
+
+
 @pytest.mark.parametrize("no_color", [False, True])
 @pytest.mark.parametrize("count", [0, 3, 40])
 async def test_a_table_paints_as_textual_would(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -51,9 +52,12 @@ async def watching(
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(WAIT_S):
+    with anyio.move_on_after(WAIT_S):
         while not holds():
             await pilot.pause(0.02)
+        return
+    text = "\n".join(screen_text(pilot.app))
+    raise AssertionError(f"it does not come to hold:\n{text}")
 
 
 def overview(app: Dashboard) -> Overview:
@@ -79,7 +83,7 @@ def said(app: Dashboard, where: str) -> str:
     return str(widget.content)
 
 
-def screen_text(app: Dashboard) -> list[str]:
+def screen_text(app: App[Any]) -> list[str]:
     """What is painted, line by line."""
     strips: Any = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage] - there is no other way
     return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
