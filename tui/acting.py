@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
     from typing import Any
 
+    from textual.screen import Screen
+
     from agent_meter_mcp.core.models import KillSwitch, SwitchKind
     from agent_meter_mcp.sources.base import Operator, Reader
 
     from .app import Dashboard
+    from .dialogs import Answer, Dialog
     from .limit_acts import LimitActs
     from .undo import Undo
     from .who_acts import WhoActs
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
+_BEGAN_ON: ContextVar[Screen[Any]] = ContextVar("began_on")
+"""The screen from which the action was begun."""
 ONLY_SHOWS = "this dashboard only shows: to change anything takes the role operator"
 
 
@@ -166,16 +172,20 @@ class Acting:
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Begins an action, if there may be any; what the ledger says against it is said."""
         if self.may_act():
-            self.dashboard.run_worker(self._run(work), exit_on_error=True)
+            self.dashboard.run_worker(self._run(work, self.dashboard.screen), exit_on_error=True)
 
-    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]], began_on: Screen[Any]) -> None:
+        _BEGAN_ON.set(began_on)
         try:
             await work()
         except MeterError as error:
             self.dashboard.say(str(error), wrong=True)
 
-    async def answer(self, question: Confirm) -> str | None:
-        return await self.dashboard.push_screen_wait(question)
+    async def answer(self, dialog: Dialog[Answer | None]) -> Answer | None:
+        """None as well where something else is on top by now: what is typed there is not for this dialog."""
+        if self.dashboard.screen is not _BEGAN_ON.get():
+            return None
+        return await self.dashboard.push_screen_wait(dialog)
 
     async def do(self, done: str, act: Act, back: Undo | None) -> None:
         """Does what was confirmed; `back` is what undoes it. Raises MeterError: then nothing was changed."""

@@ -148,22 +148,21 @@ class AgentScreen(Page):
     def action_edit(self) -> None:
         self.dashboard.acting.who.edit(self.agent_id)
 
-    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
+    def open_row(self, table: LineTable, key: str) -> None:
         """Enter on an agent it spawned opens that one, on an event all of it, on a limit why it binds."""
         detail, snapshot, zone = self._detail, self.dashboard.looked.snapshot, self.dashboard.zone
         if detail is None:
             return
-        table = message.table.id
-        if table == "children":
-            self.dashboard.open_agent(message.key)
-        elif table == "events":
-            event = next((one for one in detail.events if str(one.seq) == message.key), None)
+        if table.id == "children":
+            self.dashboard.open_agent(key)
+        elif table.id == "events":
+            event = next((one for one in detail.events if str(one.seq) == key), None)
             if event is not None:
                 limits = limits_by_id(() if snapshot is None else snapshot.limits)
                 one = Happening(event, event.count, event.seq)
                 switches = () if snapshot is None else snapshot.switches
                 facts = facts_of(one, limits, zone, switches)
                 self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
-        elif table == "limits":
-            facts = portrait.limit_facts(message.key, detail.limits, zone)
+        elif table.id == "limits":
+            facts = portrait.limit_facts(key, detail.limits, zone)
             self.dashboard.push_screen(FactsSheet("limit", facts))

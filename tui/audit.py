@@ -52,8 +52,8 @@ class AuditPage(Page):
         rows = [audit_row(entry, self.dashboard.zone) for entry in self._found]
         self.query_one("#audit", LineTable).show(matching_rows(rows, self.wanted))
 
-    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
-        entry = next((entry for entry in self._found if str(entry.seq) == message.key), None)
+    def open_row(self, table: LineTable, key: str) -> None:
+        entry = next((entry for entry in self._found if str(entry.seq) == key), None)
         if entry is not None:
             heading = heading_of(Happening(entry, 1, entry.seq))
             self.dashboard.push_screen(FactsSheet(heading, audit_facts(entry, self.dashboard.zone)))

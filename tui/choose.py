@@ -8,10 +8,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from . import view
+from .dialogs import Dialog
 from .table import Column, LineTable
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .view import Row
 
 
-class Choose(ModalScreen[str | None]):
+class Choose(Dialog[str | None]):
     """Answers the key of a row; None: none of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

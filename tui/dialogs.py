@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 REASON_MAX = 500
+Answer = TypeVar("Answer")
 
 
-class Confirm(ModalScreen[str | None]):
+class Dialog(ModalScreen[Answer]):
+    """Asks something, and takes one answer: the second of a moment would close what is beneath."""
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        return super().dismiss(result) if self.is_active else AwaitComplete.nothing()
+
+
+class Confirm(Dialog[str | None]):
     """Answers the reason that was typed (or "" where none is asked for); None: it is not to be done.
 
     `must_type` are words that have to be typed first, for what cannot be meant for somebody else. What asks

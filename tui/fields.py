@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Button, Checkbox, Input, Select, Static
 
 from agent_meter_mcp.core.text import shown
 
-Answer = TypeVar("Answer")
+from .dialogs import Answer, Dialog
 
 
 class Field(Horizontal):
@@ -47,7 +46,7 @@ class Field(Horizontal):
         self._hint.update(shown(text))
 
 
-class Form(ModalScreen[Answer]):
+class Form(Dialog[Answer]):
     """Escape leaves it, and nothing is done. Enter in a field goes on to the button that does it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

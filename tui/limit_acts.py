@@ -87,7 +87,7 @@ class LimitActs:
         dashboard, now_us = self._acting.dashboard, time.time_ns() // 1000
         found = limit_view.ordered(views, "tightness", False, now_us)
         rows = [limit_view.row(view, now_us, dashboard.zone) for view in found]
-        return await dashboard.push_screen_wait(Choose(title, COLUMNS, [*rows, *more]))
+        return await self._acting.answer(Choose(title, COLUMNS, [*rows, *more]))
 
     async def _of_agent(self, agent_id: str) -> None:
         dashboard, name = self._acting.dashboard, shown(agent_id, width=40)
@@ -110,7 +110,7 @@ class LimitActs:
 
     async def _ask_and_set(self, typed: Typed, edited: Wish | None, seen: Limit | None) -> None:
         dialog = LimitDialog(self.preview, typed, self._known, edited=edited)
-        found = await self._acting.dashboard.push_screen_wait(dialog)
+        found = await self._acting.answer(dialog)
         if found is not None:
             await self._set(found.wish, seen if edited is not None else found.before)
 
@@ -118,7 +118,7 @@ class LimitActs:
         return {**self._acting.who.seen(), **await self._acting.who.used()}
 
     async def _raise(self, view: LimitView) -> None:
-        most = await self._acting.dashboard.push_screen_wait(RaiseDialog(view))
+        most = await self._acting.answer(RaiseDialog(view))
         if most is not None:
             await self._set(wish_of(view.limit).replace(max=most), view.limit)
 

@@ -98,7 +98,7 @@ class LimitsPage(Page):
     def action_remove(self) -> None:
         self._act(self.dashboard.acting.limits.remove)
 
-    def on_line_table_chosen(self) -> None:
+    def open_row(self, table: LineTable, key: str) -> None:
         self.action_edit()
 
     def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:

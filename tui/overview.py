@@ -230,11 +230,11 @@ class Overview(Page):
         if self.chosen is not None:
             self.dashboard.acting.who.edit(self.chosen)
 
-    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
-        if message.table is self.agents:
-            self.dashboard.open_agent(message.key)
+    def open_row(self, table: LineTable, key: str) -> None:
+        if table is self.agents:
+            self.dashboard.open_agent(key)
             return
-        one, snapshot = self.feed.happening(message.key), self.dashboard.looked.snapshot
+        one, snapshot = self.feed.happening(key), self.dashboard.looked.snapshot
         if one is not None and snapshot is not None:
             limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
             facts = facts_of(one, limits, zone, snapshot.switches)

@@ -204,6 +204,14 @@ class Page(Screen[None]):
         if active is not None and not active.enabled:
             self.dashboard.acting.may_act()
 
+    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
+        """Once: Enter that is pressed twice in a moment opens nothing twice."""
+        if self.is_active:
+            self.open_row(message.table, message.key)
+
+    def open_row(self, table: LineTable, key: str) -> None:
+        """What is behind a row."""
+
     def action_choose(self) -> None:
         """Enter, on the table that has the focus."""
         if isinstance(self.focused, LineTable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
@@ -71,10 +72,11 @@ class ServicesPage(Page):
     def refilter(self) -> None:
         self.query_one("#services", LineTable).show(matching_rows(self._found, self.wanted))
 
-    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
-        if self._reader is not None and message.key:
-            self.run_worker(self._open(self._reader, message.key), exclusive=True, group="open")
+    def open_row(self, table: LineTable, key: str) -> None:
+        if self._reader is not None and key:
+            self._open(self._reader, key)
 
+    @work(exclusive=True, group="open")
     async def _open(self, reader: Reader, service: str) -> None:
         wanted = self.dashboard.range
         try:
@@ -82,6 +84,8 @@ class ServicesPage(Page):
             agents = await reader.usage(wanted.window, "agent", service=service)
         except MeterError as error:
             self.dashboard.say(str(error), wrong=True)
+            return
+        if not self.is_active:  # somebody went on meanwhile
             return
         heading = f"{shown(service, width=60)}   {wanted.name}"
         self.dashboard.push_screen(TableSheet(heading, PART_COLUMNS, parts_of(operations, agents)))

@@ -82,9 +82,9 @@ class SessionsPage(Page):
         self._only_projects = not self._only_projects
         self.refilter()
 
-    def on_line_table_chosen(self, message: LineTable.Chosen) -> None:
-        if self._found is not None and message.key:
-            rows = agents_in(self._found[1], message.key, only_projects=self._only_projects)
-            name = next((row.cells[0].text for row in message.table.rows if row.key == message.key), "")
+    def open_row(self, table: LineTable, key: str) -> None:
+        if self._found is not None and key:
+            rows = agents_in(self._found[1], key, only_projects=self._only_projects)
+            name = next((row.cells[0].text for row in table.rows if row.key == key), "")
             heading = f"{name}   {self._found[3].name}"
             self.dashboard.push_screen(TableSheet(heading, AGENT_COLUMNS, rows))

@@ -73,7 +73,7 @@ class WhoActs:
                 for name in names
             ]
             question = Choose("Stop or resume which service?", _SERVICES, rows)
-            chosen = await self._acting.dashboard.push_screen_wait(question)
+            chosen = await self._acting.answer(question)
             if chosen is not None:
                 self._acting.stop_or_resume("service", chosen)
 
@@ -94,7 +94,7 @@ class WhoActs:
                 )
                 for one in (() if snapshot is None else snapshot.agents)
             ]
-            chosen = await self._acting.dashboard.push_screen_wait(Choose(title, _AGENTS, rows))
+            chosen = await self._acting.answer(Choose(title, _AGENTS, rows))
             if chosen is not None:
                 act(chosen)
 
@@ -129,7 +129,7 @@ class WhoActs:
 
     async def _edit(self, agent_id: str) -> None:
         agent = self._agent(agent_id)
-        changes = await self._acting.dashboard.push_screen_wait(AgentDialog(agent, self.seen()))
+        changes = await self._acting.answer(AgentDialog(agent, self.seen()))
         if changes is None:
             return
         name = shown(agent_id)
@@ -155,7 +155,7 @@ class WhoActs:
             return
         rows = [_hold_row(one, now_us) for one in detail.held]
         title = f"Release which reservation of {shown(agent_id, width=40)}?"
-        chosen = await dashboard.push_screen_wait(Choose(title, _HOLDS, rows))
+        chosen = await self._acting.answer(Choose(title, _HOLDS, rows))
         if chosen is None:
             return
         words = (
