@@ -19,7 +19,7 @@ from .happening import Happening, event_row, facts_of, heading_of, limits_by_id
 from .page import KEYS, Page
 from .sheet import FactsSheet
 from .table import Column, LineTable
-from .view import BAR_WIDTH, group_row
+from .view import BAR_WIDTH, group_row, matching_rows
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import AgentView
@@ -82,7 +82,7 @@ class AgentScreen(Page):
     def __init__(self, dashboard: Dashboard, agent_id: str) -> None:
         super().__init__(dashboard)
         self.agent_id = agent_id
-        self._detail: Detail | None = None
+        self._detail: tuple[Detail, Range] | None = None
 
     def compose_body(self) -> ComposeResult:
         yield Static(shown(self.agent_id), id="name", markup=False)
@@ -103,15 +103,21 @@ class AgentScreen(Page):
             half.set_class(half.has_focus_within, "has-focus")
 
     async def look(self, reader: Reader, wanted: Range) -> None:
-        self._detail = await reader.detail(self.agent_id, wanted)
-        if self.is_mounted:
-            self._show_detail(self._detail, time.time_ns() // 1000)
+        self._detail = await reader.detail(self.agent_id, wanted), wanted
+        self.refilter()
 
-    def _show_detail(self, detail: Detail, now_us: int) -> None:
+    def on_resize(self) -> None:
+        self.refilter()
+
+    def refilter(self) -> None:
+        if self._detail is not None and self.is_mounted:
+            self._show_detail(*self._detail, time.time_ns() // 1000)
+
+    def _show_detail(self, detail: Detail, wanted: Range, now_us: int) -> None:
         zone, snapshot = self.dashboard.zone, self.dashboard.looked.snapshot
         views = () if snapshot is None else snapshot.agents
         view = next((one for one in views if one.agent.agent_id == self.agent_id), None)
-        self._show_about(detail, view, now_us)
+        self._show_about(detail, wanted, view, now_us)
         tables = {
             "#limits": portrait.limit_rows(detail.limits, zone, now_us),
             "#usage": [group_row(group) for group in detail.usage.groups],
@@ -120,10 +126,10 @@ class AgentScreen(Page):
             "#children": portrait.child_rows(self.agent_id, snapshot),
         }
         for name, rows in tables.items():
-            self.query_one(name, LineTable).show(rows)
+            self.query_one(name, LineTable).show(matching_rows(rows, self.wanted))
 
-    def _show_about(self, detail: Detail, view: AgentView | None, now_us: int) -> None:
-        zone, wanted = self.dashboard.zone, self.dashboard.range
+    def _show_about(self, detail: Detail, wanted: Range, view: AgentView | None, now_us: int) -> None:
+        zone = self.dashboard.zone
         heading = portrait.heading(self.agent_id, view, detail.usage.total, wanted.name)
         self.query_one("#name", Static).update(heading)
         bars = filled(detail.bars, wanted, zone, now_us)
@@ -150,9 +156,10 @@ class AgentScreen(Page):
 
     def open_row(self, table: LineTable, key: str) -> None:
         """Enter on an agent it spawned opens that one, on an event all of it, on a limit why it binds."""
-        detail, snapshot, zone = self._detail, self.dashboard.looked.snapshot, self.dashboard.zone
-        if detail is None:
+        snapshot, zone = self.dashboard.looked.snapshot, self.dashboard.zone
+        if self._detail is None:
             return
+        detail = self._detail[0]
         if table.id == "children":
             self.dashboard.open_agent(key)
         elif table.id == "events":

@@ -58,13 +58,20 @@ OPENING_S = 0.5
 TABS = ", ".join(PAGES)
 
 
+def pause_after(failures: int) -> float:
+    """How long it waits after so many of them."""
+    return PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
+
+
 class Looked(Value):
-    """What the last look found. With trouble (`code` names it) the snapshot is that of the look before it."""
+    """What the last look found: `range` is what its totals are about. With trouble (`code` names it) the
+    snapshot is that of the look before it."""
 
     snapshot: Snapshot | None = None
     trouble: str = ""
     at_s: float = 0.0
     code: str = ""
+    range: Range = RANGES[0]
 
 
 class Dashboard(App[None]):
@@ -119,6 +126,8 @@ class Dashboard(App[None]):
         self.acting = Acting(self, reader, operator)
         self.look_s = look_s
         self._again = anyio.Event()
+        self._page_news = anyio.Event()
+        self._page_looked_for: Page | None = None
         self._unpainted = ExitStack()
         self.zone = zone
         self.taking = Taking(self, export_to)
@@ -235,11 +244,13 @@ class Dashboard(App[None]):
             self._again, again = anyio.Event(), self._again
             began_s = time.monotonic()
             try:
-                is_due = again.is_set() or time.monotonic() - looked_s >= LOOK_ANYWAY_S
+                # What changed before there was trouble is no change any more, and was not shown.
+                is_due = again.is_set() or failures > 0 or time.monotonic() - looked_s >= LOOK_ANYWAY_S
                 if await self._reader.changed() or is_due:
-                    snapshot = await self._reader.snapshot(self.range)
+                    wanted = self.range
+                    snapshot = await self._reader.snapshot(wanted)
                     looked_s = time.monotonic()
-                    self._found(Looked(snapshot, "", looked_s), is_asked=again.is_set())
+                    self._found(Looked(snapshot, "", looked_s, "", wanted), is_asked=again.is_set())
                 failures = 0
             except MeterError as error:
                 failures += 1
@@ -248,7 +259,7 @@ class Dashboard(App[None]):
             # As often as it is to look, whatever a look takes; and half of the time for all else.
             pause_s = max(self.look_s - (time.monotonic() - began_s), self.look_s / 2)
             if failures:
-                pause_s = PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
+                pause_s = pause_after(failures)
             with anyio.move_on_after(pause_s):
                 await self._again.wait()
 
@@ -284,18 +295,30 @@ class Dashboard(App[None]):
             with suppress(NoMatches):  # it is being left, and has no widgets any more
                 self.page.show(self.looked)
 
+    def look_for_page(self, page: Page) -> None:
+        """Reads what only that screen shows; a look that has begun is not given up for the next one."""
+        self._page_news.set()
+        if page is not self._page_looked_for:
+            self._page_looked_for = page
+            self._keep_looking_for(page)
+
     @work(exclusive=True, group="page")
-    async def look_for_page(self, page: Page) -> None:
-        """Reads what only that screen shows."""
-        try:
-            with suppress(NoMatches):  # it was left meanwhile
-                await page.look(self._reader, self.range)
-            trouble = ""
-        except MeterError as error:
-            trouble = shown(str(error))
-        if page is self.page and page.trouble != trouble:
-            page.trouble = trouble
-            page.show(self.looked)
+    async def _keep_looking_for(self, page: Page) -> None:
+        """Until another page is on top: whenever there is news, and again after trouble."""
+        failures = 0
+        while True:
+            self._page_news = anyio.Event()
+            try:
+                with suppress(NoMatches):  # it was left meanwhile
+                    await page.look(self._reader, self.range)
+                trouble, failures = "", 0
+            except MeterError as error:
+                trouble, failures = shown(str(error)), failures + 1
+            if page is self.page and page.trouble != trouble:
+                page.trouble = trouble
+                page.show(self.looked)
+            with anyio.move_on_after(pause_after(failures) if failures else None):
+                await self._page_news.wait()
 
     def _trouble(self, error: MeterError) -> None:
         self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
@@ -306,7 +329,8 @@ class Dashboard(App[None]):
 
     def action_pause(self) -> None:
         self.paused = not self.paused
-        self._found(self.waiting or self.looked, is_asked=True)
+        trouble, code = self.looked.trouble, self.looked.code
+        self._found((self.waiting or self.looked).replace(trouble=trouble, code=code), is_asked=True)
 
     def action_range(self, step: int) -> None:
         self.take_range(RANGES[(RANGES.index(self.range) + step) % len(RANGES)])
@@ -314,6 +338,7 @@ class Dashboard(App[None]):
     def take_range(self, wanted: Range) -> None:
         self.range = wanted
         self.remember("range", wanted.name)
+        self._show()
         self._again.set()
 
     def action_undo(self) -> None:

@@ -187,15 +187,18 @@ class Overview(Page):
 
     def _show_much(self, snapshot: Snapshot) -> None:
         """Totals and the limit for everybody beside the chart."""
-        name = self.dashboard.range.name
-        words = [totals.headline(snapshot, name), totals.token_kinds(snapshot), totals.exceptions(snapshot)]
+        wanted, zone = self.dashboard.looked.range, self.dashboard.zone
+        words = [
+            totals.headline(snapshot, wanted.name),
+            totals.token_kinds(snapshot),
+            totals.exceptions(snapshot),
+        ]
         self.query_one("#totals", Words).update("\n".join(words))
         fleet = totals.fleet_lines(snapshot, 48)
         line = self.query_one("#fleet", Words)
         line.display = True
         told = ["no limit for everybody together is set"] if fleet is None else fleet[0]
         line.update(Text("\n".join(["", *told]), "dim" if fleet is None else self.coloured(fleet[1])))
-        wanted, zone = self.dashboard.range, self.dashboard.zone
         drawing = self.query_one("#chart", Words)
         bars = chart.filled(snapshot.bars, wanted, zone, snapshot.taken_at_us)
         room = drawing.content_size if drawing.content_size.height else self.size
@@ -203,13 +206,11 @@ class Overview(Page):
 
     def _show_little(self, snapshot: Snapshot) -> None:
         """All that in a line or two."""
-        spent = totals.spend_line(snapshot, CHART_WIDTH)
-        words = totals.headline(snapshot, self.dashboard.range.name)
+        spent, about = totals.spend_line(snapshot, CHART_WIDTH), self.dashboard.looked.range
+        words = totals.headline(snapshot, about.name)
         words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
         wide = self.size.width >= len(words) + len(spent) + 14
-        self.query_one("#totals", Words).update(
-            f"{words}   per {self.dashboard.range.chart} {spent}" if wide else words
-        )
+        self.query_one("#totals", Words).update(f"{words}   per {about.chart} {spent}" if wide else words)
         fleet = totals.fleet_line(snapshot, BAR_WIDTH)
         line = self.query_one("#fleet", Words)
         line.display = fleet is not None

@@ -164,7 +164,10 @@ class Page(Screen[None]):
         for number, mode in enumerate(self.dashboard.tabs, 1):
             style = "bold reverse" if mode == self.dashboard.current_mode else ""
             words.append(f" {number} {mode.capitalize()} ", style)
-        words.append(f"   range: {self.dashboard.range.name}")
+        is_read = (
+            self.dashboard.looked.snapshot is None or self.dashboard.looked.range is self.dashboard.range
+        )
+        words.append(f"   range: {self.dashboard.range.name}{'' if is_read else ' …'}")
         return words
 
     def coloured(self, name: str) -> str:
@@ -246,6 +249,7 @@ class Page(Screen[None]):
         """Other words are wanted now."""
         self.wanted = words
         self.refilter()
+        self._show_title(self.dashboard.looked)
 
     def refilter(self) -> None:
         """Shows what was found already, by the words that are wanted."""

@@ -1,0 +1,180 @@
+"""What is shown stays true when nobody writes: after trouble, in another size, range, or with other words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from agent_meter_mcp import Ledger, Settings
+from agent_meter_mcp.core.errors import MeterError, StoreBusy, Unreachable
+from agent_meter_mcp.sources.local import LocalSource
+from tui.agent import AgentScreen
+from tui.services import ServicesPage
+from tui.table import LineTable
+
+from .watching import OPERATOR, agents, said, shows, until, use, watching
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.sources.base import Range, Snapshot
+    from tui.app import Dashboard
+
+
+class Troubled(LocalSource):
+    """A ledger that fails at what is named in `fails`, as often as it says there."""
+
+    def __init__(self, settings: Settings, **fails: float) -> None:
+        super().__init__(settings, OPERATOR, "UTC")
+        self.fails = fails
+        self.error: MeterError = StoreBusy("somebody writes for long")
+        self.snapshots = 0
+
+    def _fail(self, name: str) -> None:
+        if self.fails.get(name, 0) > 0:
+            self.fails[name] -= 1
+            raise self.error
+
+    async def snapshot(self, wanted: Range) -> Snapshot:
+        self._fail("snapshot")
+        self.snapshots += 1
+        return await super().snapshot(wanted)
+
+    async def usage(self, *words: Any, **more: Any) -> Any:
+        self._fail("usage")
+        return await super().usage(*words, **more)
+
+
+class Slow(Troubled):
+    """One that takes two looks of the dashboard to tell what a page asks."""
+
+    async def usage(self, *words: Any, **more: Any) -> Any:
+        until_look = self.snapshots + 2
+        while self.snapshots < until_look:
+            await anyio.lowlevel.checkpoint()
+        return await super().usage(*words, **more)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks again only when somebody has written."""
+    monkeypatch.setattr("tui.app.LOOK_ANYWAY_S", 1e9)
+    monkeypatch.setattr("tui.app.PAUSES_S", (0.02,))
+
+
+def rows(app: Dashboard, name: str) -> list[str]:
+    return [row.key for row in app.screen.query_one(name, LineTable).rows]
+
+
+async def test_what_was_written_before_there_was_trouble_is_shown_after_it(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    reader = Troubled(settings)
+    async with watching(settings, reader=reader) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        reader.fails["snapshot"] = 1
+        await use(ledger, "planner")
+        await until(pilot, lambda: reader.fails["snapshot"] == 0)
+        await until(pilot, lambda: sorted(agents(app)) == ["coder", "planner"])
+        await until(pilot, lambda: "LIVE" in said(app, "#title"))
+    await reader.close()
+
+
+async def test_trouble_of_a_page_ends_by_itself(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder")
+    reader = Troubled(settings, usage=2)
+    async with watching(settings, reader=reader) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("3")
+        await until(pilot, lambda: isinstance(app.screen, ServicesPage) and rows(app, "#services") == ["api"])
+        await until(pilot, lambda: not app.screen.query_one("#trouble").display)
+    await reader.close()
+
+
+async def test_a_page_that_takes_longer_than_a_look_is_shown_while_many_write(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    reader = Slow(settings)
+    async with watching(settings, reader=reader) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("3")
+        await until(pilot, lambda: isinstance(app.screen, ServicesPage) and app.screen.is_mounted)
+        with anyio.fail_after(30):
+            while not rows(app, "#services"):
+                await use(ledger, "coder")
+                await pilot.pause(0.02)
+    await reader.close()
+
+
+async def test_figures_are_named_by_the_range_that_they_are_of(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder", 300)
+    reader = Troubled(settings)
+    reader.error = Unreachable("nobody answers")
+    async with watching(settings, reader=reader) as (app, pilot):
+        await until(pilot, lambda: "today: $3.00" in said(app, "#totals"))
+        reader.fails["snapshot"] = 1e9
+        await pilot.press("t")
+        await until(pilot, lambda: "STALE" in said(app, "#title"))
+        assert said(app, "#tabs").endswith("range: 7 days …")
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: shows(app, "today: $3.00"))
+        reader.fails["snapshot"] = 0
+        await until(pilot, lambda: "7 days: $3.00" in said(app, "#totals"))
+        assert said(app, "#tabs").endswith("range: 7 days")
+    await reader.close()
+
+
+async def test_going_on_after_a_pause_does_not_hide_trouble(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder")
+    reader = Troubled(settings)
+    async with watching(settings, reader=reader) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("p")
+        await use(ledger, "planner")
+        await until(pilot, lambda: app.waiting is not None)
+        reader.fails["snapshot"] = 1e9
+        await use(ledger, "tester")
+        await until(pilot, lambda: "STALE" in said(app, "#title"))
+        app.action_pause()
+        assert sorted(agents(app)) == ["coder", "planner"]
+        assert "STALE" in said(app, "#title")
+    await reader.close()
+
+
+async def test_the_title_says_that_rows_are_missing(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder", service="api")
+    await use(ledger, "coder", service="search")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("3")
+        await until(pilot, lambda: isinstance(app.screen, ServicesPage) and len(rows(app, "#services")) == 2)
+        await pilot.press("slash", *"sea", "enter")
+        await until(pilot, lambda: rows(app, "#services") == ["search"] and shows(app, "filter: sea"))
+        await pilot.press("escape")
+        await until(pilot, lambda: len(rows(app, "#services")) == 2 and not shows(app, "filter: sea"))
+
+
+async def test_the_rows_of_an_agent_are_filtered_too(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder", service="api")
+    await use(ledger, "coder", service="search")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, AgentScreen) and len(rows(app, "#usage")) == 2)
+        await pilot.press("slash", *"sea", "enter")
+        await until(pilot, lambda: len(rows(app, "#usage")) == len(rows(app, "#events")) == 1)
+
+
+async def test_an_agent_is_told_in_the_room_that_there_is(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("enter")
+        await until(pilot, lambda: shows(app, "holds no reservation"))
+        await pilot.resize_terminal(120, 24)
+        await until(pilot, lambda: not shows(app, "holds no reservation"))
+        await pilot.resize_terminal(120, 36)
+        await until(pilot, lambda: shows(app, "holds no reservation"))
