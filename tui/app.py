@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anyio
 from textual import work
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 
@@ -192,6 +193,7 @@ class Dashboard(App[None]):
 
     def on_mount(self) -> None:
         self.watch(self, "theme", partial(self.remember, "theme"), init=False)
+        self.theme_changed_signal.subscribe(self, lambda _: self.show_page())
         self.set_timer(OPENING_S, self._take_longer)
         if self.choices.trouble:
             self.say(self.choices.trouble, wrong=True)
@@ -346,6 +348,10 @@ class Dashboard(App[None]):
 
     def open_agent(self, agent_id: str) -> None:
         self.push_screen(pages.agent(self, agent_id))
+
+    def pop_screen(self) -> AwaitComplete:
+        """Never the last: two clicks beside Textual's palette in one moment close it twice."""
+        return super().pop_screen() if len(self.screen_stack) > 1 else AwaitComplete.nothing()
 
     # Telling
 

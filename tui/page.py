@@ -71,6 +71,7 @@ class Page(Screen[None]):
         self.dashboard = dashboard
         self.wanted = ""
         self.trouble = ""
+        self._refusal = ""
         self._focused_before: Widget | None = None
 
     def compose(self) -> ComposeResult:
@@ -91,6 +92,11 @@ class Page(Screen[None]):
     def on_mount(self) -> None:
         self.query_one(self.MAIN).focus()
 
+    def on_descendant_blur(self) -> None:
+        """Where there is no room any more for what had the focus."""
+        if self.focused is None and self.is_active and self.dashboard.app_focus:
+            self.query_one(self.MAIN).focus()
+
     def on_screen_resume(self) -> None:
         if self.MODE:
             self.dashboard.remember("page", self.MODE)
@@ -109,6 +115,9 @@ class Page(Screen[None]):
         self._show_face(self.face(looked))
         self._show_title(looked)
         self.query_one("#tabs", Words).update(self._tabs())
+        if self._refusal != self.dashboard.acting.refusal:
+            self._refusal = self.dashboard.acting.refusal
+            self.refresh_bindings()
 
     def face(self, looked: Looked) -> Face | None:
         """What stands in place of the page."""

@@ -261,6 +261,8 @@ class LineTable(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self._width, len(self._rows) + HEADER)
+        if self._is_led:
+            self._scroll_to_cursor()
         self.refresh()
 
     def notify_style_update(self) -> None:

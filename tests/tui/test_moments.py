@@ -109,6 +109,22 @@ async def test_a_button_that_is_clicked_twice_closes_only_its_dialog(
         assert opened(app) == ["AgentScreen"]
 
 
+async def test_two_clicks_beside_the_palette_close_only_the_palette(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: bool(agents(app)))
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: opened(app) == ["CommandPalette"] and app.screen.is_mounted)
+        for _ in range(2):
+            for kind in (events.MouseDown, events.MouseUp):
+                app.post_message(kind(None, 1, 30, 0, 0, 1, False, False, False, 1, 30))
+        await until(pilot, lambda: opened(app) == [])
+        await at_once(app, pilot)
+        assert agents(app) == ["coder"]
+
+
 @pytest.mark.parametrize(("page", "key"), [("1", "l"), ("3", "enter")])
 @pytest.mark.parametrize("then", ["2", "x"])
 async def test_what_somebody_has_gone_on_from_opens_nothing(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import pytest
+from textual.color import Color
 
 from agent_meter_mcp import Ledger, Settings
 from agent_meter_mcp.core.errors import MeterError, StoreBusy, Unreachable
@@ -15,7 +16,8 @@ from tui.agent import AgentScreen
 from tui.services import ServicesPage
 from tui.table import LineTable
 
-from .watching import OPERATOR, agents, said, shows, until, use, watching
+from .picture import painted, settled
+from .watching import OPERATOR, agents, overview, said, shows, until, use, watching
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Range, Snapshot
@@ -178,3 +180,65 @@ async def test_an_agent_is_told_in_the_room_that_there_is(settings: Settings, le
         await until(pilot, lambda: not shows(app, "holds no reservation"))
         await pilot.resize_terminal(120, 36)
         await until(pilot, lambda: shows(app, "holds no reservation"))
+
+
+async def test_other_colours_are_those_of_all_words(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await settled(pilot, "LIVE")
+        dark = colours_of(app, "● LIVE")
+        app.theme = "meter-light"
+        await until(pilot, lambda: colours_of(app, "● LIVE") != dark)
+        assert colours_of(app, "● LIVE") == [Color.parse(app.theme_variables["text-success"]).rgb]
+
+
+def colours_of(app: Dashboard, text: str) -> list[Any]:
+    segments = (segment for line in painted(app) for segment in line if text in segment.text)
+    return [segment.style.color.get_truecolor() for segment in segments]
+
+
+async def test_the_cursor_is_seen_in_less_room(settings: Settings, ledger: Ledger) -> None:
+    for number in range(30):
+        await use(ledger, f"agent-{number:02}")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 30)
+        await pilot.press(*["down"] * 20)
+        name = agents(app)[20]
+        await until(pilot, lambda: shows(app, f"▌{name}"))
+        await pilot.resize_terminal(120, 20)
+        await until(pilot, lambda: overview(app).agents.size.height < 18)
+        await until(pilot, lambda: shows(app, f"▌{name}"))
+
+
+async def test_keys_move_the_agents_where_there_is_no_room_for_the_events(
+    settings: Settings, ledger: Ledger
+) -> None:
+    for name in ("coder", "planner"):
+        await use(ledger, name)
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 2)
+        await pilot.press("f")
+        await until(pilot, lambda: app.focused is overview(app).feed)
+        await pilot.resize_terminal(80, 18)
+        await until(pilot, lambda: app.focused is overview(app).agents)
+
+
+class Demoted(LocalSource):
+    """Whoever looks may act no more, at some time."""
+
+    refusal = ""
+
+
+async def test_keys_are_greyed_when_it_is_known_that_they_do_nothing(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    source = Demoted(settings, OPERATOR, "UTC")
+    async with watching(settings, reader=source, operator=source) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await until(pilot, lambda: colours_of(app, " Stop ") == colours_of(app, " Range "))
+        source.refusal = "this key only shows"
+        await use(ledger, "coder")
+        await until(pilot, lambda: shows(app, "read-only"))
+        await until(pilot, lambda: colours_of(app, " Stop ") != colours_of(app, " Range "))
+    await source.close()

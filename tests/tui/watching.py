@@ -37,13 +37,14 @@ async def watching(
     may_act: bool = True,
     size: tuple[int, int] = (120, 36),
     reader: Any = None,
+    operator: Any = None,
     theme: str = "meter-dark",
     **options: Any,
 ) -> AsyncGenerator[tuple[Dashboard, Pilot[None]]]:
-    """`reader` None looks at the file that the settings name."""
+    """`reader` None looks at the file that the settings name, `operator` None acts on it."""
     local = LocalSource(settings, OPERATOR, "UTC")
-    operator = local if may_act else None
-    app = Dashboard(reader or local, operator, look_s=LOOK_S, theme=theme, **options)
+    acts = (operator or local) if may_act else None
+    app = Dashboard(reader or local, acts, look_s=LOOK_S, theme=theme, **options)
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             yield app, pilot
