@@ -63,6 +63,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks again only when somebody has written."""
     monkeypatch.setattr("tui.app.LOOK_ANYWAY_S", 1e9)
     monkeypatch.setattr("tui.app.PAUSES_S", (0.02,))
+    monkeypatch.setattr("tui.app.OPENING_S", 60.0)
 
 
 def rows(app: Dashboard, name: str) -> list[str]:
