@@ -214,7 +214,7 @@ class Dashboard(App[None]):
         if not self.available_themes[theme].dark:
             self.theme = theme  # Textual's filter for the terminal's own colours has to follow
             return
-        self.set_reactive(Dashboard.theme, theme)  # pyright: ignore[reportUnknownMemberType] - of any app
+        self.set_reactive(Dashboard.theme, theme)
         self.stylesheet.set_variables(self.get_css_variables())
 
     def remember(self, name: str, word: str) -> None:
