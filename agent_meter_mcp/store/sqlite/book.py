@@ -16,13 +16,14 @@ from agent_meter_mcp.core.decide import (
     decision,
     fits,
 )
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, StoreTooNew
 from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
 from agent_meter_mcp.core.windows import bucket
 
 from .counters import Counter, heads_of
 from .rows import RESERVATION_COLUMNS, limit_of, reservation_of
+from .schema import VERSION
 from .sums import FAR_US
 
 TYPE_CHECKING = False
@@ -106,7 +107,10 @@ class Book:
         self._version = self._epoch = -1
 
     def refresh(self) -> bool:
-        """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`)."""
+        """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`).
+
+        Raises StoreTooNew: a newer version has changed the format since the file was opened.
+        """
         if len(self._counters) > COUNTERS_MAX:
             self._counters.clear()
             self._plans.clear()
@@ -117,9 +121,19 @@ class Book:
         self.generation += 1
         self.last, epoch, self.next_expiry_us = self.connection.execute(_LOOK).fetchone()
         if epoch != self._epoch:
+            self._check_format()
             self._epoch = epoch
             self.load_policy()
         return True
+
+    def _check_format(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            self.forget()
+            raise StoreTooNew(
+                f"a newer version of agent-meter has changed the ledger to format {version} while this"
+                f" process had it open, which knows {VERSION}. Start it again, with the newer version."
+            )
 
     def load_policy(self, policy: Policy | None = None) -> None:
         """Takes the configuration, or reads it; plans and counters are made anew."""
