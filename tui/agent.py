@@ -9,7 +9,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
 from agent_meter_mcp.core.text import shown
 
@@ -20,6 +19,7 @@ from .page import KEYS, Page
 from .sheet import FactsSheet
 from .table import Column, LineTable
 from .view import BAR_WIDTH, group_row, matching_rows
+from .words import Told
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import AgentView
@@ -85,8 +85,8 @@ class AgentScreen(Page):
         self._detail: tuple[Detail, Range] | None = None
 
     def compose_body(self) -> ComposeResult:
-        yield Static(shown(self.agent_id), id="name", markup=False)
-        yield Static(id="about", markup=False)
+        yield Told(shown(self.agent_id), id="name")
+        yield Told(id="about")
         with Horizontal(id="halves"):
             with Vertical(id="left"):
                 yield LineTable(
@@ -131,7 +131,7 @@ class AgentScreen(Page):
     def _show_about(self, detail: Detail, wanted: Range, view: AgentView | None, now_us: int) -> None:
         zone = self.dashboard.zone
         heading = portrait.heading(self.agent_id, view, detail.usage.total, wanted.name)
-        self.query_one("#name", Static).update(heading)
+        self.query_one("#name", Told).update(heading)
         bars = filled(detail.bars, wanted, zone, now_us)
         lines = [
             *portrait.about(view, detail, zone, now_us),
@@ -140,7 +140,7 @@ class AgentScreen(Page):
         if self.size.height < 30:
             lines = portrait.shortest(lines)
         text = Text("\n").join(Text(cell.text, self.coloured(cell.style)) for cell in lines)
-        self.query_one("#about", Static).update(text)
+        self.query_one("#about", Told).update(text)
 
     def action_stop(self) -> None:
         self.dashboard.acting.stop_or_resume("agent", self.agent_id)

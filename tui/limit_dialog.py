@@ -24,6 +24,7 @@ from . import limit_form, limit_preview
 from .fields import Field, Form, Tick, buttons, choice, field_input
 from .format import percent
 from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain, what_of
+from .words import Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,7 +95,7 @@ class LimitDialog(Form["Preview | None"]):
             yield self._field(choice("action", ACTIONS, typed.action))
             yield self._field(field_input("zone", typed.zone))
             yield self._field(field_input("thresholds", typed.thresholds))
-            yield Static(id="told", classes="told", markup=False)
+            yield Told(id="told", classes="told")
             yield Tick("I want that all the same", id="tick", compact=True)
             yield buttons("Set (Ctrl+S)")
 
@@ -202,7 +203,7 @@ class LimitDialog(Form["Preview | None"]):
             colour = colours.get(_COLOURS.get(style, ""), "")
             styled = "dim" if style == "dim" else colour if colour.startswith("#") else ""
             words.append(("\n" if number_ else "") + line, styled)
-        self.query_one("#told", Static).update(words)
+        self.query_one("#told", Told).update(words)
 
     # Setting it
 
@@ -248,7 +249,7 @@ class RaiseDialog(Form["int | None"]):
                 markup=False,
             )
             yield Field("At most", field_input("max", plain(metric, limit.max)), "or choose below")
-            yield Static(id="told", classes="told", markup=False)
+            yield Told(id="told", classes="told")
             more = [Button(f"+{by} %", id=f"more-{by}", compact=True) for by in RAISES]
             yield buttons("Raise (y)", *more)
 
@@ -274,7 +275,7 @@ class RaiseDialog(Form["int | None"]):
     @on(Input.Changed)
     def changed(self) -> None:
         limit = self._limit
-        told = self.query_one("#told", Static)
+        told = self.query_one("#told", Told)
         try:
             wanted = self.wanted
         except InvalidInput as error:

@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from .commands import help_of
 from .footer import Keys
 from .table import LineTable
-from .words import Words
+from .words import Told, Words
 
 if TYPE_CHECKING:
     from textual.events import Key
@@ -77,11 +77,11 @@ class Page(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Words(id="title")
         yield Words(id="tabs")
-        yield Static(id="trouble", markup=False)
+        yield Told(id="trouble")
         with Vertical(id="body"):
             yield from self.compose_body()
         with VerticalScroll(id="face", can_focus=False):
-            yield Static(markup=False)
+            yield Told()
         yield Input(placeholder=self.HINT, id="filter")
         yield Keys()
 
@@ -107,7 +107,7 @@ class Page(Screen[None]):
     def show(self, looked: Looked) -> None:
         """What was found at the last look; the last snapshot stays when there was trouble."""
         text = looked.trouble or self.trouble
-        trouble = self.query_one("#trouble", Static)
+        trouble = self.query_one("#trouble", Told)
         trouble.display = bool(text) and looked.snapshot is not None
         if trouble.content != text:
             trouble.update(text)
@@ -128,7 +128,7 @@ class Page(Screen[None]):
         is_back = face is None and not body.display
         body.display, place.display = face is None, face is not None
         if face is not None:
-            place.query_one(Static).update(self._words_of(face))
+            place.query_one(Told).update(self._words_of(face))
         elif is_back:
             self.call_after_refresh(self._body_is_back)
 

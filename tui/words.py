@@ -8,11 +8,27 @@ from rich.text import Text
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets import Static
 
 if TYPE_CHECKING:
     from rich.style import Style
     from textual.geometry import Size
     from textual.selection import Selection
+    from textual.visual import VisualType
+
+
+class Told(Static):
+    """A text that changes, in as many lines as it takes. What agents chose in it is shown as it is."""
+
+    def __init__(
+        self, content: Text | str = "", *, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(content, id=id, classes=classes, markup=False)
+
+    def update(self, content: VisualType = "", *, layout: bool = True) -> None:
+        """Who changes again before its own loop has run, but was laid out in between, would keep that size."""
+        self._box_model_cache.clear()  # Textual forgets to
+        super().update(content, layout=layout)
 
 
 class Words(Widget):
@@ -37,7 +53,7 @@ class Words(Widget):
         before, self._lines = self._lines, list(text.split("\n", allow_blank=True)) if text else []
         if len(before) != len(self._lines):
             # Who is laid out between two requests, before its own loop has run, would keep the size it had.
-            self._box_model_cache.clear()  # pyright: ignore[reportPrivateUsage] - Textual forgets to
+            self._box_model_cache.clear()  # Textual forgets to
             self.refresh(layout=True)
             return
         for number, (old, new) in enumerate(zip(before, self._lines, strict=True)):

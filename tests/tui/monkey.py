@@ -307,7 +307,9 @@ async def monkey(settings: Settings, seconds: float, seed: int) -> list[str]:
     rng, end = random.Random(seed), time.monotonic() + seconds
     writer = Writer(settings, random.Random(f"{seed} writer"))
     source = LocalSource(settings, OLGA, "UTC")
-    app = Dashboard(source, source, look_s=LOOK_S, theme="meter-dark")
+    app = Dashboard(
+        source, source, look_s=LOOK_S, theme="meter-dark", export_to=str(Path(settings.db).parent)
+    )
     found: list[str] = []
     rounds = 0
     async with anyio.create_task_group() as tasks:

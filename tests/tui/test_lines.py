@@ -18,7 +18,7 @@ from tests.tui.test_words import HOSTILE
 from tui.footer import Keys
 from tui.table import Column, LineTable
 from tui.view import Cell, Row
-from tui.words import Words
+from tui.words import Told, Words
 
 COLUMNS = (Column("Name", 0), Column("Figure", 6, right=True))
 
@@ -37,6 +37,7 @@ class Shown(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Words(id="words")
+        yield Told(id="told")
         yield LineTable(COLUMNS, id="table")
         yield Keys()
 
@@ -69,6 +70,16 @@ def _all_of(widget: Widget) -> Region:
 
 def rows_of(count: int, figure: str = "1") -> list[Row]:
     return [Row(str(number), (Cell(f"name {number}"), Cell(figure, "alarm"))) for number in range(count)]
+
+
+async def test_a_text_that_changes_twice_while_it_is_laid_out_has_room() -> None:
+    async with Shown().run_test() as pilot:
+        told = pilot.app.query_one(Told)
+        told.update("one")
+        pilot.app.screen._refresh_layout()  # pyright: ignore[reportPrivateUsage] - another widget has asked for it
+        told.update("one\ntwo")
+        await pilot.pause()
+        assert told.size.height == 2
 
 
 async def test_words_that_change_while_they_are_laid_out_have_room() -> None:
