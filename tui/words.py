@@ -26,7 +26,7 @@ class Told(Static):
         super().__init__(content, id=id, classes=classes, markup=False)
 
     def update(self, content: VisualType = "", *, layout: bool = True) -> None:
-        """Who changes again before its own loop has run, but was laid out in between, would keep that size."""
+        """Who changes again before its own loop has run, but was laid out meanwhile, would keep that size."""
         self._box_model_cache.clear()  # Textual forgets to
         super().update(content, layout=layout)
 
