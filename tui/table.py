@@ -219,11 +219,12 @@ class LineTable(ScrollView, can_focus=True):
         self._repaint(before, self._cursor)
 
     def _scroll_to_cursor(self) -> None:
+        """Also before the scrollbar is there: then Textual would not."""
         top, height = self.scroll_offset.y, self.size.height - HEADER
         if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False, immediate=True)
+            self.scroll_to(y=self._cursor, animate=False, force=True, immediate=True)
         elif self._cursor >= top + height:
-            self.scroll_to(y=self._cursor - height + 1, animate=False, immediate=True)
+            self.scroll_to(y=self._cursor - height + 1, animate=False, force=True, immediate=True)
 
     def on_click(self, event: events.Click) -> None:
         place = event.y - HEADER + self.scroll_offset.y

@@ -82,6 +82,17 @@ async def test_a_text_that_changes_twice_while_it_is_laid_out_has_room() -> None
         assert told.size.height == 2
 
 
+async def test_the_last_row_is_seen_that_was_gone_to_before_there_is_a_scrollbar() -> None:
+    async with Shown().run_test() as pilot:
+        app = pilot.app
+        assert isinstance(app, Shown)
+        app.table.show(rows_of(60))
+        app.table.action_edge(True)
+        await pilot.pause()
+        assert app.table.cursor == 59
+        assert app.table.scroll_offset.y > 60 - app.table.size.height
+
+
 async def test_words_that_change_while_they_are_laid_out_have_room() -> None:
     async with Shown().run_test() as pilot:
         app = pilot.app
