@@ -220,7 +220,7 @@ class LineTable(ScrollView, can_focus=True):
 
     def _scroll_to_cursor(self) -> None:
         """Also before the scrollbar is there: then Textual would not."""
-        top, height = self.scroll_offset.y, self.size.height - HEADER
+        top, height = self.scroll_offset.y, max(self.size.height - HEADER, 1)
         if self._cursor < top:
             self.scroll_to(y=self._cursor, animate=False, force=True, immediate=True)
         elif self._cursor >= top + height:
