@@ -91,11 +91,12 @@ async def test_everything_that_is_said_of_usage_arrives(meter: Meter, settings: 
 async def test_the_same_id_counts_once_and_other_content_is_a_conflict(
     meter: Meter, settings: Settings
 ) -> None:
-    same: Any = {"service": "s", "agent": "bot", "id": "1", "occurred_at": "2026-01-31T18:00:00Z"}
+    same: Any = {"service": "s", "agent": "bot", "id": "1"}
     assert (await meter.record(**same, units=1)).status == "recorded"
     assert (await meter.record(**same, units=1)).status == "duplicate"
+    assert (await meter.record(**same, units=2)).status == "corrected"
     with pytest.raises(Conflict):
-        await meter.record(**same, units=1, operation="other")
+        await meter.record(**same, units=2, operation="other")
     assert len(await events(settings)) == 1
 
 

@@ -85,6 +85,16 @@ async def test_what_is_kept_may_have_any_line_break_in_its_text(
     assert json.loads(stored.event.metadata or "") == {"said": text}
 
 
+async def test_what_is_kept_counts_once_beside_what_was_sent(
+    away: Meter, down: Server, settings: Settings
+) -> None:
+    assert (await away.record(service="s", agent="bot", id="r")).status == "spooled"
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] == 1)
+    assert (await away.record(service="s", agent="bot", id="r")).status == "duplicate"
+    assert len(await events(settings)) == 1
+
+
 async def test_the_next_process_sends_what_the_last_one_kept(
     down: Server, settings: Settings, tmp_path: Path
 ) -> None:
