@@ -16,13 +16,14 @@ from agent_meter_mcp.core.decide import (
     decision,
     fits,
 )
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, StoreTooNew
 from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
 from agent_meter_mcp.core.windows import bucket
 
 from .counters import Counter, heads_of
 from .rows import RESERVATION_COLUMNS, limit_of, reservation_of
+from .schema import VERSION
 from .sums import FAR_US
 
 TYPE_CHECKING = False
@@ -40,8 +41,9 @@ SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FR
     coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0),
     (SELECT v FROM meta WHERE k = 'swept')),
     (SELECT v FROM meta WHERE k = 'epoch'),
-    (SELECT min(expires) FROM reservation WHERE state = 0)"""
-"""The highest seq in the file, which configuration it has, and when the next hold is over."""
+    (SELECT min(expires) FROM reservation WHERE state = 0),
+    (SELECT user_version FROM pragma_user_version)"""
+"""The highest seq in the file, which configuration it has, when the next hold is over, and its format."""
 COUNTERS_MAX = 20_000
 PLANS_MAX = 20_000
 
@@ -106,16 +108,25 @@ class Book:
         self._version = self._epoch = -1
 
     def refresh(self) -> bool:
-        """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`)."""
+        """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`).
+
+        Raises StoreTooNew: a newer version has brought the file to a format whose sums we would not keep.
+        """
         if len(self._counters) > COUNTERS_MAX:
             self._counters.clear()
             self._plans.clear()
         (version,) = self.connection.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return False
+        last, epoch, next_expiry_us, written = self.connection.execute(_LOOK).fetchone()
+        if written > VERSION:
+            raise StoreTooNew(
+                f"a newer version of agent-meter has brought the ledger to format {written} (this one knows"
+                f" {VERSION}). Nothing was written; start this process again with the newer version."
+            )
         self._version = version
         self.generation += 1
-        self.last, epoch, self.next_expiry_us = self.connection.execute(_LOOK).fetchone()
+        self.last, self.next_expiry_us = last, next_expiry_us
         if epoch != self._epoch:
             self._epoch = epoch
             self.load_policy()
