@@ -144,8 +144,8 @@ def test_the_readme_installs_as_ci_does() -> None:
     installed = re.findall(r"pip install (.*?) &&", tests)
     assert installed == ["-e '.[dev]' -c constraints.txt"]
     assert f'"$bin/pip" install {installed[0]}' in ci
-    assert tests.endswith(" && .venv/bin/python -m pytest")
-    assert '"$bin/python" -m pytest' in ci
+    assert tests.endswith(" && .venv/bin/python -m pytest -n 3")
+    assert '"$bin/python" -m pytest -n 3\n' in ci
 
 
 def test_the_commands_do_what_the_readme_shows(folder: Path) -> None:

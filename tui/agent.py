@@ -64,7 +64,7 @@ class AgentScreen(Page):
         Binding("enter", "choose", "Open", show=False, tooltip="all about what is under the cursor"),
         *KEYS,
     ]
-    CSS = """
+    DEFAULT_CSS = """
     AgentScreen #name { height: 1; background: $panel; text-style: bold; padding: 0 1; }
     AgentScreen #about { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     AgentScreen #left { width: 5fr; height: 1fr; }

@@ -107,11 +107,8 @@ class Dashboard(App[None]):
     ) -> None:
         self.choices = choices or Choices()
         # Textual would lay out an empty screen first.
-        begins = self.choices.get("page", self.tabs, self.tabs[0])
-        self.DEFAULT_MODE = begins  # pyright: ignore[reportAttributeAccessIssue] - there is no other way
+        self.DEFAULT_MODE = self.choices.get("page", self.tabs, self.tabs[0])  # pyright: ignore[reportAttributeAccessIssue] - there is no other way
         super().__init__()
-        for mode, page in PAGES.items():
-            self.add_mode(mode, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
         self.animation_level = "none"  # what moves draws the eye: here that is what has changed
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-tall")]
@@ -124,7 +121,7 @@ class Dashboard(App[None]):
         self.taking = Taking(self, export_to)
         self._started_s = time.monotonic()
         self.failure: Exception | None = None
-        self.theme = self._theme_of(theme)
+        self._begin_with(self._theme_of(theme))
         names = [one.name for one in RANGES]
         self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
         self.paused = False
@@ -181,7 +178,13 @@ class Dashboard(App[None]):
     def nothing_used(self) -> faces.Face:
         return faces.empty(self._reader.where)
 
+    def get_default_screen(self) -> Screen[Any]:
+        """The page that was open last. For one of the modes, all styles would be parsed once more."""
+        return PAGES[self.DEFAULT_MODE](self)
+
     def on_mount(self) -> None:
+        for mode, page in PAGES.items():
+            self.add_mode(mode, partial(page, self))  # pyright: ignore[reportUnknownMemberType] - of any screen
         self.watch(self, "theme", partial(self.remember, "theme"), init=False)
         self.set_timer(OPENING_S, self._take_longer)
         if self.choices.trouble:
@@ -205,6 +208,14 @@ class Dashboard(App[None]):
         last = self.choices.get("theme", known, themes.AUTO)
         few = self.console.color_system == "standard"
         return themes.chosen(wanted or last, known, few=few)
+
+    def _begin_with(self, theme: str) -> None:
+        """Set as it is later, all styles would be parsed four times over before the first picture."""
+        if not self.available_themes[theme].dark:
+            self.theme = theme  # Textual's filter for the terminal's own colours has to follow
+            return
+        self.set_reactive(Dashboard.theme, theme)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def remember(self, name: str, word: str) -> None:
         """For the next time. That it cannot be kept is said once."""

@@ -35,7 +35,7 @@ class AuditPage(Page):
     MODE = "audit"
     MAIN = "#audit"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "choose", "All of it"), *KEYS]
-    CSS = "AuditPage #audit { height: 1fr; }"
+    DEFAULT_CSS = "AuditPage #audit { height: 1fr; }"
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)

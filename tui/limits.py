@@ -45,7 +45,7 @@ class LimitsPage(Page):
         Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
         *KEYS,
     ]
-    CSS = "LimitsPage #limits { height: 1fr; }"
+    DEFAULT_CSS = "LimitsPage #limits { height: 1fr; }"
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)

@@ -71,7 +71,7 @@ class Overview(Page):
         Binding("E", "refusals", "Only refusals", show=False, tooltip="of the events, only refusals"),
         *KEYS,
     ]
-    CSS = """
+    DEFAULT_CSS = """
     Overview #top { height: auto; }
     Overview #figures { height: auto; width: 1fr; }
     Overview #totals, Overview #fleet { height: auto; padding: 0 1; }

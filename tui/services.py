@@ -50,7 +50,7 @@ class ServicesPage(Page):
         Binding("x", "stop", "Stop", tooltip="stop the service, or let it go on; asks first"),
         *KEYS,
     ]
-    CSS = "ServicesPage #services { height: 1fr; }"
+    DEFAULT_CSS = "ServicesPage #services { height: 1fr; }"
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)

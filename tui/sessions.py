@@ -48,7 +48,7 @@ class SessionsPage(Page):
         Binding("v", "projects", "Projects/sessions", tooltip="each project, or each session"),
         *KEYS,
     ]
-    CSS = "SessionsPage #sessions { height: 1fr; }"
+    DEFAULT_CSS = "SessionsPage #sessions { height: 1fr; }"
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)

@@ -246,6 +246,12 @@ class Engine:
         if written is not None:
             await asyncio.wait((written,), timeout=FOLD_S)
 
+    async def pause(self, who: Who) -> None:
+        """Before a no is answered: the more of them there were just now, the longer."""
+        pause_s = self._refusals.pause_s(who)
+        if pause_s:
+            await asyncio.sleep(pause_s)
+
     async def write_refusals(self) -> None:
         """Waits until the refusals that were counted so far are written, unless that takes too long."""
         written = self._submit_refusals(()) or self._refusals_written

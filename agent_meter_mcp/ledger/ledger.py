@@ -143,6 +143,7 @@ class Ledger(Keyring):
         ask, decision = await self._peek(caller, who, usage)
         if not decision.allowed:
             await self._engine.refuse(ask, decision, None, "self")
+            await self._engine.pause(ask.who)
         return decision
 
     async def reserve(self, caller: Caller, report: Report, ttl_us: int = TTL_DEFAULT_US) -> Reserved:
@@ -159,8 +160,11 @@ class Ledger(Keyring):
             asked, decision = await self._engine.peek(ask)
             if not decision.allowed:
                 await self._engine.refuse(asked, decision, report.operation, report.source)
+                await self._engine.pause(asked.who)
                 return Reserved("denied", decision, None)
         reserved = await self._engine.write(partial(intake.reserve, caller, report, ttl_us), Reserved)
+        if reserved.reservation is None:
+            await self._engine.pause(report.who)
         self._holds.made(reserved.reservation)
         return reserved
 

@@ -2,6 +2,9 @@
 
 Refusals within one second, agent, service and limit are one fold, one row in the ledger. The first refusal of
 a fold is written before it is answered; later ones are counted here, and written within about a second.
+
+Who asks again at once, again and again, waits a little longer for each further no, so that a flood does not
+take the processor from everybody else.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 FOLDS_MAX = 4096
 RECENT_US = SECOND_US
+PAUSE_S, PAUSE_MAX_S = 0.000_1, 0.1
+"""The second no within a second waits so long, each further one so much longer."""
 
 
 def _fold(refusal: Refusal) -> Fold:
@@ -33,7 +38,8 @@ class Refusals:
     """Belongs to one thread. Holds at most 4096 folds and as many askers."""
 
     def __init__(self) -> None:
-        self._refused_at_us: dict[Asker, int] = {}
+        self._refused: dict[Asker, tuple[int, int, int]] = {}
+        """When last, when the second began in which that was, and how often in it."""
         self._folds: dict[Fold, Refusal] = {}
         self._uncounted: dict[Fold, int] = {}
         self.lost = 0
@@ -41,16 +47,23 @@ class Refusals:
 
     def refused_lately(self, who: Who, now_us: int) -> bool:
         """Whether this agent was refused at this service within the last second."""
-        at_us = self._refused_at_us.get(_asker(who))
-        return at_us is not None and abs(now_us - at_us) < RECENT_US
+        known = self._refused.get(_asker(who))
+        return known is not None and abs(now_us - known[0]) < RECENT_US
 
     def note(self, who: Who, now_us: int) -> None:
         """Somebody was refused just now."""
-        recent = self._refused_at_us
-        asker = _asker(who)
-        if asker not in recent and len(recent) >= FOLDS_MAX:
-            recent.clear()  # it only says what to try first
-        recent[asker] = now_us
+        refused, asker = self._refused, _asker(who)
+        _, since_us, count = refused.get(asker, (0, 0, 0))
+        if count == 0 and len(refused) >= FOLDS_MAX:
+            refused.clear()  # it only says what to try first, and who waits
+        if not 0 <= now_us - since_us < SECOND_US:
+            since_us, count = now_us, 0
+        refused[asker] = now_us, since_us, count + 1
+
+    def pause_s(self, who: Who) -> float:
+        """How long the last no waits."""
+        _, _, count = self._refused.get(_asker(who), (0, 0, 1))
+        return min((count - 1) * PAUSE_S, PAUSE_MAX_S)
 
     def add(self, refusal: Refusal) -> bool:
         """Counts a refusal. False: the first of its fold, not counted here: it has to be written now."""

@@ -22,7 +22,7 @@ pytestmark = [
     # `resources/subscribe` is for clients of the handshake protocol, and theirs is what is tested here.
     pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning"),
 ]
-SECONDS = 10
+SECONDS = 30
 
 
 class Watcher:

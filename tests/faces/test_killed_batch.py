@@ -85,6 +85,7 @@ def begun(connection: socket.socket, within_s: float) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_a_server_that_is_killed_has_a_batch_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     database = tmp_path / "meter.db"
     with running_server(database) as server:

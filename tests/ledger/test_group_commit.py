@@ -30,7 +30,7 @@ from .conftest import AGENT, OPERATOR, AnyStore, ManualClock, ledger_on, report
 
 async def held_by_the_store(store: AnyStore) -> None:
     """Until the writer is inside `apply`."""
-    with fail_after(5):
+    with fail_after(30):
         assert await to_thread.run_sync(store.seen.entered.wait, 5)
 
 
@@ -46,7 +46,7 @@ async def test_what_gathers_during_a_commit_is_one_transaction(ledger: Ledger, s
         others = [asyncio.create_task(ledger.record(OPERATOR, report())) for _ in range(50)]
         await asyncio.sleep(0)
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             recorded = await asyncio.gather(first, *others)
         assert store.seen.sizes == [1, 50]
         assert len({one.event_id for one in recorded}) == 51
@@ -61,7 +61,7 @@ async def test_nobody_is_answered_before_the_commit(ledger: Ledger, store: AnySt
         assert not task.done()
         assert store.events(EventsQuery(UsageFilter())).events == ()
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             recorded = await task
         assert [event.seq for event in store.events(EventsQuery(UsageFilter())).events] == [recorded.seq]
 
@@ -86,7 +86,7 @@ async def test_a_transaction_has_a_largest_size(store: AnyStore, clock: ManualCl
         tasks = [asyncio.create_task(ledger.record(OPERATOR, report())) for _ in range(21)]
         await held_by_the_store(store)
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             await asyncio.gather(*tasks)
     assert sum(store.seen.sizes) == 21
     assert max(store.seen.sizes) == 8
@@ -103,7 +103,7 @@ async def test_reports_that_come_together_are_applied_together(store: AnyStore, 
         ]
         await asyncio.sleep(0)
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             await first
             answers = await asyncio.gather(*groups)
         assert store.seen.sizes == [1, 5, 5]
@@ -152,7 +152,7 @@ async def test_bad_input_is_its_callers_alone(ledger: Ledger, store: AnyStore) -
         lost = asyncio.create_task(ledger.settle(OPERATOR, Settle("nobody", None)))
         await asyncio.sleep(0)
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             await first
             assert (await good).status == "recorded"
             with pytest.raises(InvalidInput, match="duration_ms"):
@@ -180,7 +180,7 @@ async def test_a_full_queue_refuses_and_then_takes_again(store: AnyStore, clock:
         with pytest.raises(Overloaded):
             await ledger.record_many(OPERATOR, [report()] * 4)
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             await asyncio.gather(*waiting)
             assert len(await ledger.record_many(OPERATOR, [report()] * 4)) == 4
         assert await count(ledger) == 8
@@ -198,7 +198,7 @@ async def test_who_stops_waiting_stops_nothing(ledger: Ledger, store: AnyStore) 
         with pytest.raises(asyncio.CancelledError):
             await impatient
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             await first
             assert (await patient).event_id == "stayed"
             assert (await ledger.record(OPERATOR, report(id="left"))).status == "duplicate"
@@ -217,7 +217,7 @@ async def test_a_failing_store_fails_the_whole_batch_and_no_later_one(
         group = asyncio.create_task(ledger.record_many(OPERATOR, [report()] * 3))
         await held_by_the_store(store)
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             assert await asyncio.gather(*tasks, return_exceptions=True) == [failure] * 5
             with pytest.raises(type(failure)):
                 await group
@@ -269,7 +269,7 @@ async def test_closing_does_what_was_asked_before(ledger: Ledger, store: AnyStor
 
 async def test_cancelling_the_owner_closes_all_the_same(ledger: Ledger, store: AnyStore) -> None:
     late: list[asyncio.Task[Recorded]] = []
-    with fail_after(5), anyio.CancelScope() as owner:
+    with fail_after(30), anyio.CancelScope() as owner:
         async with ledger:
             store.seen.hold()
             late.append(asyncio.create_task(ledger.record(OPERATOR, report())))

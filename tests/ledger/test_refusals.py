@@ -11,7 +11,7 @@ from agent_meter_mcp.core.commands import Refusal, Refuse, Reserve, Reserved
 from agent_meter_mcp.core.errors import InvalidInput, StoreFull
 from agent_meter_mcp.core.models import StoredEvent, Usage, Who
 from agent_meter_mcp.core.queries import EventsQuery, SummaryQuery, UsageFilter
-from agent_meter_mcp.ledger import Ledger, engine
+from agent_meter_mcp.ledger import Ledger, engine, refusals
 from agent_meter_mcp.ledger.refusals import FOLDS_MAX, Refusals
 
 from .conftest import NOON_US, OPERATOR, SECOND_US, AnyStore, ManualClock, ledger_on, report, requests_per_day
@@ -19,8 +19,10 @@ from .conftest import NOON_US, OPERATOR, SECOND_US, AnyStore, ManualClock, ledge
 
 @pytest.fixture(autouse=True)
 def counts_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No timer writes counts while a test looks; those that are about the timer set it themselves."""
+    """No timer writes counts while a test looks, and no answer waits; those that are about it set it
+    themselves."""
     monkeypatch.setattr(engine, "FOLD_S", 3600.0)
+    monkeypatch.setattr(refusals, "PAUSE_S", 0.0)
 
 
 async def rejected(ledger: Ledger) -> int:
@@ -61,6 +63,35 @@ async def test_a_flood_of_refusals_costs_a_few_writes(ledger: Ledger, store: Any
         assert kinds(store).count("Refuse") == 2
 
 
+async def test_who_comes_again_at_once_waits_longer_for_each_no(
+    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    wait = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await wait(0)
+
+    monkeypatch.setattr(refusals, "PAUSE_S", 0.01)
+    monkeypatch.setattr(engine.asyncio, "sleep", sleep)
+    async with ledger:
+        await ledger.set_limit(OPERATOR, requests_per_day(), 0)
+        for _ in range(3):
+            await refused(ledger)
+        await ledger.gate(OPERATOR, Who("bot", "openai"), Usage())
+        assert pauses == [0.01, 0.02, 0.03]
+        await refused(ledger, "another")
+        assert len(pauses) == 3
+        for _ in range(10):
+            await refused(ledger)
+        assert pauses[-3:] == [0.1, 0.1, 0.1]
+        clock.now_us += SECOND_US
+        await refused(ledger)
+        await refused(ledger)
+        assert pauses[-2:] == [0.1, 0.01]
+
+
 async def test_one_flood_leaves_the_writer_to_others(ledger: Ledger, store: AnyStore) -> None:
     async with ledger:
         await ledger.set_limit(OPERATOR, requests_per_day("bot"), 0)
@@ -68,11 +99,11 @@ async def test_one_flood_leaves_the_writer_to_others(ledger: Ledger, store: AnyS
         await refused(ledger)
         store.seen.hold()
         other = asyncio.create_task(ledger.record(OPERATOR, report("another")))
-        with fail_after(10):
+        with fail_after(30):
             await asyncio.gather(*(refused(ledger) for _ in range(100)))
         assert not other.done()
         store.seen.let_go()
-        with fail_after(5):
+        with fail_after(30):
             await other
 
 
@@ -239,13 +270,13 @@ async def test_a_no_and_a_report_do_not_wait_for_a_writer_that_is_stuck(
         monkeypatch.setattr(engine, "FOLD_S", 0.01)
         monkeypatch.setattr(engine, "COUNTS_WAIT_S", 0.01)
         store.seen.hold()
-        with fail_after(5):
+        with fail_after(30):
             await refused(ledger)
             await refused(ledger)
             assert await rejected(ledger) == 1
         store.seen.let_go()
         monkeypatch.setattr(engine, "COUNTS_WAIT_S", 3600.0)
-        with fail_after(5):
+        with fail_after(30):
             assert await rejected(ledger) == 3
 
 
@@ -259,7 +290,7 @@ async def test_counts_are_written_by_themselves(
         for _ in range(5):
             await refused(ledger)
         counts = 0
-        with fail_after(5):
+        with fail_after(30):
             while counts < 5:
                 item = await anext(items)
                 counts += item.count if isinstance(item, Refusal) else 0
@@ -277,7 +308,7 @@ async def test_counts_that_could_not_be_written_are_tried_again_by_themselves(
         await refused(ledger)
         store.seen.failure = None
         counts = 0
-        with fail_after(5):
+        with fail_after(30):
             while counts < 2:
                 item = await anext(items)
                 counts += item.count if isinstance(item, Refusal) else 0

@@ -20,7 +20,7 @@ def worker(run: Callable[[list[int]], Sequence[int]]) -> Worker[int, int]:
 async def test_answers_come_in_the_order_of_the_items() -> None:
     doubling = worker(lambda items: [2 * item for item in items])
     doubling.start()
-    with fail_after(5):
+    with fail_after(30):
         answers = await asyncio.gather(*(doubling.submit((n, n + 1)) for n in range(20)))
         assert answers == [[2 * n, 2 * n + 2] for n in range(20)]
         await doubling.close()
@@ -47,7 +47,7 @@ async def test_what_the_work_raises_is_told_and_the_thread_goes_on(
 
     failing = worker(run)
     failing.start()
-    with fail_after(5):
+    with fail_after(30):
         with pytest.raises(told):
             await failing.submit((0,))
         assert await failing.submit((1,)) == [1]
@@ -57,7 +57,7 @@ async def test_what_the_work_raises_is_told_and_the_thread_goes_on(
 async def test_work_that_loses_answers_is_an_error_and_not_a_mix_up() -> None:
     losing = worker(lambda items: items[:-1])
     losing.start()
-    with fail_after(5):
+    with fail_after(30):
         with pytest.raises(RuntimeError, match="1 items got 0 answers"):
             await losing.submit((1,))
         await losing.close()
@@ -75,7 +75,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_nobodys() -> None:
     gone, there = failing.submit((1,)), failing.submit((2,))
     gone.cancel()
     go.set()
-    with fail_after(5):
+    with fail_after(30):
         with pytest.raises(ValueError, match="a bug"):
             await there
         await failing.close()
@@ -99,7 +99,7 @@ async def test_a_batch_is_told_to_who_keeps_the_books_even_if_its_waiter_left() 
     gone, there = kept.submit((1, 2)), kept.submit((3,))
     gone.cancel()
     go.set()
-    with fail_after(5):
+    with fail_after(30):
         assert await there == [3]
         await kept.close()
     assert told == [[1, 2], [3]]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 OPERATOR = Caller("operator", "olga")
 ALL = RANGES[-1]
-WAIT_S = 20
+WAIT_S = 30
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def looking(url: str, key: Key | None = None) -> AsyncGenerator[RemoteSour
     try:
         yield source
     finally:
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await source.close()
 
 

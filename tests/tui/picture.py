@@ -24,7 +24,7 @@ LETTERS = {
     "text-error": "a", "text-warning": "w", "text-success": "g", "text-secondary": "h", "text-muted": ".",
     "text-primary": "p",
 }  # fmt: skip
-WAIT_S = 20
+WAIT_S = 30
 
 
 class Pictures(SingleFileSnapshotExtension):

@@ -261,7 +261,7 @@ async def test_the_cursor_stays_with_its_agent(settings: Settings, ledger: Ledge
         await pilot.press("end")
         table = overview(app).query_one("#agents", LineTable)
         assert overview(app).chosen == "bot-49"
-        assert table.scroll_offset.y > 0
+        await until(pilot, lambda: table.scroll_offset.y > 0)
         await use(ledger, "bot-49", 900)
         await until(pilot, lambda: agents(app)[0] == "bot-49")
         assert overview(app).chosen == "bot-49"

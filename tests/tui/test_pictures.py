@@ -129,7 +129,7 @@ async def test_picture(
             await see(name, text)
         await pilot.press("1")
         _remove(settings)
-        await see("stale", "STALE")
+        await see("stale", "There is no ledger at meter.db yet")
 
 
 def _remove(settings: Settings) -> None:

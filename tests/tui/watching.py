@@ -19,7 +19,7 @@ from tui.table import LineTable
 from tui.words import Words
 
 OPERATOR = Caller("operator", "olga")
-WAIT_S = 10
+WAIT_S = 30
 LOOK_S = 0.1
 """Textual's pilot waits after each key until the process does nothing, and longer for faster looks."""
 CENT = 10_000_000

@@ -41,9 +41,8 @@ SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FR
     coalesce((SELECT max(id) FROM refusal), 0), coalesce((SELECT max(id) FROM audit), 0),
     (SELECT v FROM meta WHERE k = 'swept')),
     (SELECT v FROM meta WHERE k = 'epoch'),
-    (SELECT min(expires) FROM reservation WHERE state = 0),
-    (SELECT user_version FROM pragma_user_version)"""
-"""The highest seq in the file, which configuration it has, when the next hold is over, and its format."""
+    (SELECT min(expires) FROM reservation WHERE state = 0)"""
+"""The highest seq in the file, which configuration it has, and when the next hold is over."""
 COUNTERS_MAX = 20_000
 PLANS_MAX = 20_000
 
@@ -110,7 +109,7 @@ class Book:
     def refresh(self) -> bool:
         """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`).
 
-        Raises StoreTooNew: a newer version has brought the file to a format whose sums we would not keep.
+        Raises StoreTooNew: a newer version has changed the format since the file was opened.
         """
         if len(self._counters) > COUNTERS_MAX:
             self._counters.clear()
@@ -118,19 +117,23 @@ class Book:
         (version,) = self.connection.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return False
-        last, epoch, next_expiry_us, written = self.connection.execute(_LOOK).fetchone()
-        if written > VERSION:
-            raise StoreTooNew(
-                f"a newer version of agent-meter has brought the ledger to format {written} (this one knows"
-                f" {VERSION}). Nothing was written; start this process again with the newer version."
-            )
         self._version = version
         self.generation += 1
-        self.last, self.next_expiry_us = last, next_expiry_us
+        self.last, epoch, self.next_expiry_us = self.connection.execute(_LOOK).fetchone()
         if epoch != self._epoch:
+            self._check_format()
             self._epoch = epoch
             self.load_policy()
         return True
+
+    def _check_format(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            self.forget()
+            raise StoreTooNew(
+                f"a newer version of agent-meter has changed the ledger to format {version} while this"
+                f" process had it open, which knows {VERSION}. Start it again, with the newer version."
+            )
 
     def load_policy(self, policy: Policy | None = None) -> None:
         """Takes the configuration, or reads it; plans and counters are made anew."""

@@ -2,7 +2,8 @@
 
 `PRAGMA user_version` is the number of migrations applied, so that opening a file that is up to date needs
 neither a lock nor sqlite-utils. The migrations themselves are sqlite-utils', append-only, recorded in
-`_sqlite_migrations`.
+`_sqlite_migrations`. They raise `meta.epoch`: whoever has the file open reads the configuration anew, and
+does not go on if the format is newer than it knows.
 
 - `event.id` is the sequence (microseconds): order, clock and cursor in one. `booked` is NULL where it equals
   `id`.
@@ -219,6 +220,7 @@ def _migrate(path: str, connect: Callable[[], Connection]) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("BEGIN IMMEDIATE")
         migrations().apply(Database(connection))
+        connection.execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")

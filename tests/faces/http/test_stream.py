@@ -21,7 +21,7 @@ from tests.faces.conftest import BOT, OPERATOR, VIEWER
 from .conftest import Site, problem_in, use
 from .serving import served_site
 
-SECONDS = 10
+SECONDS = 30
 
 
 class Told(NamedTuple):

@@ -79,6 +79,9 @@ class StoreActions:
         return result
 
 
+DEEDS_MIN = 50
+
+
 class Caller:
     """One caller: a sequence of deeds by chance, and the log of them."""
 
@@ -92,7 +95,10 @@ class Caller:
         self.log: Log = []
 
     async def act(self) -> None:
-        while now_us() < self._until_us:
+        """Until that moment; on a slow machine until something of every kind has happened."""
+        done = 0
+        while now_us() < self._until_us or done < DEEDS_MIN:
+            done += 1
             deed = self._chance.random()
             if self._late and self._late[0][0] < now_us():
                 await self._settle(self._late.pop(0)[1])

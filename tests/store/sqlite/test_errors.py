@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_utils import Database
 
 from agent_meter_mcp.core.commands import Recorded, Reserved, Settle
 from agent_meter_mcp.core.errors import (
@@ -23,7 +24,7 @@ from agent_meter_mcp.core.errors import (
     StoreTooNew,
     StoreUnusable,
 )
-from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store, schema
 from agent_meter_mcp.store.sqlite.schema import APPLICATION_ID, VERSION
 
 from ..building import Desk, used
@@ -79,6 +80,31 @@ def test_a_file_of_a_newer_version(tmp_path: Path) -> None:
     path = made(tmp_path / "usage.db")
     run_sql(path, f"PRAGMA user_version={VERSION + 1}")
     refused(path, StoreTooNew, "newer version", f"format {VERSION + 1}", "Upgrade agent-meter-mcp")
+
+
+def test_a_file_that_a_newer_version_changes_while_it_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(made(tmp_path / "usage.db")))
+    store.policy()
+    steps = schema.migrations()
+
+    @steps(name="m999_of_tomorrow")
+    def m999_of_tomorrow(db: Database) -> None:
+        db.conn.execute("ALTER TABLE service ADD COLUMN colour TEXT")
+
+    monkeypatch.setattr(schema, "migrations", lambda: steps)
+    monkeypatch.setattr(schema, "VERSION", VERSION + 1)
+    open_store(store.path).close()
+    for _ in range(2):
+        with pytest.raises(StoreTooNew, match="Start it again, with the newer"):
+            record(store, "after")
+        with pytest.raises(StoreTooNew, match=f"format {VERSION + 1} while"):
+            store.policy()
+    store.close()
+    connection = driver.connect(store.path, synchronous="FULL", busy_timeout_s=10.0)
+    assert connection.execute("SELECT key FROM event").fetchall() == [("before",)]
+    connection.close()
 
 
 @pytest.mark.parametrize(

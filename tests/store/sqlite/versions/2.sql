@@ -76,7 +76,7 @@ CREATE TABLE key (key_id TEXT PRIMARY KEY, prefix TEXT NOT NULL UNIQUE, digest B
 INSERT INTO key ("key_id", "prefix", "digest", "role", "bound_to", "name", "created", "expires", "revoked", "last_used") VALUES ('k1', 'am_11111111', X'0101010101010101010101010101010101010101010101010101010101010101', 'agent', 'ada', 'Ada''s', 1767268806000000, NULL, NULL, 1767268800000000);
 INSERT INTO key ("key_id", "prefix", "digest", "role", "bound_to", "name", "created", "expires", "revoked", "last_used") VALUES ('k2', 'am_22222222', X'0202020202020202020202020202020202020202020202020202020202020202', 'viewer', NULL, NULL, 1767268806000001, 3534537600000000, 1767268807000000, NULL);
 CREATE TABLE meta (k TEXT PRIMARY KEY, v INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO meta ("k", "v") VALUES ('epoch', 5);
+INSERT INTO meta ("k", "v") VALUES ('epoch', 6);
 INSERT INTO meta ("k", "v") VALUES ('rolled', 0);
 INSERT INTO meta ("k", "v") VALUES ('swept', 1767268801999999);
 CREATE TABLE price (id INTEGER PRIMARY KEY, version TEXT NOT NULL UNIQUE) STRICT;
