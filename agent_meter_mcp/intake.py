@@ -22,7 +22,7 @@ from .core.commands import (
     Settle,
 )
 from .core.errors import Forbidden, InvalidInput
-from .core.models import Usage, UsageEvent, Who
+from .core.models import EACH, Usage, UsageEvent, Who
 from .core.roles import Caller, allow, allow_agent, allow_service
 from .core.text import ID_MAX, REASON_MAX, name, optional_name
 from .core.value import Value
@@ -203,6 +203,8 @@ class Intake:
         """Raises InvalidInput, Forbidden."""
         if kind != "everything":
             name(target or "", kind)
+            if engaged and target == EACH:
+                raise InvalidInput(kind, '"*" is nobody\'s name: to stop everybody, stop everything')
         optional_name(reason, "reason", maximum=REASON_MAX)
         if engaged and reason is None:
             raise InvalidInput("reason", "say why: it is shown to everybody who is stopped")

@@ -118,16 +118,20 @@ def _sqlite(settings: Settings) -> Iterator[Finding]:
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
     """Whatever needs the file. A file that is not there yet is made by the first record."""
+    from agent_meter_mcp.store.sqlite.schema import refuse_orphaned_log
+
     yield _file_system(settings.db)
-    if not os.path.exists(settings.db):
-        text = f"{settings.db} is not there yet; the first record makes it"
-        yield Finding("file", "warning", text, {"path": settings.db, "exists": False})
-        return
+    exists = os.path.exists(settings.db)
     try:
+        if not exists:
+            refuse_orphaned_log(settings.db)
+            text = f"{settings.db} is not there yet; the first record makes it"
+            yield Finding("file", "warning", text, {"path": settings.db, "exists": False})
+            return
         store = open_store(settings)
     except MeterError as error:
         yield Finding(
-            "file", "problem", text_of(error), {"path": settings.db, "exists": True, "error": error.code}
+            "file", "problem", text_of(error), {"path": settings.db, "exists": exists, "error": error.code}
         )
         return
     try:

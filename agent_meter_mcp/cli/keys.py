@@ -85,9 +85,13 @@ def _bound_to(given: dict[str, Any]) -> str | None:
 
 
 def _length(text: str) -> int:
-    window = parse_window(text, field="expires")
-    if window.kind != "rolling":
-        raise InvalidInput("expires", "must be a length of time, such as 12h or 30d")
+    """Raises InvalidInput. A key lasts as long as the longest window does, and ends at no calendar's turn."""
+    try:
+        window = parse_window(text)
+    except InvalidInput:
+        window = None
+    if window is None or window.kind != "rolling":
+        raise InvalidInput("expires", "must be a length of time, such as 12h or 30d; at most 366d")
     return window.length_us
 
 

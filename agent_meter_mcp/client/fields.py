@@ -109,11 +109,10 @@ def who_of(given: Mapping[str, Any], agent: str | None) -> Who:
         )
     if named == "":
         raise InvalidInput("agent", "must not be empty")
-    who = Who(acting, given.get("service"), given.get("parent"), given.get("project"), given.get("session"))
-    for field, value in who.as_dict().items():
-        if value is not None and not isinstance(value, str):
-            raise InvalidInput(field, "must be text")
-    return who
+    return Who(
+        _text({"agent": acting}, "agent") or "",
+        *(_text(given, field) for field in ("service", "parent", "project", "session")),
+    )
 
 
 def usage_of(given: Mapping[str, Any]) -> Usage:
@@ -122,9 +121,9 @@ def usage_of(given: Mapping[str, Any]) -> Usage:
     return Usage(
         _whole(1 if requests is None else requests, "requests"),
         None if units is None else micro_units(units),
-        given.get("unit_type"),
+        _text(given, "unit_type"),
         *(_optional_whole(given.get(field), field) for field in _TOKENS),
-        model=given.get("model"),
+        model=_text(given, "model"),
         cost_nano_usd=None if cost_usd is None else nano_usd(cost_usd),
         cost_source="unpriced" if cost_usd is None else "reported",
     )
@@ -135,12 +134,12 @@ def report_of(given: Mapping[str, Any], agent: str | None, source: Source) -> Re
     return Report(
         who_of(given, agent),
         usage_of(given),
-        given.get("id"),
-        given.get("operation"),
+        _text(given, "id"),
+        _text(given, "operation"),
         given.get("source") or source,
         _moment_us(given.get("occurred_at")),
-        given.get("status_code"),
-        given.get("duration_ms"),
+        _optional_whole(given.get("status_code"), "status_code"),
+        _optional_whole(given.get("duration_ms"), "duration_ms"),
         _metadata_text(given.get("metadata")),
     )
 
@@ -150,8 +149,8 @@ def settle_of(given: Mapping[str, Any], reservation_id: str, *, want_limits: boo
     return Settle(
         reservation_id,
         usage_of(given) if AMOUNTS.intersection(given) else None,
-        given.get("status_code"),
-        given.get("duration_ms"),
+        _optional_whole(given.get("status_code"), "status_code"),
+        _optional_whole(given.get("duration_ms"), "duration_ms"),
         _metadata_text(given.get("metadata")),
         want_limits,
     )
@@ -177,6 +176,13 @@ def added(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         else:
             total[field] = earlier + value
     return total
+
+
+def _text(given: Mapping[str, Any], field: str) -> str | None:
+    value = given.get(field)
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidInput(field, "must be text")
 
 
 def _whole(value: object, field: str) -> int:

@@ -20,7 +20,7 @@ from agent_meter_mcp.core.errors import Conflict, MeterError, NotFound, Overload
 from agent_meter_mcp.core.text import shown
 
 from .errors import UNAVAILABLE, error_of
-from .results import UsageRecorded, members_of
+from .results import UsageRecorded, members_of, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,12 +39,17 @@ _log = logging.getLogger(__name__)
 class Waiting:
     """A record, as JSON, and who waits for its answer."""
 
-    __slots__ = ("answer", "id", "line")
+    __slots__ = ("answer", "at_us", "id", "line")
 
-    def __init__(self, line: str, event_id: str, answer: asyncio.Future[UsageRecorded]) -> None:
+    def __init__(self, line: str, event_id: str, at_us: int, answer: asyncio.Future[UsageRecorded]) -> None:
         self.line = line
         self.id = event_id
+        self.at_us = at_us
         self.answer = answer
+
+    def dated(self) -> str:
+        """The record as it is kept on disk: it may get there much later."""
+        return json.dumps({"occurred_at": time_text(self.at_us), **json.loads(self.line)}, ensure_ascii=False)
 
 
 class Recorder:
@@ -78,15 +83,17 @@ class Recorder:
         await asyncio.gather(*tasks)
         await to_thread.run_sync(self._spool.close)
 
-    async def record(self, members: dict[str, Any]) -> UsageRecorded:
-        """Raises MeterError; Overloaded when neither the meter nor the disk takes it."""
+    async def record(self, members: dict[str, Any], at_us: int) -> UsageRecorded:
+        """Usage of now, `at_us`, unless it says when it occurred.
+
+        Raises MeterError; Overloaded when neither the meter nor the disk takes it."""
         if not self._tasks or len(self._waiting) >= QUEUE_MAX:
             self._counters["lost"] += 1
             raise Overloaded(
                 f"{len(self._waiting)} records are waiting, or this meter is closed; nothing was kept."
             )
         answer: asyncio.Future[UsageRecorded] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(json.dumps(members, ensure_ascii=False), members["id"], answer))
+        self._waiting.append(Waiting(json.dumps(members, ensure_ascii=False), members["id"], at_us, answer))
         self._wake.set()
         return await answer
 
@@ -133,7 +140,7 @@ class Recorder:
 
     async def _keep_batch(self, batch: list[Waiting], why: MeterError) -> None:
         try:
-            await self._append([one.line for one in batch])
+            await self._append([one.dated() for one in batch])
         except MeterError as error:
             for one in batch:
                 self._fail(one, error)

@@ -57,13 +57,10 @@ class RemotePlace:
         await self._connection.close()
 
     async def record(self, report: Report) -> UsageRecorded:
-        """It is dated here, because it may get there much later."""
         now_us = system_clock_us()
-        if report.occurred_at_us is None:
-            report = report.replace(occurred_at_us=now_us)
         command = self._intake.record(_SOMEBODY, _acting(report), now_us)
         event = command.event.replace(who=report.who)
-        return await self._recorder.record(record_json(event))
+        return await self._recorder.record(record_json(event), now_us)
 
     async def check(self, who: Who, usage: Usage) -> Decided:
         self._intake.ask(_SOMEBODY, who.replace(agent=who.agent or _STAND_IN), usage, system_clock_us())

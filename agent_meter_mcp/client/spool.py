@@ -77,7 +77,9 @@ class Spool:
                 continue
             with os.fdopen(descriptor, "rb") as file:
                 whole, _, _torn = file.read().rpartition(b"\n")
-                yield whole.decode("utf-8", "replace").splitlines(), SpoolFile(path)
+                # Not splitlines: text has line breaks of its own (U+2028) that JSON leaves as they are.
+                lines = whole.decode("utf-8", "replace").split("\n") if whole else []
+                yield lines, SpoolFile(path)
 
     def close(self) -> None:
         with self._lock:

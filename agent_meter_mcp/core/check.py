@@ -36,8 +36,9 @@ def who(value: Who) -> Who:
         optional_name(value.parent, "parent")
         optional_name(value.project, "project", maximum=ID_MAX)
         optional_name(value.session, "session", maximum=ID_MAX)
-    if EACH in (value.agent, value.parent, value.project, value.session):
-        raise InvalidInput("agent", '"*" means each one separately in a limit; it is nobody\'s name')
+    for field in ("agent", "parent", "project", "session"):
+        if getattr(value, field) == EACH:
+            raise InvalidInput(field, '"*" means each one separately in a limit; it is nobody\'s name')
     if value.parent == value.agent:
         raise InvalidInput("parent", "an agent cannot be its own parent")
     return value

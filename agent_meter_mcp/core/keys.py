@@ -58,7 +58,8 @@ class Key(Value):
     @property
     def caller(self) -> Caller:
         """Its holder, as others are told of them."""
-        return Caller(self.role, f"{self.name or self.holder} ({self.prefix})", self.bound_to)
+        agent = self.bound_to if self.role == "agent" else None
+        return Caller(self.role, f"{self.name or self.holder} ({self.prefix})", self.bound_to, agent)
 
 
 def new_token(entropy: bytes) -> str:

@@ -2,7 +2,8 @@
 
 Same content: `duplicate`. Same identity and usage that only grew (streamed counts that were partial):
 `corrected`. Anything else is a conflict, and the differing fields are named. A cost that we computed is not
-content; one that the caller reported is."""
+content; one that the caller reported is. A moment that only one of the two states is no difference: what is
+sent at once need not be dated, what was kept for later is."""
 
 from __future__ import annotations
 
@@ -33,11 +34,16 @@ def classify(
         for field in ("agent", "project", "session")
         if getattr(stored.who, field) != getattr(sent.who, field)
     ]
-    fixed += [
-        field
-        for field in ("operation", "source", "occurred_at_us")
-        if getattr(stored, field) != getattr(sent, field)
-    ]
+    fixed += [field for field in ("operation", "source") if getattr(stored, field) != getattr(sent, field)]
+    if (
+        None
+        not in (
+            stored.occurred_at_us,
+            sent.occurred_at_us,
+        )
+        and stored.occurred_at_us != sent.occurred_at_us
+    ):
+        fixed.append("occurred_at_us")
     fixed += [
         field
         for field in ("model", "unit_type")

@@ -85,6 +85,8 @@ BAD = [
     (["kill", "agent", "a", "--reason", ""], "--reason"),
     (["kill", "agent", "a", "--reason", "x" * 501], "--reason"),
     (["kill", "agent", "", "--reason", "x"], "AGENT"),
+    (["kill", "agent", "*", "--reason", "x"], "AGENT"),
+    (["kill", "service", "*", "--reason", "x"], "SERVICE"),
     (["kill", "somebody", "--reason", "x"], "somebody"),
     (["completion", "powershell"], "powershell"),
     *((["record", "--agent", name, "--service", "s"], "--agent") for name in BAD_NAMES),

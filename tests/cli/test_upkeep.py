@@ -110,6 +110,15 @@ def test_doctor_makes_no_file(ok: Run, home: Path) -> None:
     assert not (home / "meter.db").exists()
 
 
+def test_doctor_tells_of_a_log_whose_file_was_moved(run: Run, home: Path) -> None:
+    (home / "meter.db-wal").write_bytes(b"usage")
+    ran = run("doctor", "--json")
+    found = findings(ran)["file"]
+    assert (ran.code, found["state"], found["facts"]["exists"]) == (PROBLEMS, "problem", False)
+    assert "Put the file back beside it" in found["text"]
+    assert (home / "meter.db-wal").read_bytes() == b"usage"
+
+
 def test_doctor_says_where_each_setting_is_from(ok: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_METER_SYNCHRONOUS", "normal")
     found = findings(ok("doctor", "--db", str(home / "other.db"), "--json"))

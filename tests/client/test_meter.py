@@ -91,11 +91,12 @@ async def test_everything_that_is_said_of_usage_arrives(meter: Meter, settings: 
 async def test_the_same_id_counts_once_and_other_content_is_a_conflict(
     meter: Meter, settings: Settings
 ) -> None:
-    same: Any = {"service": "s", "agent": "bot", "id": "1", "occurred_at": "2026-01-31T18:00:00Z"}
+    same: Any = {"service": "s", "agent": "bot", "id": "1"}
     assert (await meter.record(**same, units=1)).status == "recorded"
     assert (await meter.record(**same, units=1)).status == "duplicate"
+    assert (await meter.record(**same, units=2)).status == "corrected"
     with pytest.raises(Conflict):
-        await meter.record(**same, units=1, operation="other")
+        await meter.record(**same, units=2, operation="other")
     assert len(await events(settings)) == 1
 
 
@@ -116,6 +117,15 @@ async def test_the_same_id_counts_once_and_other_content_is_a_conflict(
         ("occurred_at", "2999-01-31T18:00:00Z"),
         ("source", "me"),
         ("operation", "\x1b[31m"),
+        ("duration_ms", 12.7),
+        ("status_code", "200"),
+        ("status_code", True),
+        ("id", 7),
+        ("model", 5),
+        ("unit_type", b"page"),
+        ("operation", b"search"),
+        ("source", 1),
+        ("session", 5),
     ],
 )
 async def test_bad_input_is_named_and_nothing_is_recorded(
@@ -132,6 +142,14 @@ async def test_bad_input_is_named_and_nothing_is_recorded(
             await local.record(**said)
     assert caught.value.field == field
     assert await events(settings) == []
+
+
+async def test_what_is_no_amount_is_named_before_it_is_settled(meter: Meter, settings: Settings) -> None:
+    wrong: Any = {"duration_ms": 12.7}
+    async with meter.reserve(service="s", agent="bot") as hold:
+        with pytest.raises(InvalidInput, match="duration_ms: must be a whole number"):
+            await hold.settle(**wrong)
+    assert [one.event.duration_ms for one in await events(settings)] == [None]
 
 
 async def test_an_unknown_keyword_is_an_error_that_names_it(meter: Meter) -> None:

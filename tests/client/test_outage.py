@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -71,6 +72,27 @@ async def test_what_is_kept_is_dated_when_it_happened(away: Meter, down: Server,
     (stored,) = await events(settings)
     assert stored.event.occurred_at_us is not None
     assert stored.booked_at_us == stored.event.occurred_at_us < stored.recorded_at_us
+
+
+async def test_what_is_kept_may_have_any_line_break_in_its_text(
+    away: Meter, down: Server, settings: Settings
+) -> None:
+    text = "one\u2028two\u2029three\x85four\nfive\r\x0b\x1c"
+    await away.record(service="s", agent="bot", metadata={"said": text})
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] + away.counters["rejected"] > 0)
+    (stored,) = await events(settings)
+    assert json.loads(stored.event.metadata or "") == {"said": text}
+
+
+async def test_what_is_kept_counts_once_beside_what_was_sent(
+    away: Meter, down: Server, settings: Settings
+) -> None:
+    assert (await away.record(service="s", agent="bot", id="r")).status == "spooled"
+    await anyio.to_thread.run_sync(down.start)
+    await until(lambda: away.counters["drained"] == 1)
+    assert (await away.record(service="s", agent="bot", id="r")).status == "duplicate"
+    assert len(await events(settings)) == 1
 
 
 async def test_the_next_process_sends_what_the_last_one_kept(

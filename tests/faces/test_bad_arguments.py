@@ -29,6 +29,7 @@ BAD = {
     **dict.fromkeys(COUNTS, NO_COUNTS),
     **dict.fromkeys(DECIMALS, NO_DECIMALS),
     **dict.fromkeys(NAMES, NO_NAMES),
+    **{field: [*NO_NAMES, "*"] for field in ("agent", "parent", "session", "project")},
 }
 
 

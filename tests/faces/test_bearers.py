@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,6 +13,7 @@ from mcp import MCPError
 from mcp.client.subscriptions import SubscriptionLost
 from mcp.types import CallToolResult, ResourceTemplateReference
 
+from agent_meter_mcp import Meter as Program
 from agent_meter_mcp.core.commands import Reserved
 from agent_meter_mcp.core.models import Usage, Who
 from agent_meter_mcp.intake import Report
@@ -114,6 +116,27 @@ async def test_the_key_of_an_agent_is_that_agent(meter: Meter, mode: Any) -> Non
         assert [event["agent"] for event in events] == ["bot"]
     (entry, _) = await meter.ledger.audit(OPERATOR)
     assert entry.actor == f"the agent ({token[:11]}) via mcp"
+
+
+async def test_the_key_of_an_agent_need_not_say_whose_it_is(meter: Meter, tmp_path: Path) -> None:
+    """On the routes and through the client as well as at /mcp."""
+    token = await token_of(meter, "agent")
+    async with (
+        listening(site_of(meter.ledger)) as url,
+        httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as web,
+        Program(url=url, key=token, spool=tmp_path) as program,
+    ):
+        batch = (await web.post("/v1/usage/batch", json={"records": [{"service": "openai"}]})).json()
+        assert batch["rejected"] == []
+        assert (await web.post("/v1/check", json={})).json()["allowed"] is True
+        assert (await web.post("/v1/reservations", json={"service": "openai"})).status_code == 201
+        assert (await program.check()).allowed
+        assert (await program.record(service="openai")).status == "recorded"
+        async with program.reserve(service="openai") as hold:
+            assert hold.reservation_id is not None
+    async with meter.tools() as operator:
+        events = (await operator("list_usage_events"))["events"]
+        assert [event["agent"] for event in events] == ["bot"] * 3
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

@@ -155,6 +155,8 @@ async def test_a_kill_switch_is_engaged_and_released(
         ({"engaged": True, "reason": "x", "everything": False}, "name exactly one"),
         ({"engaged": True, "reason": "x", "agent": "a", "service": "b"}, "service: name exactly one"),
         ({"engaged": True, "reason": "x", "agent": "a", "everything": True}, "everything: name exactly one"),
+        ({"engaged": True, "reason": "x", "agent": "*"}, 'agent: "*" is nobody\'s name: to stop everybody'),
+        ({"engaged": True, "reason": "x", "service": "*"}, 'service: "*" is nobody\'s name'),
         ({"engaged": "yes", "reason": "x", "agent": "a"}, "engaged: must be true or false"),
         ({"reason": "x", "agent": "a"}, "engaged: is required"),
         ({"engaged": True, "reason": "x" * 501, "agent": "a"}, "reason: is 501 characters long"),

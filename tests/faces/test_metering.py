@@ -236,6 +236,31 @@ async def test_a_hold_is_released(tools: Tools) -> None:
     assert (await tools("check_budget", agent="bot"))["affordable"] == {"cost_usd": 10}
 
 
+async def test_the_id_of_a_hold_that_has_ended_is_not_told_to_go_on(tools: Tools, meter: Meter) -> None:
+    ask: Any = {"service": "openai", "agent": "bot", "id": "job 1", "ttl": "1s"}
+    held = (await tools("reserve_budget", **ask))["reservation_id"]
+    meter.clock.advance(2)
+    again = await tools("reserve_budget", **ask)
+    assert again["status"] == "duplicate"
+    assert again["message"].startswith(
+        "This id was reserved before, and that hold has expired: nothing is held"
+    )
+    await tools("settle_reservation", reservation_id=held)
+    again = await tools("reserve_budget", **ask)
+    assert again["message"].startswith(
+        "This id was reserved before, and that hold was settled: nothing is held"
+    )
+
+
+async def test_what_is_used_up_already_does_not_run_out(tools: Tools) -> None:
+    await tools("set_limit", agent="bot", metric="requests", window="day", max=1)
+    await tools("record_usage", service="openai", agent="bot")
+    checked = await tools("check_budget", agent="bot", requests=0)
+    assert checked["allowed"]
+    assert "1 of 1 request used today (100 %)" in checked["message"]
+    assert "runs out" not in checked["message"]
+
+
 async def test_a_hold_is_extended(tools: Tools, meter: Meter) -> None:
     held = await tools("reserve_budget", service="openai", agent="bot", cost_usd=6)
     meter.clock.advance(30)

@@ -27,7 +27,7 @@ MINUTE_S = 60
 @pytest.mark.parametrize(
     ("role", "bound_to", "name", "caller"),
     [
-        ("agent", "bot", None, Caller("agent", "agent bot ({})", "bot")),
+        ("agent", "bot", None, Caller("agent", "agent bot ({})", "bot", "bot")),
         ("service", "openai", "proxy", Caller("service", "proxy ({})", "openai")),
         ("viewer", None, "dashboard", Caller("viewer", "dashboard ({})")),
         ("operator", None, None, Caller("operator", "operator ({})")),

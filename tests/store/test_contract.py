@@ -370,7 +370,6 @@ def test_a_cost_that_turns_out_lower_than_computed_is_taken_back(desk: Desk) -> 
         ({"session": "s"}, ("session",)),
         ({"operation": "chat"}, ("operation",)),
         ({"source": "sdk"}, ("source",)),
-        ({"occurred": 0}, ("occurred_at",)),
         ({"status_code": 500}, ("status_code",)),
         ({"usage": used(tokens=9, model="m")}, ("model", "input_tokens")),
     ],
@@ -383,6 +382,16 @@ def test_the_same_id_with_other_content_is_a_conflict_that_names_the_fields(
         desk.record(**{"usage": used(tokens=5), "id": "e", **details})  # pyright: ignore[reportArgumentType]  each detail has its argument's type
     assert caught.value.fields == fields
     assert desk.summary().total.tokens == 5
+
+
+def test_a_moment_is_content_where_both_state_it(desk: Desk) -> None:
+    desk.record(used(tokens=5), id="undated")
+    assert desk.record(used(tokens=5), id="undated", occurred=0).status == "duplicate"
+    desk.record(used(tokens=5), id="dated", occurred=0)
+    assert desk.record(used(tokens=5), id="dated").status == "duplicate"
+    with pytest.raises(Conflict) as caught:
+        desk.record(used(tokens=5), id="dated", occurred=1)
+    assert caught.value.fields == ("occurred_at",)
 
 
 def test_replays_within_one_batch_are_found(desk: Desk) -> None:

@@ -124,7 +124,12 @@ async def missed_since(ledger: Ledger, caller: Caller, position: Position) -> Mi
     found = await ledger.corrections(caller, position.correction, REPLAYED_MAX)
     # What is newer has just been read as it is now.
     corrections = [one for one in reversed(found) if one.seq <= position.event]
-    items: list[FeedItem] = [*events, *alerts, *(entry for entry in actions if entry.seq > position.action)]
+    # Alerts of one moment stay in their order: whoever leaves between them has those of lower numbers.
+    items: list[FeedItem] = [
+        *events,
+        *reversed(alerts),
+        *(entry for entry in actions if entry.seq > position.action),
+    ]
     return Missed([*sorted(items, key=_at_us), *corrections], lost, ledger.now_us())
 
 

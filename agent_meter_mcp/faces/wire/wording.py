@@ -145,7 +145,11 @@ def decision(decided: Decision, at_us: int) -> str:
     if closest is None:
         return "Allowed: no limit applies here. Usage is metered all the same."
     runs_out = closest.runs_out_at_us
-    outlook = "" if runs_out is None else f" At this rate it runs out {wait(max(runs_out - at_us, 1))}."
+    outlook = (
+        ""
+        if runs_out is None or closest.exceeded
+        else f" At this rate it runs out {wait(max(runs_out - at_us, 1))}."
+    )
     return f"Allowed. Tightest limit, for {subject(closest.limit)}: {standing(closest)}.{outlook}"
 
 
@@ -208,6 +212,11 @@ def reserved(answer: Reserved, at_us: int) -> str:
     held = answer.reservation
     if held is None:
         return decision(answer.decision, at_us)
+    if held.state != "open":
+        ended = f"has {held.state}" if held.state == "expired" else f"was {held.state}"
+        return (
+            f"This id was reserved before, and that hold {ended}: nothing is held. New work needs a new id."
+        )
     again = " (the same as before)" if answer.status == "duplicate" else ""
     return (
         f"Reserved{again} until {moment(held.expires_at_us)}. Do the work, then call settle_reservation with "

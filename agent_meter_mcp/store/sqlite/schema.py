@@ -188,7 +188,19 @@ def _is_current(connection: Connection, path: str) -> bool:
     return version == VERSION
 
 
+def refuse_orphaned_log(path: str) -> None:
+    """Raises StoreUnusable when making the file would delete what was acknowledged: SQLite empties the log
+    that it finds beside a new file, and after a kill that log may be all there is of the usage."""
+    log = f"{os.path.realpath(path)}-wal"
+    if not os.path.exists(path) and os.path.exists(log) and os.path.getsize(log):
+        raise StoreUnusable(
+            f"{path} is not there, but {log} is, and has usage that belongs to it. Put the file back beside"
+            " it; or move that one away as well, to begin anew."
+        )
+
+
 def _migrate(path: str, connect: Callable[[], Connection]) -> None:
+    refuse_orphaned_log(path)
     try:
         # Only a new file: closing a descriptor of one that SQLite has open here would drop its locks.
         os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

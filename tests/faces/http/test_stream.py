@@ -168,6 +168,19 @@ async def test_alerts_and_control_actions_are_resumed_too(site: Site) -> None:
         assert (await watcher.next()).data["id"] == "two"
 
 
+async def test_whoever_leaves_between_alerts_of_one_moment_gets_the_others(site: Site) -> None:
+    async with watching(site) as watcher, site.client() as client:
+        await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 1})
+        last = (await watcher.next()).id
+    await use(site.meter, id="one")
+    async with watching(site, last=last) as watcher:
+        assert (await watcher.next()).kind == "usage"
+        first = await watcher.next()
+    async with watching(site, last=first.id) as watcher:
+        others = await watcher.several(2)
+    assert [told.data["threshold"] for told in (first, *others)] == [50, 80, 100]
+
+
 async def test_refusals_are_resumed_by_their_count(site: Site) -> None:
     step = {"agent": "bot", "service": "openai", "requests": 5}
     limit = {"agent": "bot", "metric": "requests", "window": "day", "max": 2, "thresholds": [100]}

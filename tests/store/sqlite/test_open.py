@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent_meter_mcp.core.commands import Recorded
-from agent_meter_mcp.core.errors import MeterError, StoreError
+from agent_meter_mcp.core.errors import MeterError, StoreError, StoreUnusable
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 
@@ -279,3 +279,21 @@ def test_a_store_that_was_closed_before_the_fork_can_be_opened_after_it(tmp_path
     store.close()
     assert in_a_child(path, None, lambda: None) == "recorded"
     assert play("look", path, ["before", "child"]) == ["before", "child"]
+
+
+def test_no_new_file_is_made_beside_the_log_of_one_that_was_moved(tmp_path: Path) -> None:
+    """After a kill the log has what was acknowledged, and SQLite empties it for a new file."""
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    assert record(store, "1") == "recorded"
+    moved = path.rename(path.with_name("old.db"))
+    with pytest.raises(
+        StoreUnusable, match=r"usage\.db is not there, but .*usage\.db-wal is.*Put the file back"
+    ):
+        open_store(str(path))
+    assert not path.exists()
+    moved.rename(path)
+    other = open_store(str(path))
+    assert record(other, "1") == "duplicate"
+    other.close()
+    store.close()
