@@ -5,7 +5,7 @@ from __future__ import annotations
 from .errors import InvalidInput
 from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, LimitKey, Subject, Usage, Who
 from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
-from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, name, optional_name
+from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_MAX, name, optional_name
 from .windows import parse_window
 
 TTL_DEFAULT_US = 60_000_000
@@ -26,6 +26,17 @@ _TOKEN_FIELDS = (
 )
 _seen: set[tuple[str | None, ...]] = set()
 """Texts of usage that were found good lately: the same agents do the same things again and again."""
+
+
+def usable(value: object, maximum: int = NAME_MAX) -> str | None:
+    """`value` if it can be somebody's name. What is mentioned by the way is no error: it is as if it had not
+    been."""
+    if not isinstance(value, str) or value == EACH:
+        return None
+    try:
+        return name(value, "name", maximum=maximum)
+    except InvalidInput:
+        return None
 
 
 def who(value: Who) -> Who:

@@ -24,7 +24,7 @@ NOON_US = 1_795_521_600_000_000
 """2026-11-24T12:00:00Z, a Tuesday."""
 OPERATOR = Caller("operator", "olga")
 VIEWER = Caller("viewer", "vera")
-BOT = Caller("agent", "agent bot", bound_to="bot")
+BOT = Caller("agent", "agent bot", "bot", "bot")
 SERVICE = Caller("service", "the key of openai", bound_to="openai")
 CLIENT = Implementation(name="test-client", version="1")
 

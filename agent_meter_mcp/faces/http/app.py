@@ -11,7 +11,7 @@ import agent_meter_mcp
 from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.settings import load_settings
 
-from . import budgets, control, health, reading, stream, upstream
+from . import budgets, control, health, hooks, reading, stream, upstream
 from .answers import EVERYWHERE, problems
 from .bodies import BoundedBodies
 from .document import DESCRIPTION, serve_document
@@ -25,6 +25,7 @@ ROUTERS = (
     reading.router,
     control.router,
     budgets.router,
+    hooks.router,
     stream.router,
     upstream.router,
     health.router,

@@ -10,9 +10,8 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import EACH
-from agent_meter_mcp.core.text import ID_MAX, NAME_MAX, name
+from agent_meter_mcp.core.check import usable
+from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.auth import CALLER
 
 if TYPE_CHECKING:
@@ -93,20 +92,6 @@ def client_name(request: Request) -> str | None:
     """What the client calls itself: in its handshake, or, since 2026-07-28, in each request."""
     params = request.session.client_params
     if params is not None:
-        return usable(params.client_info.name, NAME_MAX)
+        return usable(params.client_info.name)
     told = cast("Mapping[str, object]", request.meta or {}).get(CLIENT_INFO)
-    return (
-        usable(cast("Mapping[str, object]", told).get("name"), NAME_MAX)
-        if isinstance(told, Mapping)
-        else None
-    )
-
-
-def usable(value: object, maximum: int) -> str | None:
-    """`value` if it can be a name. What a client mentions by the way is no error: it is as if it had not."""
-    if not isinstance(value, str) or value == EACH:
-        return None
-    try:
-        return name(value, "name", maximum=maximum)
-    except InvalidInput:
-        return None
+    return usable(cast("Mapping[str, object]", told).get("name")) if isinstance(told, Mapping) else None

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from agent_meter_mcp.core.models import Usage
+from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
-from agent_meter_mcp.faces.wire import wording
-from agent_meter_mcp.faces.wire.hooks import can_stop, hook_answer, verdict_of
+from agent_meter_mcp.faces.wire.hooks import gated
 
-from .callers import usable
 from .tools import Call, tool
-
-if TYPE_CHECKING:
-    from agent_meter_mcp.core.decide import Decision
 
 
 @tool("Record usage", take.RecordUsage, give.UsageRecorded)
@@ -62,8 +55,5 @@ async def gate(call: Call, arguments: take.Gate) -> give.GateAnswered:
     """For hooks of an agent harness: allow, warn or stop, as the JSON the hook prints. Agents use
     check_budget."""
     who = arguments.checked().who(call.caller, project=usable(arguments.cwd, ID_MAX))
-    ask = call.ledger.gate if can_stop(arguments.harness, arguments.event) else call.ledger.check
-    decision: Decision = await ask(call.caller, who, Usage())
-    now_us, verdict = call.ledger.now_us(), verdict_of(decision)
-    hook = hook_answer(arguments.harness, arguments.event, verdict, wording.decision(decision, now_us))
-    return give.GateAnswered.of(decision, verdict, hook, now_us)
+    decision, verdict, hook = await gated(call.ledger, call.caller, who, arguments.harness, arguments.event)
+    return give.GateAnswered.of(decision, verdict, hook, call.ledger.now_us())

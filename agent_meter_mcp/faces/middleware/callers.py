@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import EACH
-from agent_meter_mcp.core.text import NAME_MAX, name
+from agent_meter_mcp.core.check import usable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -21,16 +19,6 @@ if TYPE_CHECKING:
 ANONYMOUS = "anonymous"
 ID_HEADER = b"x-agent-id"
 NAME_HEADER = b"x-agent-name"
-
-
-def usable(value: object, maximum: int = NAME_MAX) -> str | None:
-    """`value` if it can be a name. Whoever sends another one has not said who it is."""
-    if not isinstance(value, str) or value == EACH:
-        return None
-    try:
-        return name(value, "name", maximum=maximum)
-    except InvalidInput:
-        return None
 
 
 def agent_in_headers(scope: Scope) -> str | None:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from anyio import to_thread
 
 from agent_meter_mcp.core.attest import is_signature, is_signed, receipt_of
+from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.secrets import NO_SECRETS, SECRET_MIN, Secrets, SecretsFile
 
 from .answers import Refusal, not_read, not_signed, secrets_unusable
-from .callers import NAME_HEADER, header, usable
+from .callers import NAME_HEADER, header
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias

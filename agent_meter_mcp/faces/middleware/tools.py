@@ -10,10 +10,10 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Unpack, cast
 
+from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.text import ID_MAX
 
 from .answers import over_budget
-from .callers import usable
 from .metering import Metering
 
 if TYPE_CHECKING:

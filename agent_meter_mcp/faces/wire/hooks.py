@@ -17,12 +17,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.decide import reached
+from agent_meter_mcp.core.models import Usage
+
+from . import wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
     from agent_meter_mcp.core.decide import Decision, LimitState
+    from agent_meter_mcp.core.models import Who
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
 
     Harness = Literal["claude-code", "codex", "gemini"]
     Verdict = Literal["allow", "warn", "stop"]
@@ -118,6 +124,23 @@ _WARNINGS: dict[Harness, dict[str, Say]] = {
 
 _SILENT = {("gemini", "AfterModel"), ("gemini", "BeforeToolSelection")}
 """Once for every piece of an answer, or not listened to."""
+
+
+async def gated(
+    ledger: Ledger, caller: Caller, who: Who, harness: Harness, event: str
+) -> tuple[Decision, Verdict, Answer]:
+    """What the hook says at this event. A no is kept as a refusal where it can end the work.
+
+    Raises InvalidInput, Forbidden.
+    """
+    ask = ledger.gate if can_stop(harness, event) else ledger.check
+    decision = await ask(caller, who, Usage())
+    verdict = verdict_of(decision)
+    return (
+        decision,
+        verdict,
+        hook_answer(harness, event, verdict, wording.decision(decision, ledger.now_us())),
+    )
 
 
 def verdict_of(decision: Decision) -> Verdict:

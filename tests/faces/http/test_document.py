@@ -16,9 +16,11 @@ from .conftest import PROBLEM, Site, problem_in
 DOCUMENT: dict[str, Any] = build_api(None).openapi()  # pyright: ignore[reportArgumentType]  it is not asked for anything
 OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]
 OWN = [
-    (method, path) for method, path in OPERATIONS if "upstream" not in DOCUMENT["paths"][path][method]["tags"]
+    (method, path)
+    for method, path in OPERATIONS
+    if not {"upstream", "hooks"}.intersection(DOCUMENT["paths"][path][method]["tags"])
 ]
-"""Those that take the tools' arguments. Upstream's clients send what they like."""
+"""Those that take the tools' arguments. Upstream's clients and agent harnesses send what they like."""
 WRITTEN = {
     "/v1/agents/{agent}": {"tier": "gold"},
     "/v1/limits": {"max": 1, "metric": "requests", "window": "day"},

@@ -34,6 +34,7 @@ ROUTES: list[tuple[str, str, Any, str, int]] = [
     ("POST", "/v1/check", STEP, "operator agent service", 200),
     ("POST", "/v1/check", {**STEP, "agent": "ann"}, "operator service", 200),
     ("POST", "/v1/check", {**STEP, "service": "exa"}, "operator agent", 200),
+    ("POST", "/hooks/codex", {"hook_event_name": "UserPromptSubmit"}, "operator agent", 200),
     ("POST", "/v1/reservations", STEP, "operator agent service", 201),
     ("POST", "/v1/reservations", {**STEP, "agent": "ann"}, "operator service", 201),
     ("POST", "/v1/reservations/HELD/settle", {}, "operator agent service", 200),
