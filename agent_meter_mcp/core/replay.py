@@ -35,14 +35,7 @@ def classify(
         if getattr(stored.who, field) != getattr(sent.who, field)
     ]
     fixed += [field for field in ("operation", "source") if getattr(stored, field) != getattr(sent, field)]
-    if (
-        None
-        not in (
-            stored.occurred_at_us,
-            sent.occurred_at_us,
-        )
-        and stored.occurred_at_us != sent.occurred_at_us
-    ):
+    if len({stored.occurred_at_us, sent.occurred_at_us} - {None}) > 1:
         fixed.append("occurred_at_us")
     fixed += [
         field
