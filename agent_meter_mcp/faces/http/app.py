@@ -11,7 +11,7 @@ import agent_meter_mcp
 from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.settings import load_settings
 
-from . import budgets, control, health, hooks, reading, stream, upstream
+from . import budgets, control, health, hooks, otlp, reading, stream, upstream
 from .answers import EVERYWHERE, problems
 from .bodies import BoundedBodies
 from .document import DESCRIPTION, serve_document
@@ -28,6 +28,7 @@ ROUTERS = (
     hooks.router,
     stream.router,
     upstream.router,
+    otlp.router,
     health.router,
 )
 

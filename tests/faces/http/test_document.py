@@ -18,9 +18,10 @@ OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for 
 OWN = [
     (method, path)
     for method, path in OPERATIONS
-    if not {"upstream", "hooks"}.intersection(DOCUMENT["paths"][path][method]["tags"])
+    if not {"upstream", "hooks", "otlp"}.intersection(DOCUMENT["paths"][path][method]["tags"])
 ]
-"""Those that take the tools' arguments. Upstream's clients and agent harnesses send what they like."""
+"""Those that take the tools' arguments. Upstream's clients, agent harnesses and exporters send what they
+like."""
 WRITTEN = {
     "/v1/agents/{agent}": {"tier": "gold"},
     "/v1/limits": {"max": 1, "metric": "requests", "window": "day"},
