@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["otlp"])
 MESSAGE_WIDTH = 500
 STORE_FULL_RETRY_S = "30"
+_USED = frozenset(
+    (
+        "agent", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+        "cache_write_1h_tokens",
+    )
+)  # fmt: skip
+"""Two ways to tell of a call differ in other things."""
 
 
 @router.post("/v1/logs", response_model=LogsTaken, openapi_extra=body_of(Logs))
@@ -142,5 +149,6 @@ async def _recorded(
 
 
 def _is_known(error: MeterError) -> bool:
-    """Whether it was told before by another way, such as a transcript: then it has been counted."""
-    return isinstance(error, Conflict) and "source" in error.fields
+    """Whether the same usage was told before by another way, such as a transcript: then it has been
+    counted."""
+    return isinstance(error, Conflict) and "source" in error.fields and _USED.isdisjoint(error.fields)

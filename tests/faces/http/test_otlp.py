@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from anyio import to_thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +21,13 @@ from agent_meter_mcp.core.models import LimitKey, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.faces.wire.otlp import Logs, Traces
 from agent_meter_mcp.faces.wire.telemetry import Sender, log_reports, span_reports
-from agent_meter_mcp.intake import Report
+from agent_meter_mcp.intake import Intake, Report
+from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.prices import PriceBook
+from agent_meter_mcp.runtime import new_id
+from agent_meter_mcp.store.sqlite import open_store
 from tests.clients.serving import running_server
-from tests.faces.conftest import BOT, NOON_US, OPERATOR, SERVICE, VIEWER
+from tests.faces.conftest import BOT, NOON_US, OPERATOR, SERVICE, VIEWER, ManualClock, Meter
 
 from .conftest import Site, problem_in, use
 
@@ -232,18 +237,27 @@ async def test_two_calls_of_one_session_are_two(site: Site) -> None:
     assert len(await events(site)) == 2
 
 
+async def tell_of_a_call(site: Site, **changes: Any) -> None:
+    """The first call of the capture, as a transcript tells of it."""
+    counts = {"input_tokens": 12, "output_tokens": 159, "cache_read_tokens": 15_555}
+    written = {"cache_write_tokens": 400, "cache_write_1h_tokens": 5000}
+    whose = {"agent": "build-bot", "service": "anthropic", "session": CLAUDE_SESSION}
+    told = {"id": "req_011sim0001", "model": "claude-opus-5-5", "source": "transcript"}
+    await use(site.meter, **(counts | written | whose | told | changes))
+
+
 async def test_what_a_transcript_told_before_is_counted_already(site: Site) -> None:
-    await use(
-        site.meter,
-        agent="build-bot",
-        service="anthropic",
-        id="req_011sim0001",
-        session=CLAUDE_SESSION,
-        input_tokens=12,
-        source="transcript",
-    )
+    await tell_of_a_call(site)
     await taken(site, LOGS, capture("claude-code"))
     assert [stored.event.source for stored in await events(site)] == ["transcript", "otlp"]
+
+
+@pytest.mark.parametrize("other", [{"output_tokens": 1}, {"agent": "ann"}])
+async def test_what_was_told_otherwise_before_is_said(site: Site, other: dict[str, Any]) -> None:
+    await tell_of_a_call(site, **other)
+    count, message = await rejected(site, LOGS, capture("claude-code"))
+    assert (count, "req_011sim0001" in message, next(iter(other)) in message) == ("1", True, True)
+    assert len(await events(site)) == 2
 
 
 async def test_metrics_are_taken_and_not_metered(site: Site) -> None:
@@ -528,6 +542,25 @@ async def test_a_ledger_that_is_away_lets_the_exporter_try_again(site: Site, pat
     assert int(answer.headers["retry-after"]) > 0
 
 
+async def test_on_a_full_disk_the_exporter_tries_again_and_loses_nothing(tmp_path: Path) -> None:
+    store = await to_thread.run_sync(open_store, str(tmp_path / "usage.db"))
+    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage]  the limit is the connection's
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages + 8}")
+    body = traces(*(span(number) for number in range(1, 501)))
+    clock = ManualClock()
+    async with Ledger(store, PriceBook(tmp_path / "prices.toml"), clock, new_id) as ledger:
+        site = Site(Meter(ledger, clock))
+        answer = await export(site, TRACES, body)
+        problem_in(answer, 503, "store_full")
+        assert answer.headers["retry-after"] == "30"
+        connection.execute(f"PRAGMA max_page_count={pages + 10_000}")
+        await taken(site, TRACES, body)
+        async with site.client() as client:
+            total = (await client.get("/v1/summary", params={"window": "day"})).json()["total"]
+    assert total["events"] == 500
+
+
 # -- any shape -----------------------------------------------------------------------------------------------
 
 KEYS = sorted(
@@ -576,12 +609,21 @@ SPANS = st.fixed_dictionaries(
 )
 
 
+INTAKE = Intake(PriceBook(None), new_id, lambda agent: ())
+
+
 def checked(reports: list[Report | InvalidInput]) -> None:
+    """Each is an event, or its field is named."""
     for report in reports:
         if isinstance(report, InvalidInput):
             assert report.field
+            continue
+        try:
+            event = INTAKE.record(OPERATOR, report, NOON_US).event
+        except InvalidInput as error:
+            assert error.field
         else:
-            assert report.id and report.who.agent and report.who.service and report.occurred_at_us
+            assert event.id and event.who.agent and event.who.service and event.occurred_at_us is not None
 
 
 @settings(max_examples=200)
