@@ -68,6 +68,25 @@ def micro_units(value: Decimal | int | float | str, *, field: str = "units", max
     return scaled(value, MICRO_PER_UNIT, field=field, maximum=maximum)
 
 
+def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: str = "max") -> int:
+    """The maximum of a limit in the metric's integer unit.
+
+    Raises:
+        InvalidInput: as `scaled`; a part of what cannot be divided; or so little that it would be nothing,
+        and everything be refused.
+    """
+    from decimal import Decimal
+
+    scale = {"cost_usd": NANO_PER_USD, "units": MICRO_PER_UNIT}.get(metric, 1)
+    maximum = scaled(value, scale, field=field, maximum=LIMIT_MAX_INTEGER // scale)
+    exact = Decimal(str(value))
+    if scale == 1 and exact != maximum:
+        raise InvalidInput(field, f"must be a whole number of {metric}")
+    if exact and not maximum:
+        raise InvalidInput(field, f"is less than {Decimal(1) / scale:f}, the smallest amount that is counted")
+    return maximum
+
+
 _SIZES = {"k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 
 
@@ -90,14 +109,7 @@ def typed_maximum(metric: Metric, text: str) -> int:
     value: Decimal | str = digits
     if letter and re.fullmatch(r"[0-9]{1,30}(\.[0-9]{0,30})?", digits):
         value = Decimal(digits) * _SIZES[letter]
-    if metric == "cost_usd":
-        return nano_usd(value, field="max", maximum=LIMIT_MAX_INTEGER // NANO_PER_USD)
-    if metric == "units":
-        return micro_units(value, field="max", maximum=LIMIT_MAX_INTEGER // MICRO_PER_UNIT)
-    whole = scaled(value, 1, field="max", maximum=LIMIT_MAX_INTEGER)
-    if Decimal(value) != whole:
-        raise InvalidInput("max", f"must be a whole number of {metric}")
-    return whole
+    return limit_maximum(metric, value)
 
 
 def usd(cost_nano_usd: int) -> Decimal:

@@ -143,6 +143,7 @@ BOUNDS: list[tuple[str, dict[str, Any], str]] = [
     ("set_agent", {"agent": "bot", "parent": 5}, "parent"),
     ("set_limit", {**LIMIT, "max": -1}, "max"),
     ("set_limit", {**LIMIT, "max": 10**30}, "max"),
+    ("set_limit", {**LIMIT, "metric": "units", "max": 1e-7}, "max"),
     ("set_limit", {**LIMIT, "max": "10"}, "max"),
     ("set_limit", {**LIMIT, "max": 1.5, "metric": "tokens"}, "max"),
     ("set_limit", {**LIMIT, "metric": "kudos"}, "metric"),

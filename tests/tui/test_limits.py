@@ -77,6 +77,8 @@ def test_a_maximum_is_read_exactly(metric: Metric, text: str, value: int) -> Non
         ("requests", "1e30"),
         ("requests", "9" * 100),
         ("requests", "9" * 30 + "B"),
+        ("units", "0.0000001"),
+        ("cost_usd", "1e-10"),
     ],
 )
 def test_what_is_no_maximum_is_not_guessed(metric: Metric, text: str) -> None:

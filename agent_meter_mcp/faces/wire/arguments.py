@@ -9,12 +9,12 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import LIMIT_FIELDS, LimitKey, Usage, Who
-from agent_meter_mcp.core.money import micro_units, nano_usd
+from agent_meter_mcp.core.money import limit_maximum, micro_units, nano_usd
 from agent_meter_mcp.core.text import name
 from agent_meter_mcp.core.windows import parse_duration
 from agent_meter_mcp.intake import Report
 
-from .fields import Arguments, Count, Decimals, Flag, Moment, maximum_of, parse_time
+from .fields import Arguments, Count, Decimals, Flag, Moment, parse_time
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import SwitchKind
@@ -268,7 +268,7 @@ class SetLimit(LimitKeyArguments):
 
     def maximum(self) -> int:
         """In the metric's integer unit. Raises InvalidInput."""
-        return maximum_of(self.metric, self.max)
+        return limit_maximum(self.metric, self.max)
 
 
 class RemoveLimit(LimitKeyArguments):

@@ -15,7 +15,7 @@ from pydantic.functional_validators import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD, micro_units, nano_usd, scaled
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
@@ -164,14 +164,3 @@ def optional_number(metric: "Metric", value: int | None) -> int | float | None:
 def amount_of(metric: "Metric", number: float) -> int:
     """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
     return round(Decimal(str(number)) * _SCALES[metric])
-
-
-def maximum_of(metric: "Metric", value: float, field: str = "max") -> int:
-    """What a limit's maximum is in the metric's integer unit. Raises InvalidInput, names `field`."""
-    if metric == "cost_usd":
-        return nano_usd(value, field=field, maximum=9_000_000_000)
-    if metric == "units":
-        return micro_units(value, field=field, maximum=9_000_000_000_000)
-    if isinstance(value, float) and not value.is_integer():
-        raise InvalidInput(field, f"must be a whole number of {metric}")
-    return scaled(value, 1, field=field, maximum=9_000_000_000_000_000_000)

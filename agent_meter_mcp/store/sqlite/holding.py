@@ -11,7 +11,6 @@ from .book import has_room
 from .configuring import link_parent
 from .driver import IntegrityError
 from .recording import dim_of, find_event, find_reservation
-from .remembered import LATE, LATE_US
 from .rows import (
     AMOUNTS,
     RELEASED,
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 HOLDS_ALWAYS = 4096
 """So many open holds of the most that a face lets in are below the largest integer by far."""
+LATE_US = 15_000_000
+LATE = "late"
+"""The row of `meta` that counts refusals which were written so late: who keeps sums has to read them anew."""
 _INSERT = f"INSERT INTO reservation ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 22)})"
 _SUMS = ", ".join(f"coalesce(sum({metric}), 0)" for metric in EVENT_METRIC.values())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.queries import Group, Totals
 
+from .holding import LATE, LATE_US
 from .schema import ALL, BROAD
 from .sums import FAR_US
 
@@ -33,9 +34,6 @@ ROWS_MAX = 20_000
 as many is not remembered."""
 TOLD_MAX = 4
 """So many summaries are kept as groups."""
-LATE_US = 15_000_000
-LATE = "late"
-"""The row of `meta` that counts refusals which were written so late."""
 
 
 class Remembered:
