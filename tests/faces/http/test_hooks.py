@@ -24,7 +24,12 @@ PROMPT: dict[str, Any] = {
     "hook_event_name": "UserPromptSubmit",
     "prompt": "say hi using bash",
 }
-BATCH: dict[str, Any] = {**PROMPT, "hook_event_name": "PostToolBatch", "effort": {"level": "medium"}, "tool_calls": []}
+BATCH: dict[str, Any] = {
+    **PROMPT,
+    "hook_event_name": "PostToolBatch",
+    "effort": {"level": "medium"},
+    "tool_calls": [],
+}
 
 
 async def exhaust(site: Site, agent: str) -> None:
