@@ -14,7 +14,7 @@ from starlette.routing import Match
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.wire.mistakes import mistakes, place
-from agent_meter_mcp.faces.wire.problems import problem, problem_of
+from agent_meter_mcp.faces.wire.problems import Refused, problem, problem_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -31,6 +31,7 @@ PATH_WIDTH = 100
 
 def tell_failures(api: FastAPI) -> None:
     """All but what nobody expected: for that there is `UnexpectedFailures`."""
+    api.add_exception_handler(Refused, _refused)
     api.add_exception_handler(MeterError, _of_meter)
     api.add_exception_handler(RequestValidationError, _of_validation)
     api.add_exception_handler(HTTPException, _of_http)
@@ -58,6 +59,11 @@ class UnexpectedFailures:
                 raise
             detail = "the meter failed unexpectedly; its log says why"
             await problem(500, "Internal error", detail, code="internal_error")(scope, receive, send)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error.response
 
 
 async def _of_meter(request: Request, error: Exception) -> Response:

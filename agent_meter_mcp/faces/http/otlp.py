@@ -25,7 +25,7 @@ from agent_meter_mcp.intake import Report
 from .answers import JSON
 from .asking import Asked
 from .batches import RECORDS_MAX, M, read_as
-from .signing import AGENT, secrets_of, signing_of, unusable
+from .signing import AGENT, signing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,24 +51,20 @@ _USED = frozenset(
 async def take_logs(call: Asked, request: Request) -> Response:
     """OTLP log records as JSON. The events of Claude Code, Codex and Gemini CLI about their calls of a model
     are metered, all others are passed over."""
-    try:
-        signing = await _signing(call, request)
-        reports = log_reports(await _read(Logs, request), _sender(call.caller, request))
-        return await _recorded(call, signing, reports, "rejectedLogRecords")
-    except Refused as refused:
-        return refused.response
+    allow(call.caller, "use")
+    signing = await signing_of(request, call.caller)
+    reports = log_reports(await _read(Logs, request), _sender(call.caller, request))
+    return await _recorded(call, signing, reports, "rejectedLogRecords")
 
 
 @router.post("/v1/traces", response_model=TracesTaken, openapi_extra=body_of(Traces))
 async def take_traces(call: Asked, request: Request) -> Response:
     """OTLP spans as JSON. Those that tell of tokens by the semantic conventions for generative AI are
     metered, all others are passed over."""
-    try:
-        signing = await _signing(call, request)
-        reports = span_reports(await _read(Traces, request), _sender(call.caller, request))
-        return await _recorded(call, signing, reports, "rejectedSpans")
-    except Refused as refused:
-        return refused.response
+    allow(call.caller, "use")
+    signing = await signing_of(request, call.caller)
+    reports = span_reports(await _read(Traces, request), _sender(call.caller, request))
+    return await _recorded(call, signing, reports, "rejectedSpans")
 
 
 @router.post("/v1/metrics", response_model=MetricsTaken, openapi_extra=body_of(MeterReadings))
@@ -76,10 +72,7 @@ async def take_metrics(call: Asked, request: Request) -> Response:
     """OTLP metrics as JSON are taken and not metered: they are sums of the calls that the same programs tell
     in their logs, without the ids by which a call counts once."""
     allow(call.caller, "use")
-    try:
-        await _read(MeterReadings, request)
-    except Refused as refused:
-        return refused.response
+    await _read(MeterReadings, request)
     return Response(b"{}", media_type=JSON)
 
 
@@ -98,16 +91,6 @@ async def _read(kind: type[M], request: Request) -> M:
             )
         )
     return read_as(kind, await request.body())
-
-
-async def _signing(call: Call, request: Request) -> Signing:
-    """Raises Refused, Forbidden."""
-    allow(call.caller, "use")
-    try:
-        secrets = await secrets_of(request)
-    except InvalidInput as error:
-        raise Refused(unusable(error)) from None
-    return signing_of(request, call.caller, await request.body(), secrets)
 
 
 def _sender(caller: Caller, request: Request) -> Sender:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.intake import Report
@@ -68,33 +67,39 @@ async def secrets_of(request: Request) -> Secrets:
     """What the operator has configured: `app.state.secrets`.
 
     Raises:
-        InvalidInput: the file cannot be used. That concerns the operator, not the caller.
+        Refused: the file cannot be used. Nothing can be checked then, so nothing is let through; what is
+        wrong with it concerns the operator, not the caller.
     """
     file: SecretsFile = request.app.state.secrets
-    return await to_thread.run_sync(file.read)
-
-
-def unusable(error: InvalidInput) -> Response:
-    """Without the secrets nothing can be checked, so nothing is let through. The log says what is wrong."""
-    _log.error("the file of secrets cannot be used: %s", shown(error.problem))
-    return problem(
-        503,
-        "Secrets unusable",
-        "The server's file of secrets cannot be used, so signatures cannot be checked. Nothing was written;"
-        " its log says what is wrong.",
-        headers={"Retry-After": "30"},
-        code="secrets_unusable",
+    try:
+        return await to_thread.run_sync(file.read)
+    except InvalidInput as error:
+        _log.error("the file of secrets cannot be used: %s", shown(error.problem))
+    raise Refused(
+        problem(
+            503,
+            "Secrets unusable",
+            "The server's file of secrets cannot be used, so signatures cannot be checked. Nothing was"
+            " written; its log says what is wrong.",
+            headers={"Retry-After": "30"},
+            code="secrets_unusable",
+        )
     )
 
 
-def signing_of(request: Request, caller: Caller, body: bytes, secrets: Secrets) -> Signing:
-    """What the request's headers say, checked. Raises Refused when the agent they name has not signed it."""
+async def signing_of(request: Request, caller: Caller) -> Signing:
+    """What the request's headers say, checked.
+
+    Raises:
+        Refused: the agent that they name has not signed it, or that cannot be checked.
+    """
+    secrets = await secrets_of(request)
     agent = request.headers.get(AGENT) or (caller.bound_to if caller.role == "agent" else None)
     secret = None if agent is None else secrets.agents.get(agent)
     if agent is None or secret is None:
         return Signing(secrets)
     signature = request.headers.get(SIGNED, "")
-    if is_signed(secret, body, signature):
+    if is_signed(secret, await request.body(), signature):
         return Signing(secrets, agent, signature)
     how = "wrongly signed" if signature else "unsigned"
     _log.warning("refused a request, %s, of agent %s", how, shown(agent, width=NAME_SHOWN))

@@ -23,20 +23,19 @@ from agent_meter_mcp.core.text import name, optional_name
 from agent_meter_mcp.faces.wire import batch as wire
 from agent_meter_mcp.faces.wire.attesting import RECORDS_MAX, attestation, newest_usage, record_texts
 from agent_meter_mcp.faces.wire.fields import SECOND_US
-from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE, Refused
+from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
 from .batches import Batch, id_in, list_in, read_as, read_json, retry_s, shown_id
 from .ratelimit import quota_exceeded
-from .signing import Signing, secrets_of, signing_of, unusable
+from .signing import secrets_of, signing_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import Reason
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.intake import Report
     from agent_meter_mcp.ledger import Ledger
-    from agent_meter_mcp.secrets import Secrets
 
 router = APIRouter(tags=["upstream"])
 JSON = "application/json"
@@ -69,11 +68,8 @@ async def record_batch(request: Request) -> Response:
     """Record usage that has happened: 1 to 1000 records, upstream's or those of `record_usage`."""
     ledger, caller = _asked(request)
     allow(caller, "use")
-    try:
-        signing = await _signing(request, caller)
-        batch = Batch(await request.body(), caller, signing)
-    except Refused as refused:
-        return refused.response
+    signing = await signing_of(request, caller)
+    batch = Batch(await request.body(), caller, signing)
     recorded = await ledger.record_many(caller, batch.reports)
     answer = batch.answer(recorded)
     headers = dict(signing.receipt()) if answer["accepted"] or answer["duplicatesIgnored"] else {}
@@ -157,11 +153,8 @@ def _before(cursor: str | None) -> int | None:
 )
 async def verify_receipt(request: Request) -> object:
     """Whether this meter has given that receipt (`X-Usage-Receipt`) for a request with that signature."""
-    try:
-        sent = read_as(wire.VerifyReceipt, await request.body())
-        secret = (await _secrets(request)).receipt
-    except Refused as refused:
-        return refused.response
+    sent = read_as(wire.VerifyReceipt, await request.body())
+    secret = (await secrets_of(request)).receipt
     if secret is None:
         raise NotFound("this server gives no receipts: its file of secrets has no `receipt`")
     return wire.ReceiptVerified(valid=is_same(receipt_of(secret, sent.request_signature), sent.receipt))
@@ -180,13 +173,10 @@ async def attest_usage(request: Request) -> Response:
     """Sign a service's usage of a day, of a stretch of time, or with these ids, for upstream's SDKs."""
     ledger, caller = _asked(request)
     allow(caller, "read")
-    try:
-        sent = read_as(wire.Attest, await request.body())
-        span = sent.span(request.app.state.timezone)
-        name(sent.service, "service")
-        secret = (await _secrets(request)).services.get(sent.service)
-    except Refused as refused:
-        return refused.response
+    sent = read_as(wire.Attest, await request.body())
+    span = sent.span(request.app.state.timezone)
+    name(sent.service, "service")
+    secret = (await secrets_of(request)).services.get(sent.service)
     if secret is None:
         raise NotFound(
             f"service {sent.service!r} has no secret: the operator adds one under [services] in the file of"
@@ -208,11 +198,8 @@ async def record_session_batch(request: Request) -> Response:
     """Record whole sessions, as upstream's sync script sends them. Told again, a session is corrected."""
     ledger, caller = _asked(request)
     allow(caller, "use")
-    try:
-        signing = await _signing(request, caller)
-        sent = read_json(await request.body())
-    except Refused as refused:
-        return refused.response
+    signing = await signing_of(request, caller)
+    sent = read_json(await request.body())
     sessions = list_in(sent, "sessions", SESSIONS_MAX)
     agent = cast("dict[str, Any]", sent).get("agentName") or caller.default_agent or caller.bound_to
     if not isinstance(agent, str):
@@ -249,18 +236,6 @@ async def sessions_status(request: Request) -> wire.SessionsStatus:
     _, caller = _asked(request)
     allow(caller, "use")
     return wire.SessionsStatus(ok=True, role=caller.role, agent=caller.bound_to)
-
-
-async def _secrets(request: Request) -> Secrets:
-    try:
-        return await secrets_of(request)
-    except InvalidInput as error:
-        raise Refused(unusable(error)) from None
-
-
-async def _signing(request: Request, caller: Caller) -> Signing:
-    secrets = await _secrets(request)
-    return signing_of(request, caller, await request.body(), secrets)
 
 
 def _asked(request: Request) -> tuple[Ledger, Caller]:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 from anyio import to_thread
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 
-from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
+from agent_meter_mcp.faces.http.failures import tell_failures
 from agent_meter_mcp.faces.http.upstream import router
-from agent_meter_mcp.faces.wire.problems import problem_of
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id
@@ -27,7 +26,6 @@ from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.store.sqlite import open_store
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 NOON_US = 1_795_521_600_000_000
@@ -58,10 +56,7 @@ class Service:
         self.api.include_router(router)
         self.api.state.timezone = "UTC"
         self.api.state.secrets = SecretsFile(str(folder / "secrets.toml"))
-
-        @self.api.exception_handler(MeterError)
-        def told(request: Request, error: MeterError) -> Response:
-            return problem_of(error)
+        tell_failures(self.api)
 
     @asynccontextmanager
     async def client(self, caller: Caller = OPERATOR) -> AsyncGenerator[httpx2.AsyncClient]:
