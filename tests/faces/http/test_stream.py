@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -225,12 +224,16 @@ async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: p
 async def test_a_watcher_that_does_not_read_loses_the_oldest_and_learns_how_many(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site.meter.ledger, "subscribe", partial(site.meter.ledger.subscribe, maximum=2))
+    subscribed = site.meter.ledger.subscribe(maximum=2)
+    monkeypatch.setattr(site.meter.ledger, "subscribe", lambda *_: subscribed)
     async with watching(site) as watcher:
         await use(site.meter, id="a0")
         assert (await watcher.next()).data["id"] == "a0"
         for number in range(1, 9):
             await use(site.meter, id=f"a{number}")
+        with anyio.fail_after(SECONDS):
+            while not subscribed.dropped:  # they are told of after their COMMIT, at their own pace
+                await anyio.lowlevel.checkpoint()
         told = [await watcher.next()]
         while told[-1].data.get("id") != "a8":
             told.append(await watcher.next())
