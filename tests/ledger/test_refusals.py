@@ -90,6 +90,11 @@ async def test_who_comes_again_at_once_waits_longer_for_each_no(
         await refused(ledger)
         await refused(ledger)
         assert pauses[-2:] == [0.1, 0.01]
+        clock.now_us -= 3600 * SECOND_US
+        await refused(ledger)
+        assert pauses[-2:] == [0.1, 0.01]
+        await refused(ledger)
+        assert pauses[-2:] == [0.01, 0.01]
 
 
 async def test_one_flood_leaves_the_writer_to_others(ledger: Ledger, store: AnyStore) -> None:

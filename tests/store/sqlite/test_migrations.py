@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,12 @@ from agent_meter_mcp.store.sqlite.schema import VERSION
 from ..test_state_machine import frequent_rollups
 from .freeze import ADA, BOB, FIRST, NOON_US, UUID, fill
 from .judge import ledger_of
-from .processes import PATIENCE_S, Process, now_us, play
+from .processes import PATIENCE_S, PROOF, Process, now_us, play
 from .roles import one_event
-from .test_open import schema_of, steps_of
+from .test_open import SEED, schema_of, steps_of
 
 VERSIONS = sorted((Path(__file__).parent / "versions").glob("*.sql"), key=lambda path: int(path.stem))
+OLDER = VERSIONS[:-1]
 LATER_US = NOON_US + 10_000_000
 NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"
 
@@ -189,3 +192,79 @@ def test_a_file_that_cannot_be_made_for_lack_of_space_can_be_made_when_there_is_
     assert isinstance(result, Recorded)
     assert list(store.verify()) == []
     store.close()
+
+
+@pytest.mark.parametrize("frozen", OLDER, ids=lambda path: f"version {path.stem}")
+def test_an_older_file_is_brought_up_to_date_by_one_of_many_at_the_same_instant(
+    frozen: Path, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        openers = [stack.enter_context(Process("opener", f"o{number}")) for number in range(4)]
+        assert [opener.hear() for opener in openers] == ["ready"] * 4
+        for turn in range(1, 4):
+            (folder := tmp_path / str(turn)).mkdir()
+            path = thawed(frozen, folder)
+            at_us = now_us() + 50_000
+            for opener in openers:
+                opener.tell([str(path), at_us])
+            assert [opener.hear() for opener in openers] == ["opened"] * 4
+            store = open_store(str(path))
+            recorded = {stored.event.id for stored in ledger_of(store)}
+            assert recorded == {
+                UUID,
+                "plain text",
+                "past",
+                "settled",
+                *(f"o{one}-{turn}" for one in range(4)),
+            }
+            assert steps_of(path) == steps_of_new(tmp_path)
+            assert list(store.verify()) == []
+            store.close()
+        for opener in openers:
+            opener.tell(None)
+            opener.end()
+
+
+@pytest.mark.parametrize("frozen", OLDER, ids=lambda path: f"version {path.stem}")
+def test_a_process_that_dies_while_it_brings_a_file_up_to_date_leaves_what_was_there(
+    frozen: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(SEED)
+    for number in range(10 * PROOF):
+        (folder := tmp_path / str(number)).mkdir()
+        path = thawed(frozen, folder)
+        with Process("opener", "victim") as victim:
+            assert victim.hear() == "ready"
+            victim.tell([str(folder / "first.db"), 0])  # so that all it needs is loaded
+            assert victim.hear() == "opened"
+            victim.tell([str(path), 0])
+            victim.finished.wait(chance.random() * 0.05)
+            victim.kill()
+        assert steps_of(path) in (steps_of_new(tmp_path)[: int(frozen.stem)], steps_of_new(tmp_path))
+        store = open_store(str(path))
+        assert {stored.event.id for stored in ledger_of(store)} >= {UUID, "plain text", "past", "settled"}
+        assert list(store.verify()) == []
+        store.close()
+
+
+@pytest.mark.parametrize("room", [0, 4_096, 20_000])
+@pytest.mark.parametrize("frozen", OLDER, ids=lambda path: f"version {path.stem}")
+def test_an_older_file_is_as_it_was_when_there_is_no_room_to_bring_it_up_to_date(
+    frozen: Path, room: int, tmp_path: Path
+) -> None:
+    path = thawed(frozen, tmp_path)
+    said = play("open_and_record", str(path), 1, PATIENCE_S, first=NO_ROOM.format(room))
+    assert not said["opened"]
+    assert said["error"] in ("StoreError", "StoreFull", "StoreReadOnly")
+    assert str(path) in said["text"]
+    assert steps_of(path) == steps_of_new(tmp_path)[: int(frozen.stem)]
+    store = open_store(str(path))
+    assert list(store.verify()) == []
+    check_content(store)
+    store.close()
+
+
+def steps_of_new(folder: Path) -> list[str]:
+    path = folder / "new.db"
+    open_store(str(path)).close()
+    return steps_of(path)
