@@ -15,6 +15,7 @@ import pytest
 
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
+from agent_meter_mcp.ledger.feed import Subscription
 from tests.faces.conftest import BOT, OPERATOR, VIEWER
 
 from .conftest import Site, problem_in, use
@@ -225,7 +226,11 @@ async def test_a_watcher_that_does_not_read_loses_the_oldest_and_learns_how_many
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscribed = site.meter.ledger.subscribe(maximum=2)
-    monkeypatch.setattr(site.meter.ledger, "subscribe", lambda *_: subscribed)
+
+    def subscribe(_: Caller) -> Subscription:
+        return subscribed
+
+    monkeypatch.setattr(site.meter.ledger, "subscribe", subscribe)
     async with watching(site) as watcher:
         await use(site.meter, id="a0")
         assert (await watcher.next()).data["id"] == "a0"
