@@ -163,7 +163,7 @@ class Acting:
 
         async def put_back() -> None:
             if await self.answer(Confirm(back.question, "Undo")) is not None:
-                await self.do(back.done, back.act, None)
+                await self.do(back.done, back.act, None, undone=back)
 
         self.start(put_back)
 
@@ -187,11 +187,15 @@ class Acting:
             return None
         return await self.dashboard.push_screen_wait(dialog)
 
-    async def do(self, done: str, act: Act, back: Undo | None) -> None:
-        """Does what was confirmed; `back` is what undoes it. Raises MeterError: then nothing was changed."""
+    async def do(self, done: str, act: Act, back: Undo | None, *, undone: Undo | None = None) -> None:
+        """Does what was confirmed; `back` is what undoes it, `undone` what it undoes itself.
+
+        Raises MeterError: then nothing was changed.
+        """
         if self._operator is None:
             return
         await act(self._operator)
-        self._undo = back
+        if undone is None or undone is self._undo:  # what ended while it was asked about is yet to be undone
+            self._undo = back
         self.dashboard.say(done if back is None else f"{done}; u undoes it")
         self.dashboard.action_look()

@@ -31,8 +31,8 @@ LIMIT_COLUMNS = (
     Column("Limit", 0, least=25),
     Column("Used", 20, right=True),
     Column("", BAR_WIDTH, drop=2),
-    Column("", 6, right=True),
-    Column("Resets", 17, drop=1),
+    Column("Full", 6, right=True),
+    Column("Resets", 20, right=True, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("Time", 15),
-    Column("Who", 12),
+    Column("Who", 12, drop=1),
     Column("Did", 19),
-    Column("To what", 0),
-    Column("Before → after", 26, drop=2),
-    Column("Why", 20, drop=1),
+    Column("To what", 0, least=20),
+    Column("Before → after", 0, least=20, drop=3),
+    Column("Why", 0, least=18, drop=2),
 )
 
 

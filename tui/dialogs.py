@@ -11,7 +11,10 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from .words import Pairs
+
 REASON_MAX = 500
+KEYS_WIDTH = 26
 Answer = TypeVar("Answer")
 
 
@@ -109,7 +112,7 @@ class Help(ModalScreen[None]):
         width: 78; max-width: 100%; height: auto; max-height: 100%; padding: 0 2; border: round $primary;
         background: $surface;
     }
-    Help Static { width: 1fr; }
+    Help Pairs { width: 1fr; }
     """
 
     def __init__(self, keys: dict[str, dict[str, str]]) -> None:
@@ -117,10 +120,10 @@ class Help(ModalScreen[None]):
         self._keys = keys
 
     def compose(self) -> ComposeResult:
-        lines: list[str] = []
+        lines: list[tuple[str, str]] = []
         for title, keys in self._keys.items():
-            lines.append(title)
-            lines += [f"  {key:<24}{meaning}" for key, meaning in keys.items()]
-        lines += ["States", "  ✖ over a hard limit   ▲ near one   ■ stopped   ● in use   ○ idle"]
+            lines.append((title, ""))
+            lines += [(f"  {key}", meaning) for key, meaning in keys.items()]
+        lines.append(("States", "✖ over a hard limit   ▲ near one   ■ stopped   ● in use   ○ idle"))
         with VerticalScroll():
-            yield Static("\n".join(lines), markup=False)
+            yield Pairs(lines, KEYS_WIDTH)

@@ -22,11 +22,12 @@ class Field(Horizontal):
     DEFAULT_CSS = """
     Field { height: 1; }
     Field > .label { width: 12; color: $text-muted; }
-    Field > Input, Field > Select { width: 28; }
+    Field > Input, Field > Select { width: 5fr; max-width: 28; }
     Field > Input, Field > Select > SelectCurrent { background: $foreground 10%; }
     Field > Input:focus, Field > Select:focus > SelectCurrent { background: $primary 40%; }
     Field > Input:disabled { background: $surface; }
-    Field > .hint { width: 1fr; height: 1; padding-left: 1; color: $text-muted; }
+    Field > .hint { width: 6fr; height: 1; padding-left: 1; color: $text-muted; }
+    Field > .hint { text-wrap: nowrap; text-overflow: ellipsis; }
     Field > .hint.-wrong { color: $text-error; }
     """
 

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from textual.signal import Signal
 
 
+STAYS = ("help", "app.quit")
+"""What is never left out: the one tells of all the others, the other is the way out."""
+
+
 class Keys(Widget):
-    """Bindings with `show`, of the widget that has the focus and of all around it; disabled ones are grey."""
+    """Bindings with `show`, of the widget that has the focus and of all around it; disabled ones are grey.
+
+    Where there is no room for all of them the last are left out, and none is cut.
+    """
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"keys--key", "keys--text", "keys--off"}
@@ -46,7 +53,15 @@ class Keys(Widget):
             binding = active.binding
             if binding.show:
                 found.setdefault(binding.action, (binding, active.enabled, f" {binding.description} "))
-        return list(found.values())
+        return self._fitting(list(found.values()))
+
+    def _fitting(self, shown: list[tuple[Binding, bool, str]]) -> list[tuple[Binding, bool, str]]:
+        widths = {binding: cell_len(self._key(binding) + text) for binding, _, text in shown}
+        for binding in [binding for binding in reversed(widths) if binding.action not in STAYS]:
+            if sum(widths.values()) <= self.size.width:
+                break
+            del widths[binding]
+        return [one for one in shown if one[0] in widths]
 
     def _key(self, binding: Binding) -> str:
         return f" {self.app.get_key_display(binding)}"  # pyright: ignore[reportUnknownMemberType] - of any app

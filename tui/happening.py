@@ -13,7 +13,7 @@ from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
 from .format import age, short_count
-from .view import NAME_WIDTH, Cell, Row, cost_of, dollars_in_full, limit_name, moment, name_cell
+from .view import NAME_WIDTH, Cell, Row, cost_of, dollars_in_full, moment, name_cell, what_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +164,7 @@ def alert_line(alert: Alert, limits: Mapping[str, Limit], zone: tzinfo) -> Cell:
     whom = shown(alert.scope or limit.key.subject.name or "everyone", width=NAME_WIDTH)
     metric = limit.key.metric
     used = f"{number(metric, alert.used)} of {amount(metric, alert.max)}"
-    return Cell(f"{sign} {when}  {whom} {alert.threshold} %: {used}  ({limit_name(limit)})", style)
+    return Cell(f"{sign} {when}  {whom} {alert.threshold} %: {used}  ({what_of(limit.key)})", style)
 
 
 def why_refused(event: StoredEvent, limits: Mapping[str, Limit], switches: Iterable[KillSwitch] = ()) -> str:
@@ -184,7 +184,7 @@ def why_refused(event: StoredEvent, limits: Mapping[str, Limit], switches: Itera
     limit = limits.get(event.limit_id)
     if limit is None:
         return f"over a limit that was removed since{times}"
-    return f"over the limit of {amount(limit.key.metric, limit.max)} ({limit_name(limit)}){times}"
+    return f"over the limit of {amount(limit.key.metric, limit.max)} ({what_of(limit.key)}){times}"
 
 
 def measured(sources: Summary) -> str:
@@ -300,11 +300,14 @@ def fields_of(text: str | None) -> list[tuple[str, str]]:
 
 
 def what_changed(entry: AuditEntry) -> str:
-    """ "max 10 → 20": only what is another than before."""
+    """ "max 10 → 20": only what is another than before; of a limit that comes or goes, what it allows."""
     before, after = dict(fields_of(entry.before)), dict(fields_of(entry.after))
-    if not before or not after:
-        return ""
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    is_other = bool(before and after)
+    names = [
+        name
+        for name in {**before, **after}
+        if before.get(name) != after.get(name) and (is_other or name == "max")
+    ]
     return ", ".join(f"{name} {before.get(name, UNKNOWN)} → {after.get(name, UNKNOWN)}" for name in names)
 
 

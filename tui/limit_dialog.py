@@ -23,7 +23,8 @@ from agent_meter_mcp.core.text import shown
 from . import limit_form, limit_preview
 from .fields import Field, Form, Tick, buttons, choice, field_input
 from .format import percent
-from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain, what_of
+from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain
+from .view import what_of
 from .words import Told
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ class RaiseDialog(Form["int | None"]):
     """Answers a higher maximum of a limit."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "send", "Raise", show=False)]
+    DEFAULT_CSS = "RaiseDialog.-narrow Button { min-width: 8; margin-left: 1; }"
 
     def __init__(self, view: LimitView) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import CENT, dollars, number
 from agent_meter_mcp.core.models import EACH, Limit, LimitKey, Subject
 from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, typed_maximum, units, usd
-from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
+from agent_meter_mcp.core.text import ID_MAX, name, optional_name
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.core.windows import check_zone, parse_window
 
@@ -183,19 +183,3 @@ def raised(maximum: int, by_percent: int) -> int:
 def percent_of(used: int, maximum: int) -> float:
     """As `LimitState.percent`."""
     return round(100 * used / maximum, 1) if maximum else 100.0
-
-
-def whom_of(subject: Subject) -> str:
-    """ "everyone", "each agent", "agent coder"."""
-    if subject.kind == "pool":
-        return "everyone"
-    if subject.name == EACH:
-        return f"each {subject.kind}"
-    return f"{'each of ' if subject.kind == 'tier' else ''}{subject.kind} {shown(subject.name or '')}"
-
-
-def what_of(key: LimitKey) -> str:
-    """ "everyone · cost_usd/day at openai"."""
-    window = "total" if key.window == "total" else f"/{key.window}"
-    at = f" at {shown(key.service)}" if key.service else ""
-    return f"{whom_of(key.subject)} · {key.metric}{' in ' if window == 'total' else ''}{window}{at}"

@@ -15,7 +15,8 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .format import percent
-from .limit_form import Wish, exact, percent_of, whom_of
+from .limit_form import Wish, exact, percent_of
+from .view import whom_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,8 +12,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import parse_window, period
 
 from .format import short_count, until
-from .limit_form import what_of
-from .view import WARN_PERCENT, Cell, Row, fullness_cells
+from .view import WARN_PERCENT, Cell, Row, fullness_cells, what_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from . import limit_view, view
-from .limit_acts import COLUMNS
+from .limit_acts import COLUMNS, columns_for
 from .page import KEYS, ORDERS, Page
 from .table import LineTable
 
@@ -50,6 +50,7 @@ class LimitsPage(Page):
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
         self.found: tuple[LimitView, ...] = ()
+        self._columns = COLUMNS
         choices = dashboard.choices
         self.sort = choices.get("sort of limits", limit_view.SORTS, limit_view.SORTS[0])
         self.reversed = choices.get("order of limits", ORDERS, ORDERS[0]) == ORDERS[1]
@@ -72,17 +73,20 @@ class LimitsPage(Page):
         now_us = time.time_ns() // 1000
         views = limit_view.ordered(self.found, self.sort, self.reversed, now_us)
         rows = [limit_view.row(one, now_us, self.dashboard.zone) for one in views]
+        self._columns = columns_for(rows)
+        self._title_columns()
         self.query_one("#limits", LineTable).show(view.matching_rows(rows, self.wanted))
 
     def _title_columns(self) -> None:
         arrow = "▲" if self.reversed else "▼"
         sorted_by = _SORTED_BY[self.sort]
-        self.query_one("#limits", LineTable).retitle(
-            [
-                column.replace(title=f"{column.title}{arrow}") if number == sorted_by else column
-                for number, column in enumerate(COLUMNS)
-            ]
+        titled = tuple(
+            column.replace(title=f"{column.title}{arrow}") if number == sorted_by else column
+            for number, column in enumerate(self._columns)
         )
+        table = self.query_one("#limits", LineTable)
+        if titled != table.columns:
+            table.retitle(titled)
 
     # Keys
 
@@ -126,5 +130,4 @@ class LimitsPage(Page):
     def _sorted(self) -> None:
         self.dashboard.remember("sort of limits", self.sort)
         self.dashboard.remember("order of limits", ORDERS[self.reversed])
-        self._title_columns()
         self._show_rows()

@@ -42,6 +42,10 @@ KEYS: list[BindingType] = [
 """What every page does, in the order of the footer; each page puts its own before them."""
 
 
+ROOMY = 74
+"""With fewer cells than this, the tabs and the range stand close together."""
+
+
 class Page(Screen[None]):
     """`MODE` is its name among the tabs ("" for what is opened from one of them).
 
@@ -96,6 +100,9 @@ class Page(Screen[None]):
         """Where there is no room any more for what had the focus."""
         if self.focused is None and self.is_active and self.dashboard.app_focus:
             self.query_one(self.MAIN).focus()
+
+    def on_resize(self) -> None:
+        self.query_one("#tabs", Words).update(self._tabs())
 
     def on_screen_resume(self) -> None:
         if self.MODE:
@@ -169,14 +176,17 @@ class Page(Screen[None]):
         self.query_one("#title", Words).update(words)
 
     def _tabs(self) -> Text:
-        words = Text()
-        for number, mode in enumerate(self.dashboard.tabs, 1):
-            style = "bold reverse" if mode == self.dashboard.current_mode else ""
-            words.append(f" {number} {mode.capitalize()} ", style)
         is_read = (
             self.dashboard.looked.snapshot is None or self.dashboard.looked.range is self.dashboard.range
         )
-        words.append(f"   range: {self.dashboard.range.name}{'' if is_read else ' …'}")
+        range_name = f"{self.dashboard.range.name}{'' if is_read else ' …'}"
+        is_close = self.size.width < ROOMY
+        words = Text()
+        for number, mode in enumerate(self.dashboard.tabs, 1):
+            style = "bold reverse" if mode == self.dashboard.current_mode else ""
+            name = f"{number} {mode.capitalize()}"
+            words.append(name if is_close else f" {name} ", style).append(" " if is_close else "")
+        words.append(f" {range_name}" if is_close else f"   range: {range_name}")
         return words
 
     def coloured(self, name: str) -> str:

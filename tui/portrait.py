@@ -10,7 +10,7 @@ from agent_meter_mcp.core.text import shown
 from .format import age, percent, short_count, spark, until
 from .happening import limits_by_id, measured, why_refused
 from .roster import STATES, state_of, word_of
-from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, cost_of, limit_name, limit_row, moment, name_cell
+from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, cost_of, limit_row, moment, name_cell, what_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ def limit_facts(limit_id: str, views: Sequence[LimitView], zone: tzinfo) -> list
         return [("limit", "is gone")]
     limit, state = view.limit, view.state
     metric = limit.key.metric
-    facts = [("limit", limit_name(limit)), ("at most", amount(metric, limit.max))]
+    facts = [("limit", what_of(limit.key)), ("at most", amount(metric, limit.max))]
     if state is not None:
         at_us = state.resets_at_us or state.frees_at_us
         out_us = state.runs_out_at_us

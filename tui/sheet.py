@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from .table import LineTable, fitted
+from .table import LineTable
+from .words import Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,6 @@ class Sheet(ModalScreen[None]):
     }
     Sheet #heading { text-style: bold; width: 1fr; margin-bottom: 1; }
     Sheet VerticalScroll { height: auto; max-height: 100%; }
-    Sheet #facts { width: 1fr; }
     Sheet #hint { color: $text-muted; width: 1fr; }
     """
 
@@ -59,7 +58,7 @@ class Sheet(ModalScreen[None]):
 class FactsSheet(Sheet):
     """Names and what they are, line by line; a long one goes on in the next."""
 
-    DEFAULT_CSS = "FactsSheet #facts { height: auto; }"
+    DEFAULT_CSS = "FactsSheet Pairs { width: 1fr; height: auto; margin-bottom: 1; }"
 
     def __init__(self, heading: str, facts: Sequence[tuple[str, str]]) -> None:
         super().__init__(heading)
@@ -67,11 +66,8 @@ class FactsSheet(Sheet):
 
     def compose_body(self) -> ComposeResult:
         with VerticalScroll():
-            words = Text()
             width = min(max((len(name) for name, _ in self._facts), default=0) + 2, LABEL_WIDTH)
-            for name, value in self._facts:
-                words.append(f"{fitted(name, width - 1)} ", "dim").append(f"{value}\n")
-            yield Static(words, id="facts")
+            yield Pairs(self._facts, width, name_style="dim")
 
     def action_scroll(self, by: int) -> None:
         self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)

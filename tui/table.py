@@ -39,7 +39,7 @@ CURSOR = "▌"
 
 
 class Column(Value):
-    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`.
+    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`. Several share it.
 
     Where all do not fit, the one with the highest `drop` goes first.
     """
@@ -309,7 +309,12 @@ class LineTable(ScrollView, can_focus=True):
         while needed() > room and any(self._columns[column].drop for column in kept):
             kept.remove(max(kept, key=lambda column: self._columns[column].drop))
         left = room - sum(self._columns[column].width for column in kept) - self._gap * (len(kept) - 1)
-        return [(column, self._columns[column].width or max(left, 4)) for column in kept]
+        share, more = divmod(left, sum(not self._columns[column].width for column in kept) or 1)
+        first = next((column for column in kept if not self._columns[column].width), None)
+        return [
+            (column, self._columns[column].width or max(share + (more if column == first else 0), 4))
+            for column in kept
+        ]
 
     def refresh(
         self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False

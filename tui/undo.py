@@ -8,7 +8,8 @@ from agent_meter_mcp.core.errors import NotFound
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
-from .limit_form import exact, what_of
+from .limit_form import exact
+from .view import what_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

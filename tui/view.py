@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, overload
 
 from agent_meter_mcp.core.figures import UNKNOWN, dollars, number
+from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import Totals
 from agent_meter_mcp.core.text import shown
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import Limit
+    from agent_meter_mcp.core.models import LimitKey, Subject
     from agent_meter_mcp.core.queries import Group, LimitView
 
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
@@ -133,12 +134,20 @@ def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
     return format(datetime.fromtimestamp(at_us / 1_000_000, zone), form)
 
 
-def limit_name(limit: Limit) -> str:
-    """ "agent *: cost_usd per day at api"."""
-    key = limit.key
-    window = "in total" if key.window == "total" else f"per {key.window}"
-    at = f" at {shown(key.service, width=NAME_WIDTH)}" if key.service else ""
-    return f"{shown(str(key.subject), width=NAME_WIDTH)}: {key.metric} {window}{at}"
+def whom_of(subject: Subject) -> str:
+    """ "everyone", "each agent", "agent coder"."""
+    if subject.kind == "pool":
+        return "everyone"
+    if subject.name == EACH:
+        return f"each {subject.kind}"
+    return f"{'each of ' if subject.kind == 'tier' else ''}{subject.kind} {shown(subject.name or '')}"
+
+
+def what_of(key: LimitKey) -> str:
+    """ "everyone · cost_usd/day at openai"."""
+    window = "total" if key.window == "total" else f"/{key.window}"
+    at = f" at {shown(key.service)}" if key.service else ""
+    return f"{whom_of(key.subject)} · {key.metric}{' in ' if window == 'total' else ''}{window}{at}"
 
 
 def fullness(full: float) -> Style:
@@ -152,14 +161,14 @@ def limit_row(view: LimitView, now_us: int) -> Row:
     key = limit.key
     binds = view.bound is None or view.bound.replaced_by is None
     if state is None:
-        return Row(limit.limit_id, (Cell(limit_name(limit)), Cell(UNKNOWN), Cell(""), Cell(""), Cell("")))
+        return Row(limit.limit_id, (Cell(what_of(key)), Cell(UNKNOWN), Cell(""), Cell(""), Cell("")))
     full = state.percent
     style: Style = fullness(full) if binds else "dim"
     resets = state.resets_at_us or state.frees_at_us
     return Row(
         limit.limit_id,
         (
-            Cell(limit_name(limit), style),
+            Cell(what_of(key), style),
             Cell(f"{number(key.metric, state.used)} of {number(key.metric, limit.max)}", style),
             *fullness_cells(full, style),
             Cell(

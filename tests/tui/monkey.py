@@ -1,26 +1,33 @@
 # ruff: noqa: ASYNC110, ASYNC240, T201 - it waits for what has no event, and speaks to a person
-"""`python -m tests.tui.monkey SECONDS [SEED]`: a dashboard under keys that nobody thought of.
+"""`python -m tests.tui.monkey SECONDS [SEED] [--served]`: a dashboard under keys that nobody thought of.
 
 While another ledger writes usage, refusals, limits, switches and corrections into the same file, random keys
 (some of them in the same moment), clicks and sizes come in; now and then the file is locked, or made anew.
+With `--served` it looks at a meter that serves the file, with a key; that is killed now and then, or hangs.
 After each burst it must live, and when all is quiet show what a dashboard shows that is opened then, in the
-same size, page, range and order. Whatever does not is printed; the exit code is 1 then.
+same size, page, range and order; in the end none of its tasks may be left. Whatever is not so is printed; the
+exit code is 1 then.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import difflib
+import os
 import random
+import re
 import sys
 import tempfile
 import time
 import traceback
-from contextlib import closing, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from textual import events
 from textual.keys import _character_to_key  # pyright: ignore[reportPrivateUsage] - there is no other way
 from textual.pilot import Pilot
@@ -28,7 +35,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from agent_meter_mcp import (
-    Caller,
     Ledger,
     LimitKey,
     MeterError,
@@ -40,21 +46,23 @@ from agent_meter_mcp import (
     load_settings,
     open_ledger,
 )
-from agent_meter_mcp.sources.local import LocalSource
-from agent_meter_mcp.store.sqlite import driver
 from tui.agent import AgentScreen
 from tui.app import Dashboard
 from tui.overview import Overview
 from tui.table import LineTable
 from tui.words import Words
 
+from .monkey_place import OLGA, Here, place
 from .picture import painted, text_of
 
-OLGA = Caller("operator", "olga")
 LOOK_S = 0.05
 QUIET_S, STILL_S = 20.0, 0.8
 REFUSED_S = 1.5
 """So long a ledger may collect refusals of the same before it writes them."""
+FOUND_S = 15.0
+"""So long it may take until a meter that was away is found again."""
+TRIES = 5
+"""Of two pictures, one may be on the other side of a second."""
 CENT = 10_000_000
 AGENTS = ("coder", "planner", "triage", "数据-爬虫", "a" * 60, "[red]bot", "rogue\x1b[31m", "e\u0301" * 20)
 SERVICES = ("api", "search", "scraper", "a service of a long name indeed")
@@ -158,7 +166,7 @@ def click(app: Dashboard, rng: random.Random) -> None:
             app.post_message(kind(None, x, y, 0, 0, 1, False, False, False, x, y))
 
 
-async def shake(pilot: Pilot[None], settings: Settings, rng: random.Random, note: list[str]) -> None:
+async def shake(pilot: Pilot[None], place: Here, rng: random.Random, note: list[str]) -> None:
     """One burst."""
     app: Any = pilot.app
     for _ in range(rng.randrange(1, 12)):
@@ -174,19 +182,8 @@ async def shake(pilot: Pilot[None], settings: Settings, rng: random.Random, note
             size = rng.randrange(40, 201), rng.randrange(10, 61)
             note.append(f"{size[0]}x{size[1]}")
             await pilot.resize_terminal(*size)
-        elif what < 0.93:
-            note.append("locked")
-            with (
-                suppress(Exception),
-                closing(driver.connect(settings.db, synchronous="NORMAL", busy_timeout_s=0.1)) as one,
-            ):
-                one.execute("BEGIN IMMEDIATE")
-                await anyio.sleep(rng.random())
-                one.execute("ROLLBACK")
         elif what < 0.94:
-            note.append("anew")
-            for file in Path(settings.db).parent.glob("meter.db*"):
-                file.unlink(missing_ok=True)
+            note.append(await place.trouble(rng))
         await anyio.sleep(rng.choice((0, 0, 0.01, 0.05, 0.2)))
 
 
@@ -272,11 +269,11 @@ def take_over(app: Dashboard, fresh: Dashboard) -> None:
     new.filter_by(old.wanted)
 
 
-async def opened_now(app: Dashboard, settings: Settings) -> list[list[Any]]:
-    source = LocalSource(settings, OLGA, "UTC")
-    fresh = Dashboard(source, source, look_s=LOOK_S, theme="meter-dark")
-    fresh.range = app.range
-    try:
+async def opened_now(app: Dashboard, place: Here) -> tuple[list[list[Any]], list[list[Any]]]:
+    """What both paint."""
+    async with place.source() as source:
+        fresh = Dashboard(source, source, look_s=LOOK_S, theme="meter-dark")
+        fresh.range = app.range
         async with fresh.run_test(size=(app.size.width, app.size.height), notifications=True) as pilot:
             await stands_still(pilot)
             await fresh.switch_mode(app.current_mode)
@@ -286,84 +283,129 @@ async def opened_now(app: Dashboard, settings: Settings) -> list[list[Any]]:
                 await stands_still(pilot)
             take_over(app, fresh)
             fresh.action_look()
-            found = await stands_still(pilot)
+            await stands_still(pilot)
             await put_in_order(fresh, pilot)
-            found = await stands_still(pilot)
-            return found
-    finally:
-        await source.close()
+            return await both_painted(app, fresh, pilot, 1 if not place.is_served else TRIES)
 
 
-async def compare(app: Dashboard, pilot: Pilot[None], settings: Settings) -> list[str]:
+async def both_painted(
+    app: Dashboard, fresh: Dashboard, pilot: Pilot[None], tries: int
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """A meter elsewhere has a clock of its own, so both look in the same moment."""
+    for left in reversed(range(tries)):
+        new = await stands_still(pilot)
+        with app._context():  # pyright: ignore[reportPrivateUsage] - there is no other way
+            old = painted(app)
+        if not left or compared(old) == compared(new):
+            return old, new
+        app.action_look()
+        fresh.action_look()
+    raise AssertionError("no tries")
+
+
+def compared(lines: list[list[Any]]) -> str:
+    """Without the cursor, and without what is another in each moment of a meter's own clock."""
+    text = text_of(lines).replace("▌", " ")
+    return re.sub(r"\S+/h\b|runs out in [\w ]+", lambda found: "~" * len(found[0]), text)
+
+
+async def compare(app: Dashboard, pilot: Pilot[None], place: Here) -> list[str]:
     """What is painted when nobody writes, against what is painted anew; in one moment that lasts."""
     real, moment = time.time_ns, time.time_ns()
     time.time_ns = lambda: moment
     try:
         await stands_still(pilot)
         await put_in_order(app, pilot)
-        found = await stands_still(pilot)
+        await stands_still(pilot)
         wrong = wrong_sizes(app)
-        fresh: list[list[Any]] = []
+        both: list[list[list[Any]]] = []
 
         async def open_it() -> None:
-            fresh.extend(await opened_now(app, settings))
+            both.extend(await opened_now(app, place))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(open_it)
     finally:
         time.time_ns = real
-    old, new = (text_of(lines).replace("▌", " ").splitlines() for lines in (found, fresh))
+    old, new = (compared(lines).splitlines() for lines in both)
     if old != new:
         wrong.append("\n".join(difflib.unified_diff(new, old, "opened now", "shown", lineterm="", n=0)))
     return wrong
 
 
-async def monkey(settings: Settings, seconds: float, seed: int) -> list[str]:
-    rng, end = random.Random(seed), time.monotonic() + seconds
+async def stale(app: Dashboard) -> list[str]:
+    """Why it does not find again what is there."""
+    app.action_look()
+    with anyio.move_on_after(FOUND_S):
+        while app.looked.trouble or app.looked.snapshot is None or (app.page and app.page.trouble):
+            await anyio.sleep(0.05)
+        return []
+    page = app.page.trouble if app.page else ""
+    return [f"it stays {app.state[0]}: {app.looked.trouble or page}"]
+
+
+async def monkey(settings: Settings, seconds: float, seed: int, *, served: bool) -> list[str]:
+    rng, found = random.Random(seed), list[str]()
     writer = Writer(settings, random.Random(f"{seed} writer"))
-    source = LocalSource(settings, OLGA, "UTC")
-    app = Stays(source, source, look_s=LOOK_S, theme="meter-dark", export_to=str(Path(settings.db).parent))
-    found: list[str] = []
-    rounds, note = 0, list[str]()
-    async with anyio.create_task_group() as tasks:
+    async with place(settings, rng, served=served) as looked_at, anyio.create_task_group() as tasks:
         tasks.start_soon(writer.run)
-        try:
-            async with app.run_test(size=(120, 36), notifications=True) as pilot:
-                while time.monotonic() < end and app._exception is None:  # pyright: ignore[reportPrivateUsage] - there is no other way
-                    note = list[str]()
-                    for _ in range(rng.randrange(1, 6)):
-                        await shake(pilot, settings, rng, note)
-                    await writer.stop()
-                    wrong = await compare(app, pilot, settings)
-                    rounds += 1
-                    screen = type(app.screen).__name__
-                    where = f"{screen} {app.size.width}x{app.size.height}, {app.range.name}"
-                    for one in wrong:
-                        found.append(f"round {rounds}, {where}, after {note[-30:]}:\n{one}")
-                        print(found[-1], flush=True)
-                    writer.writes = True
-        except BaseException as error:
-            found.append(f"round {rounds}: {error!r} after {note[-30:]}")
-            print(found[-1], flush=True)
-            traceback.print_exception(error)
-        finally:
-            tasks.cancel_scope.cancel()
-    await source.close()
-    print(f"{rounds} rounds, seed {seed}, {len(found)} findings", flush=True)
+        await anyio.lowlevel.checkpoint()
+        before = asyncio.all_tasks()
+        async with looked_at.source() as source:
+            folder = str(Path(settings.db).parent)
+            app = Stays(source, source, look_s=LOOK_S, theme="meter-dark", export_to=folder)
+            await drive(app, looked_at, writer, rng, time.monotonic() + seconds, found)
+        for task in asyncio.all_tasks() - before:
+            told(found, f"it is left behind: {task}")
+        tasks.cancel_scope.cancel()
+    print(f"seed {seed}, {len(found)} findings", flush=True)
     return found
+
+
+def told(found: list[str], wrong: str) -> None:
+    found.append(wrong)
+    print(wrong, flush=True)
+
+
+async def drive(
+    app: Stays, place: Here, writer: Writer, rng: random.Random, end: float, found: list[str]
+) -> None:
+    rounds, note = 0, list[str]()
+    try:
+        async with app.run_test(size=(120, 36), notifications=True) as pilot:
+            while time.monotonic() < end and app._exception is None:  # pyright: ignore[reportPrivateUsage] - there is no other way
+                note = list[str]()
+                for _ in range(rng.randrange(1, 6)):
+                    await shake(pilot, place, rng, note)
+                await place.mend()
+                await writer.stop()
+                wrong = await stale(app) or await compare(app, pilot, place)
+                rounds += 1
+                screen = type(app.screen).__name__
+                where = f"{screen} {app.size.width}x{app.size.height}, {app.range.name}"
+                for one in wrong:
+                    told(found, f"round {rounds}, {where}, after {note[-30:]}:\n{one}")
+                writer.writes = True
+    except BaseException as error:
+        told(found, f"round {rounds}: {error!r} after {note[-30:]}")
+        traceback.print_exception(error)
+    print(f"{rounds} rounds", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", type=float)
     parser.add_argument("seed", type=int, nargs="?", default=random.randrange(10_000))
+    parser.add_argument("--served", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/meter.db"
-        settings = load_settings(
-            {"AGENT_METER_DB": path, "AGENT_METER_PRICES": f"{folder}/p", "AGENT_METER_BUSY_TIMEOUT": "0.2"}
-        )
-        return 1 if anyio.run(monkey, settings, options.seconds, options.seed) else 0
+        named = {
+            "AGENT_METER_DB": path, "AGENT_METER_PRICES": f"{folder}/p", "AGENT_METER_BUSY_TIMEOUT": "0.2",
+        }  # fmt: skip
+        os.environ.update(named)  # for a meter that serves it
+        run = partial(monkey, load_settings(named), options.seconds, options.seed, served=options.served)
+        return 1 if anyio.run(run) else 0
 
 
 if __name__ == "__main__":

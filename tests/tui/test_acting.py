@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.lowlevel
 import pytest
 from textual.app import App
 from textual.widgets import Checkbox, Input, Select, Static
 
 from agent_meter_mcp import Ledger, LimitKey, Report, Settings, Subject, Usage, Who
+from agent_meter_mcp.sources.local import LocalSource
 from tui.agent import AgentScreen
 from tui.agent_dialog import AgentDialog
 from tui.choose import Choose
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from textual.pilot import Pilot
     from textual.screen import Screen
 
-    from agent_meter_mcp.core.models import Limit
+    from agent_meter_mcp.core.models import Limit, SwitchKind
     from tui.app import Dashboard
     from tui.limit_form import Wish
 
@@ -470,6 +472,48 @@ async def test_a_stop_is_undone_and_so_is_that_it_went_on(settings: Settings, le
             "release_kill_switch",
             "engage_kill_switch",
         ]
+
+
+class SlowAt(LocalSource):
+    """Stops this agent when it is let to."""
+
+    def __init__(self, settings: Settings, agent: str) -> None:
+        super().__init__(settings, OPERATOR, "UTC")
+        self._agent = agent
+        self.may = anyio.Event()
+
+    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
+        if name == self._agent:
+            await self.may.wait()
+        await super().stop(kind, name, reason)
+
+
+async def test_what_ends_while_an_undo_is_asked_about_can_be_undone_after_it(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "ann")
+    await use(ledger, "bob")
+    source = SlowAt(settings, "ann")
+    async with watching(settings, operator=source, reader=source) as (app, pilot):
+        await until(pilot, lambda: sorted(agents(app)) == ["ann", "bob"])
+        for name in ("ann", "bob"):
+            app.acting.stop_or_resume("agent", name)
+            await on(pilot, app, Confirm)
+            await pilot.press("y")
+        await until(pilot, lambda: notes(app, "bob is stopped; u undoes it"))
+        await pilot.press("u")
+        await on(pilot, app, Confirm)
+        source.may.set()
+        await until(pilot, lambda: notes(app, "ann is stopped; u undoes it"))
+        await pilot.press("y")
+        await until_told(pilot, lambda: _stopped(ledger, ["ann"]))
+        await until(pilot, lambda: notes(app, "bob goes on"))
+        await pilot.press("u")
+        await on(pilot, app, Confirm)
+        assert shows(app, "Let agent ann go on")
+        await pilot.press("y")
+        await until_told(pilot, lambda: _stopped(ledger, []))
+    await source.close()
 
 
 async def _stopped(ledger: Ledger, names: list[str | None]) -> bool:

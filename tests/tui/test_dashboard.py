@@ -177,7 +177,7 @@ async def test_an_agent_has_a_page_of_its_own(settings: Settings, ledger: Ledger
         await pilot.press("enter")
         await until(pilot, lambda: any("$3.00 of $10.00" in line for line in screen_text(app)))
         page = "\n".join(screen_text(app))
-        assert "agent *: cost_usd per day" in page
+        assert "each agent · cost_usd/day" in page
         assert "openai · chat" in page
         assert "holds " in page
         await use(ledger, "coder", 200, "search")

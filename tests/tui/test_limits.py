@@ -19,7 +19,7 @@ from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, typed_maximum
 from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
 from agent_meter_mcp.sources.base import RANGES
 from agent_meter_mcp.sources.local import LocalSource
-from tui import limit_form, limit_preview, limit_view
+from tui import limit_preview, limit_view, view
 from tui.limit_form import Typed, Wish, exact, plain, raised, read, typed_of, wish_of
 
 from .watching import CENT, OPERATOR
@@ -461,6 +461,6 @@ def test_an_amount_in_a_table_is_short(metric: Metric, value: int, text: str) ->
 
 
 def test_names_of_limits() -> None:
-    assert limit_form.what_of(LimitKey(ALL, None, "requests", "total")) == "everyone · requests in total"
+    assert view.what_of(LimitKey(ALL, None, "requests", "total")) == "everyone · requests in total"
     tier = LimitKey(Subject("tier", "gold"), "api", "tokens", "24h")
-    assert limit_form.what_of(tier) == "each of tier gold · tokens/24h at api"
+    assert view.what_of(tier) == "each of tier gold · tokens/24h at api"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -313,6 +314,44 @@ async def test_a_small_terminal_shows_what_it_can(
             await pilot.press(key)
         await pilot.resize_terminal(120, 36)
         await until(pilot, lambda: shows(app, "q Quit"))
+
+
+@pytest.mark.parametrize("width", [50, 60, 61, 80])
+async def test_no_key_of_the_last_line_is_cut_and_help_is_always_there(
+    settings: Settings, ledger: Ledger, width: int
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings, size=(width, 24)) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 1)
+        for page in "12345":
+            await pilot.press(page)
+            await until(pilot, lambda: bool(re.search(r"\? Help  q Quit$", screen_text(app)[-1])))
+            keys = re.split(r"  +", screen_text(app)[-1].strip())
+            assert all(re.fullmatch(r"\S+ [A-Z][\w/ ]+", key) for key in keys), keys
+        await pilot.resize_terminal(120, 24)
+        await until(pilot, lambda: "p Pause" in screen_text(app)[-1])
+
+
+async def test_where_it_is_narrow_the_range_and_what_raises_are_there(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await ledger.set_limit(OPERATOR, LimitKey(Subject("agent", "coder"), None, "cost_usd", "24h"), 1)
+    await use(ledger, "coder")
+    async with watching(settings, size=(60, 20)) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 1)
+        assert screen_text(app)[1].endswith("5 Audit  today")
+        await pilot.press("2")
+        await until(pilot, lambda: shows(app, "agent coder · cost_usd/24h "))
+        await pilot.press("plus")
+        await until(pilot, lambda: shows(app, "Raise (y)"))
+        await pilot.press("escape")
+        await pilot.press("question_mark")
+        await until(pilot, lambda: shows(app, "Moving"))
+        lines = [line.strip(" │▌") for line in screen_text(app)]
+        assert "n" in {line.split(" ")[0] for line in lines}
+        (place,) = [place for place, line in enumerate(lines) if line.startswith("n   ")]
+        began = screen_text(app)[place].index("a new limit")
+        assert screen_text(app)[place + 1][began:].startswith("whom it would bind")
 
 
 # What it is called in a command

@@ -287,7 +287,7 @@ async def test_alerts_say_which_limit_and_whom(settings: Settings, ledger: Ledge
     await ledger.set_limit(OPERATOR, DAY_LIMIT, 1000 * CENT)
     await use(ledger, "coder", 810)
     async with watching(settings) as (app, pilot):
-        await until(pilot, lambda: shows(app, "coder 80 %: $8.10 of $10.00  (agent *: cost_usd per day)"))
+        await until(pilot, lambda: shows(app, "coder 80 %: $8.10 of $10.00  (each agent · cost_usd/day)"))
 
 
 # An agent
@@ -311,7 +311,7 @@ async def test_an_agent_s_page_says_who_it_is_and_why_it_was_refused(
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, AgentScreen) and shows(app, "refused last"))
         for told in (
-            "over the limit of $5.00 (agent ann: cost_usd per day)",
+            "over the limit of $5.00 (agent ann · cost_usd/day)",
             "name Ann the planner   tier pro   owner olga   parent boss   first seen",
             "measured: sdk $0.50 in 1 request   self-reported: $3.00 in 1 request",
             "spend per hour",
@@ -320,7 +320,7 @@ async def test_an_agent_s_page_says_who_it_is_and_why_it_was_refused(
         ):
             assert shows(app, told), told
         assert [row[0] for row in rows(app, "#children")] == ["sub"]
-        assert [row[:2] for row in rows(app, "#limits")][-1][0] == "agent *: cost_usd per day"
+        assert [row[:2] for row in rows(app, "#limits")][-1][0] == "each agent · cost_usd/day"
         await pilot.press("G")
         text = await open_sheet(pilot, app, FactsSheet)
         assert "no: the more specific one for agent ann stands in its place" in text

@@ -232,7 +232,7 @@ def test_an_alert_says_which_limit_whom_and_how_much() -> None:
     limit = Limit("l", LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 1000 * CENT)
     alert = Alert(1, NOW_US, "l", "coder", NOW_US, 80, 810 * CENT, 1000 * CENT)
     line = happening.alert_line(alert, {"l": limit}, UTC)
-    assert line.text.endswith("coder 80 %: $8.10 of $10.00  (agent *: cost_usd per day)")
+    assert line.text.endswith("coder 80 %: $8.10 of $10.00  (each agent · cost_usd/day)")
     assert line.style == "warn"
     assert happening.alert_line(alert.replace(threshold=100), {}, UTC).style == "alarm"
 
@@ -241,7 +241,7 @@ def test_why_something_was_refused_is_said_in_words() -> None:
     limit = Limit("l", LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 1000 * CENT)
     over = event(outcome="rejected", limit_id="l", count=3)
     told = happening.why_refused(over, {"l": limit})
-    assert told == "over the limit of $10.00 (agent *: cost_usd per day), 3 times within a second"
+    assert told == "over the limit of $10.00 (each agent · cost_usd/day), 3 times within a second"
     assert "removed since" in happening.why_refused(over, {})
     stopped = event(outcome="rejected", limit_id=None)
     switch = KillSwitch("service", "api", "too dear", "olga", NOW_US)
@@ -254,7 +254,8 @@ def test_only_what_changed_stands_in_a_line_of_the_audit() -> None:
     after = '{"key": {"metric": "cost_usd"}, "max": 20000000000, "action": "reject"}'
     entry = AuditEntry(NOW_US, "olga", "set_limit", "it", before, after, None)
     assert happening.what_changed(entry) == "max $10.00 → $20.00"
-    assert happening.what_changed(entry.replace(before=None)) == ""
+    assert happening.what_changed(entry.replace(before=None)) == "max — → $20.00"
+    assert happening.what_changed(entry.replace(after=None)) == "max $10.00 → —"
     assert dict(happening.audit_facts(entry, UTC))["after: max"] == "$20.00"
     assert happening.fields_of("no json") == [("", "no json")]
 
