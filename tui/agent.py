@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 LIMIT_COLUMNS = (
-    Column("Limit", 0, least=25),
-    Column("Used", 20, right=True),
+    Column("Limit", 0, least=22),
+    Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=2),
     Column("Full", 6, right=True),
-    Column("Resets", 20, right=True, drop=1),
+    Column("Resets", 18, right=True, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),

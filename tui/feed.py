@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from .happening import Happening, feed_row, happenings, newer_than
+from .happening import COST_WIDTH, Happening, feed_row, happenings, newer_than
 from .table import Column, LineTable
 from .view import Rows
 
@@ -19,7 +19,7 @@ COLUMNS = (
     Column("", 4),
     Column("Agent", 12),
     Column("What", 0, least=24),
-    Column("Cost", 7, right=True, drop=1),
+    Column("Cost", COST_WIDTH, right=True, drop=1),
     Column("Model", 12, drop=2),
     Column("Session", 10, drop=3),
 )

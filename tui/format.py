@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from agent_meter_mcp.core.figures import UNKNOWN, length
+from typing import TYPE_CHECKING
+
+from agent_meter_mcp.core.figures import UNKNOWN, dollars, length, number
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
 
 HOUR_US = 3_600_000_000
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -17,6 +23,25 @@ def short_count(count: int) -> str:
             unit = 1000 if letter == "k" else size
             return f"{count / unit:.2f}{letter}" if count < 100 * unit else f"{count / unit:.0f}{letter}"
     return f"{count:,}"
+
+
+def brief_dollars(nano_usd: int, width: int = 10) -> str:
+    """ "$1,204.50", "$120,450", "$12.05M": with as many digits as there is room for, for none may be cut."""
+    whole = nano_usd // NANO_PER_USD
+    for text in (dollars(nano_usd), f"${whole:,}"):
+        if len(text) <= width:
+            return text
+    return f"${short_count(whole)}"
+
+
+def brief(metric: Metric, value: int, width: int = 10) -> str:
+    """An amount in the few cells of a table."""
+    if metric == "cost_usd":
+        return brief_dollars(value, width)
+    if metric != "units":
+        return short_count(value)
+    whole = value // MICRO_PER_UNIT
+    return short_count(whole) if whole >= 100 else number(metric, round(value, -4))
 
 
 def percent(value: float) -> str:

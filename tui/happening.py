@@ -12,7 +12,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import age, short_count
+from .format import age, brief_dollars, short_count
 from .view import NAME_WIDTH, Cell, Row, cost_of, dollars_in_full, moment, name_cell, what_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 REPEATS_US = 10_000_000
 """Refusals of the same are one row as long as no more time than this is between them."""
 TEXT_MAX = 10_000
+COST_WIDTH = 7
+"""What the feed has for it."""
 _DONE = {
     "engage_kill_switch": "stopped",
     "release_kill_switch": "let go on",
@@ -121,6 +123,8 @@ def feed_row(one: Happening, zone: tzinfo) -> Row:
     style: Style = code.style if one.newest.outcome == "rejected" else ""
     model = Cell(shown(usage.model or "", width=NAME_WIDTH), "dim")
     session = Cell(shown(who.session or who.project or "", width=NAME_WIDTH), "dim")
+    if len(cost.text) > COST_WIDTH:
+        cost = cost.replace(text=brief_dollars(usage.cost_nano_usd or 0, COST_WIDTH))
     cells = (when, code, name_cell(who.agent, style), what, cost, model, session)
     return Row(one.key, cells, one.newest.event.id)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("Limit", 0, least=24),
-    Column("Used", 20, right=True),
+    Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=4),
     Column("Full", 6, right=True),
     Column("Resets", 10, right=True, drop=3),

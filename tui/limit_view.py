@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import UNKNOWN, number
 from agent_meter_mcp.core.models import EACH
-from agent_meter_mcp.core.money import MICRO_PER_UNIT
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import parse_window, period
 
-from .format import short_count, until
+from .format import brief, until
 from .view import WARN_PERCENT, Cell, Row, fullness_cells, what_of
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from agent_meter_mcp.core.decide import LimitState
-    from agent_meter_mcp.core.models import Metric
     from agent_meter_mcp.core.queries import LimitView
 
     from .view import Style
@@ -27,14 +25,6 @@ if TYPE_CHECKING:
 SORTS = ("tightness", "name", "resets", "burn", "runs out")
 _DAY_US = 86_400_000_000
 _NEVER = 2**63
-
-
-def brief(metric: Metric, value: int) -> str:
-    """An amount in the few cells of a table."""
-    if metric != "units":
-        return number(metric, value) if metric == "cost_usd" else short_count(value)
-    whole = value // MICRO_PER_UNIT
-    return short_count(whole) if whole >= 100 else number(metric, round(value, -4))
 
 
 def clock(at_us: int, now_us: int, zone: tzinfo) -> str:
@@ -118,7 +108,7 @@ def _resets(view: LimitView, now_us: int, zone: tzinfo) -> str:
 def _burn(state: LimitState) -> str:
     """Less than one an hour is not none."""
     metric, rate = state.limit.key.metric, state.burn_per_hour
-    return "<1/h" if state.used and not rate else f"{brief(metric, rate)}/h"
+    return "<1/h" if state.used and not rate else f"{brief(metric, rate, 8)}/h"
 
 
 def _runs_out(state: LimitState | None, now_us: int, style: Style) -> tuple[str, Style]:

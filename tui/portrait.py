@@ -9,6 +9,7 @@ from agent_meter_mcp.core.text import shown
 
 from .format import age, percent, short_count, spark, until
 from .happening import limits_by_id, measured, why_refused
+from .limit_view import clock
 from .roster import STATES, state_of, word_of
 from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, cost_of, limit_row, moment, name_cell, what_of
 
@@ -126,8 +127,7 @@ def _ends(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us: int
     at_us = None if state is None else state.resets_at_us or state.frees_at_us
     if at_us is None:
         return "never resets"
-    form = "%H:%M" if at_us - now_us < 86_400_000_000 else "%d %b %H:%M"
-    return f"{moment(at_us, zone, form)}, {age(max(at_us - now_us, 0))}"
+    return f"{clock(at_us, now_us, zone)}, {age(max(at_us - now_us, 0))}"
 
 
 def _replacing(view: LimitView, views: Sequence[LimitView]) -> Limit | None:

@@ -9,12 +9,12 @@ from decimal import Decimal
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, dollars
+from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import age, short_count, until
+from .format import age, brief, until
 from .view import (
     NAME_WIDTH,
     NOTHING,
@@ -333,9 +333,8 @@ def _budget(tightest: LimitState | None, now_us: int) -> tuple[Cell, ...]:
     full = tightest.percent
     style = fullness(full)
     metric = tightest.limit.key.metric
-    rate = dollars(tightest.burn_per_hour) if metric == "cost_usd" else short_count(tightest.burn_per_hour)
     return (
         *fullness_cells(full, style),
-        Cell(f"{rate}/h"),
+        Cell(f"{brief(metric, tightest.burn_per_hour, 7)}/h"),
         Cell("over" if tightest.exceeded else until(tightest.runs_out_at_us, now_us), style),
     )

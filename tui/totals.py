@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
 from agent_meter_mcp.core.text import shown
 
-from .format import bar, percent, short_count, spark, until
+from .format import bar, brief, percent, short_count, spark, until
 from .happening import alert_line, limits_by_id, why_refused
 from .roster import STATES, state_of
 from .view import NAME_WIDTH, Cell, cost_of, fullness, moment
@@ -103,11 +103,10 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
     if state is None:
         return None
     now_us, metric = snapshot.taken_at_us, state.limit.key.metric
-    burn = dollars(state.burn_per_hour) if metric == "cost_usd" else short_count(state.burn_per_hour)
     resets_us = state.resets_at_us or state.frees_at_us
     told = [percent(state.percent)]
     told += [f"resets in {until(resets_us, now_us)}"] if resets_us is not None else ["never resets"]
-    pace = [f"burn {burn}/h"]
+    pace = [f"burn {brief(metric, state.burn_per_hour)}/h"]
     if state.exceeded:
         pace += ["used up"]
     elif state.runs_out_at_us is not None:

@@ -17,7 +17,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import bar, percent, short_count, until
+from .format import bar, brief, brief_dollars, percent, short_count, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -105,8 +105,9 @@ def count_cell(count: int, style: Style = "") -> Cell:
 
 
 def cost_cell(totals: Totals) -> Cell:
-    text = cost_of(totals)
-    return Cell(text, full="" if text == UNKNOWN else dollars_in_full(totals.cost_nano_usd))
+    if cost_of(totals) == UNKNOWN:
+        return Cell(UNKNOWN)
+    return Cell(brief_dollars(totals.cost_nano_usd), full=dollars_in_full(totals.cost_nano_usd))
 
 
 def dollars_in_full(nano_usd: int) -> str:
@@ -169,7 +170,11 @@ def limit_row(view: LimitView, now_us: int) -> Row:
         limit.limit_id,
         (
             Cell(what_of(key), style),
-            Cell(f"{number(key.metric, state.used)} of {number(key.metric, limit.max)}", style),
+            Cell(
+                f"{brief(key.metric, state.used)} of {brief(key.metric, limit.max)}",
+                style,
+                f"{number(key.metric, state.used)} of {number(key.metric, limit.max)}",
+            ),
             *fullness_cells(full, style),
             Cell(
                 "replaced"

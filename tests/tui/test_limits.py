@@ -20,6 +20,7 @@ from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, T
 from agent_meter_mcp.sources.base import RANGES
 from agent_meter_mcp.sources.local import LocalSource
 from tui import limit_preview, limit_view, view
+from tui.format import brief
 from tui.limit_form import Typed, Wish, exact, plain, raised, read, typed_of, wish_of
 
 from .watching import CENT, OPERATOR
@@ -457,7 +458,7 @@ def test_a_moment_is_as_short_as_it_can_be(hours: int, text: str) -> None:
     ],
 )
 def test_an_amount_in_a_table_is_short(metric: Metric, value: int, text: str) -> None:
-    assert limit_view.brief(metric, value) == text
+    assert brief(metric, value) == text
 
 
 def test_names_of_limits() -> None:

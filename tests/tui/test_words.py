@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,34 @@ def event(name: str = "bot", **changes: object) -> StoredEvent:
 )
 def test_counts_are_short(count: int, text: str) -> None:
     assert written.short_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("dollars", "width", "text"),
+    [
+        ("1204.50", 10, "$1,204.50"),
+        ("1204.50", 7, "$1,204"),
+        ("120450.25", 10, "$120,450"),
+        ("12045000", 10, "$12.04M"),
+        ("12045000", 11, "$12,045,000"),
+        ("0.0012", 7, "$0.0012"),
+    ],
+)
+def test_dollars_have_as_many_digits_as_there_is_room_for(dollars: str, width: int, text: str) -> None:
+    assert written.brief_dollars(int(Decimal(dollars) * 10**9), width) == text
+
+
+@given(st.integers(0, 10**21), st.integers(7, 12))
+def test_an_amount_of_dollars_is_never_cut(nano_usd: int, width: int) -> None:
+    assert len(written.brief_dollars(nano_usd, width)) <= width
+
+
+def test_a_large_sum_is_not_cut_in_a_line_of_the_feed() -> None:
+    large = event()
+    usage = large.event.usage.replace(cost_nano_usd=1_204_500_000_000)
+    large = large.replace(event=large.event.replace(usage=usage))
+    cell = happening.feed_row(happening.Happening(large, 1, large.seq), UTC).cells[4]
+    assert (cell.text, cell.full) == ("$1,204", "1204.5")
 
 
 @given(st.floats(0, 2000), st.integers(1, 40))
@@ -344,6 +373,17 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     assert lines[0][0] == "everyone: $8.10 of $10.00 per month"
     assert "81 %  resets in 8 h" in lines[0][1]
     assert lines[0][2] == "burn $0.81/h  runs out in 2 h 21 min"
+
+
+def test_units_burn_in_units() -> None:
+    million = 1_000_000
+    limit = Limit("l", LimitKey(Subject(), None, "units", "day"), 1000 * million)
+    standing = state(0).replace(limit=limit, used=81 * million, since_us=NOW_US - 3_600_000_000)
+    lines = totals.fleet_lines(snapshot().replace(fleet=(LimitView(limit, standing),)), 48)
+    assert lines is not None and lines[0][2].startswith("burn 81/h")
+    roster = Roster()
+    roster.take(snapshot(agent("ann", "active", standing)), 0)
+    assert "81/h" in [cell.text for cell in roster.rows()[0].cells]
 
 
 def test_a_refusal_just_now_comes_before_alerts_and_an_old_one_does_not() -> None:
