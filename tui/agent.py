@@ -15,6 +15,7 @@ from agent_meter_mcp.core.text import shown
 from . import portrait
 from .chart import filled
 from .happening import Happening, event_row, facts_of, heading_of, limits_by_id
+from .limit_view import columns_for
 from .page import KEYS, Page
 from .sheet import FactsSheet
 from .table import Column, LineTable
@@ -125,6 +126,9 @@ class AgentScreen(Page):
             "#events": [event_row(event, zone) for event in detail.events],
             "#children": portrait.child_rows(self.agent_id, snapshot),
         }
+        limits, columns = self.query_one("#limits", LineTable), columns_for(LIMIT_COLUMNS, tables["#limits"])
+        if columns != limits.columns:
+            limits.retitle(columns)
         for name, rows in tables.items():
             self.query_one(name, LineTable).show(matching_rows(rows, self.wanted))
 

@@ -78,8 +78,7 @@ class Looked(Value):
 class Dashboard(App[None]):
     """`operator` None: it only shows. `theme` "" is the one that was chosen last. `export_to` is a folder.
 
-    Raises:
-        InvalidInput: there is no such theme.
+    Raises InvalidInput: there is no such theme.
     """
 
     TITLE = "agent-meter"
@@ -203,6 +202,8 @@ class Dashboard(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         return commands.all_of(self, screen)
+
+    action_command_palette = commands.open_palette  # pyright: ignore[reportAssignmentType] - of any app
 
     # Colours
 

@@ -47,6 +47,14 @@ def all_of(app: Dashboard, screen: Screen[Any]) -> Iterator[SystemCommand]:
     yield from app.acting.commands()
 
 
+def open_palette(app: Dashboard) -> None:
+    """What Textual's own action does."""
+    from .palette import Palette
+
+    if not Palette.is_open(app):  # pyright: ignore[reportArgumentType] - of any app
+        app.push_screen(Palette(id="--command-palette"))
+
+
 def help_of(*sections: tuple[str, Sequence[BindingType]]) -> dict[str, Keys]:
     """Titles with their keys, and what each does. Keys that do the same share a line."""
     return {title: _keys(bindings) for title, bindings in sections}

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
-from rich.cells import cell_len
 
 from agent_meter_mcp.core.errors import Conflict
 from agent_meter_mcp.core.text import shown
@@ -40,16 +39,7 @@ COLUMNS = (
     Column("Beyond", 6, drop=6),
 )
 """Those of `limit_view.row`."""
-USED = 1
 _NEW = "new"
-
-
-def columns_for(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """What is used takes no more room than it needs: the names have the rest."""
-    used = COLUMNS[USED]
-    widest = max((cell_len(row.cells[USED].text) for row in rows), default=0)
-    fitting = used.replace(width=max(len(used.title), min(widest, used.width)))
-    return (*COLUMNS[:USED], fitting, *COLUMNS[USED + 1 :])
 
 
 class LimitActs:
@@ -97,7 +87,7 @@ class LimitActs:
         dashboard, now_us = self._acting.dashboard, time.time_ns() // 1000
         found = limit_view.ordered(views, "tightness", False, now_us)
         rows = [limit_view.row(view, now_us, dashboard.zone) for view in found]
-        return await self._acting.answer(Choose(title, columns_for(rows), [*rows, *more]))
+        return await self._acting.answer(Choose(title, limit_view.columns_for(COLUMNS, rows), [*rows, *more]))
 
     async def _of_agent(self, agent_id: str) -> None:
         dashboard, name = self._acting.dashboard, shown(agent_id, width=40)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from agent_meter_mcp.core.figures import UNKNOWN, number
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
@@ -14,15 +16,18 @@ from .format import brief, until
 from .view import WARN_PERCENT, Cell, Row, fullness_cells, what_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import tzinfo
 
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.queries import LimitView
 
+    from .table import Column
     from .view import Style
 
 SORTS = ("tightness", "name", "resets", "burn", "runs out")
+USED = 1
+"""The column of what is used, on all pages."""
 _DAY_US = 86_400_000_000
 _NEVER = 2**63
 
@@ -33,6 +38,14 @@ def clock(at_us: int, now_us: int, zone: tzinfo) -> str:
     if at.date() == datetime.fromtimestamp(now_us / 1_000_000, zone).date():
         return f"{at:%H:%M}"
     return f"{at:%a %H:%M}" if at_us - now_us < 6 * _DAY_US else f"{at.day} {at:%b}"
+
+
+def columns_for(columns: tuple[Column, ...], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """What is used takes no more room than it needs: the names have the rest."""
+    used = columns[USED]
+    widest = max((cell_len(row.cells[USED].text) for row in rows), default=0)
+    fitting = used.replace(width=max(len(used.title), min(widest, used.width)))
+    return (*columns[:USED], fitting, *columns[USED + 1 :])
 
 
 def fullness(view: LimitView) -> float:

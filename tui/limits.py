@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from . import limit_view, view
-from .limit_acts import COLUMNS, columns_for
+from .limit_acts import COLUMNS
 from .page import KEYS, ORDERS, Page
 from .table import LineTable
 
@@ -73,7 +73,7 @@ class LimitsPage(Page):
         now_us = time.time_ns() // 1000
         views = limit_view.ordered(self.found, self.sort, self.reversed, now_us)
         rows = [limit_view.row(one, now_us, self.dashboard.zone) for one in views]
-        self._columns = columns_for(rows)
+        self._columns = limit_view.columns_for(COLUMNS, rows)
         self._title_columns()
         self.query_one("#limits", LineTable).show(view.matching_rows(rows, self.wanted))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Detail, Range, Snapshot
 
 HELD_SHOWN = 3
+SECOND_US = 1_000_000
 _NEVER_REFUSED = Cell("was never refused", "dim")
 _HOLDS_NOTHING = Cell("holds no reservation", "dim")
 
@@ -56,11 +57,7 @@ def _who(view: AgentView, zone: tzinfo, now_us: int) -> list[str]:
     told = [f"{field} {shown(value, width=40)}" for field, value in fields if value is not None]
     first, last = view.first_seen_us, view.last_seen_us
     told += [] if first is None else [f"first seen {moment(first, zone, '%d %b %Y %H:%M')}"]
-    told += (
-        []
-        if last is None
-        else [f"last {age(max(now_us - last, 0))} ago ({moment(last, zone, '%H:%M:%S %Z')})"]
-    )
+    told += [] if last is None else [f"last {_ago(last, now_us)} ({moment(last, zone, '%H:%M:%S %Z')})"]
     return told
 
 
@@ -72,10 +69,13 @@ def _refused(detail: Detail, zone: tzinfo, now_us: int) -> Cell:
     when = moment(event.seq, zone, "%d %b %H:%M:%S")
     what = " ".join(part for part in (event.event.who.service, event.event.operation) if part)
     style = "alarm" if event.limit_id is not None else "held"
-    ago = age(max(now_us - event.seq, 0))
-    return Cell(
-        f"refused last {ago} ago ({when}) at {shown(what, width=40)}: {why_refused(event, limits)}", style
-    )
+    ago, why = _ago(event.seq, now_us), why_refused(event, limits)
+    return Cell(f"refused last {ago} ({when}) at {shown(what, width=40)}: {why}", style)
+
+
+def _ago(at_us: int, now_us: int) -> str:
+    since_us = now_us - at_us
+    return "just now" if since_us < SECOND_US else f"{age(since_us)} ago"
 
 
 def _held(detail: Detail, now_us: int) -> list[Cell]:
@@ -87,7 +87,7 @@ def _held(detail: Detail, now_us: int) -> list[Cell]:
         cost = hold.usage.cost_nano_usd
         told = [what] + ([dollars(cost)] if cost is not None else [])
         ends = until(hold.expires_at_us, now_us)
-        since = age(max(now_us - hold.reserved_at_us, 0))
+        since = age(max(now_us - hold.reserved_at_us, SECOND_US))
         name = shown(hold.reservation_id, width=40)
         lines.append(Cell(f"holds {name} ({', '.join(told)}), for {since}, until in {ends}"))
     more = len(detail.held) - HELD_SHOWN

@@ -72,6 +72,7 @@ class RemoteSource:
         self.where = self._link.url
         self._timezone = timezone
         self._role = "operator"
+        self._barred = ""
         self._seen: int | None = None
         self._news = False
         self._asked_s = 0.0
@@ -128,6 +129,7 @@ class RemoteSource:
             told = await self._link.get("/v1/status")
         except MeterError as error:
             self._seen = None
+            self._barred = str(error) if isinstance(error, Forbidden | Unauthorized) else ""
             if isinstance(error, Forbidden):
                 self._link.rest(error, REFUSED_S)
             raise
@@ -138,7 +140,7 @@ class RemoteSource:
                 told["role"],
                 tuple(words.switch(one) for one in told["switches"]),
             )
-        self._role = status.role
+        self._role, self._barred = status.role, ""
         return status
 
     # Reading
@@ -267,8 +269,8 @@ class RemoteSource:
 
     @property
     def refusal(self) -> str:
-        if self._role == "operator":
-            return ""
+        if self._barred or self._role == "operator":
+            return self._barred
         return (
             f"this key has the role {self._role}, and only shows: to change anything takes the role operator"
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
-from anyio import to_thread
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, to_thread
 from mcp import Client, MCPError
 from mcp.client.caching import CacheConfig, InMemoryResponseCacheStore
 from mcp.client.streamable_http import streamable_http_client
@@ -40,6 +40,8 @@ REFUSED_S = 30.0
 """How long a meter that does not take the key is left in peace."""
 REST_S_MAX = 60.0
 WHY_WIDTH = 200
+BROKE_OFF = (BrokenResourceError, ClosedResourceError, EndOfStream)
+"""What the SDK's own streams say of a connection that ends while it is about to end itself."""
 CHANGED_NOTHING = " Nothing was changed."
 """What a meter adds to a refusal says nothing to whoever only looks."""
 
@@ -198,13 +200,14 @@ class Link:
         for cause in causes:
             if isinstance(cause, httpx2.HTTPError | OSError):
                 return self._lost(cause)
-        if not any(isinstance(cause, MCPError) for cause in causes):
+        broke_off = next((cause for cause in causes if isinstance(cause, BROKE_OFF)), None)
+        if broke_off is None and not any(isinstance(cause, MCPError) for cause in causes):
             raise error
         try:
             await self.get("/v1/status")
         except MeterError as told:
             return told
-        return self._misread(error)
+        return self._misread(error) if broke_off is None else self._lost(broke_off)
 
     # The stream
 
@@ -308,6 +311,8 @@ def _why(error: BaseException) -> str:
             return "nothing listens there. Is it running?"
     if any(isinstance(cause, httpx2.TimeoutException | TimeoutError) for cause in causes):
         return "it does not answer in time."
+    if isinstance(error, BROKE_OFF):
+        return "it broke off."
     if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
         return "it broke off, or it speaks TLS: is it https, not http?"
     return f"{shown(str(error) or type(error).__name__, width=WHY_WIDTH)}."

@@ -1,6 +1,7 @@
 """What a meter answers over the wire, read back into the values of the core.
 
-Amounts are exact wherever their numbers have at most 15 digits, as on the way out. What is told is another
+Amounts are exact up to 8 million dollars and 8 thousand million units, and whole ones of any size; beyond,
+they are the nearest that a number of JSON can say, which is all there is on the wire. What is told is another
 program's: a missing member or a wrong kind of value is a KeyError, TypeError or ValueError here.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -31,6 +32,7 @@ from agent_meter_mcp import (
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Unauthorized, Unreachable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.serve import Tls
+from agent_meter_mcp.faces.wire.fields import amount_of, number_of
 from agent_meter_mcp.sources import remote, remote_link
 from agent_meter_mcp.sources.base import RANGES
 from agent_meter_mcp.sources.remote import RemoteSource
@@ -44,6 +46,7 @@ from .serving import answering, http, serving, until
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from agent_meter_mcp.core.models import Metric
     from agent_meter_mcp.core.roles import Role
 
 OPERATOR = Caller("operator", "olga")
@@ -139,6 +142,26 @@ async def test_what_another_process_writes_is_found_by_asking(
         await until_changed(source)
         (view,) = (await source.snapshot(ALL)).agents
         assert view.agent.agent_id == "bob"
+
+
+async def test_a_connection_that_breaks_while_it_ends_is_a_meter_that_cannot_be_reached(
+    ledger: Ledger,
+) -> None:
+    """What the SDK's streams say then has no cause of the network."""
+    broke = ExceptionGroup("unhandled errors in a TaskGroup", [anyio.BrokenResourceError()])
+    async with listening(site_of(ledger)) as url, looking(url) as source:
+        error = await source._link._failed(broke)  # pyright: ignore[reportPrivateUsage]  it happens one time in many
+    assert isinstance(error, Unreachable)
+    assert str(error).endswith("cannot be reached: it broke off.")
+    async with looking("http://127.0.0.1:1") as source:
+        error = await source._link._failed(broke)  # pyright: ignore[reportPrivateUsage]  as above
+    assert "nothing listens there" in str(error)
+
+
+@pytest.mark.parametrize(("metric", "most"), [("cost_usd", 2**23 * 10**9), ("units", 2**33 * 10**6)])
+def test_amounts_come_over_exactly_up_to_what_is_said(metric: Metric, most: int) -> None:
+    for value in (*range(most - 20_000, most), *range(most // 2, most // 2 + 20_000), most * 10**6):
+        assert amount_of(metric, json.loads(json.dumps(number_of(metric, value)))) == value
 
 
 async def test_a_stream_that_broke_is_resumed_where_it_broke(

@@ -335,13 +335,15 @@ async def compare(app: Dashboard, pilot: Pilot[None], place: Here) -> list[str]:
 
 async def stale(app: Dashboard) -> list[str]:
     """Why it does not find again what is there."""
+    asked_s = time.monotonic()
     app.action_look()
     with anyio.move_on_after(FOUND_S):
-        while app.looked.trouble or app.looked.snapshot is None or (app.page and app.page.trouble):
+        while app.looked.trouble or app.looked.at_s < asked_s or (app.page and app.page.trouble):
             await anyio.sleep(0.05)
         return []
     page = app.page.trouble if app.page else ""
-    return [f"it stays {app.state[0]}: {app.looked.trouble or page}"]
+    since_s = time.monotonic() - app.looked.at_s
+    return [f"it stays {app.state[0]}, of {since_s:.0f} s ago: {app.looked.trouble or page}"]
 
 
 async def monkey(settings: Settings, seconds: float, seed: int, *, served: bool) -> list[str]:

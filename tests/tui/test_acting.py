@@ -22,6 +22,7 @@ from tui.limit_preview import Preview
 from tui.limits import LimitsPage
 from tui.overview import Overview
 from tui.page import Page
+from tui.palette import Palette
 from tui.services import ServicesPage
 from tui.table import LineTable
 
@@ -472,6 +473,21 @@ async def test_a_stop_is_undone_and_so_is_that_it_went_on(settings: Settings, le
             "release_kill_switch",
             "engage_kill_switch",
         ]
+
+
+async def test_a_palette_that_is_closed_while_it_looks_for_commands_ends_nothing(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("ctrl+p")
+        await on(pilot, app, Palette)
+        palette: Any = app.screen
+        await palette.remove_children()
+        await palette._gather_commands("stop").wait()
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
 
 
 class SlowAt(LocalSource):

@@ -17,6 +17,7 @@ from tests.faces.door import listening, site_of
 from tests.sources.serving import serving
 from tui.app import Dashboard
 from tui.dialogs import Confirm
+from tui.limit_dialog import LimitDialog
 
 from .watching import LOOK_S, agents, said, until, use
 
@@ -126,6 +127,9 @@ async def test_a_key_that_is_not_taken_has_a_face_of_its_own(ledger: Ledger) -> 
         async with watching_at(url, await key_of(ledger, "service", "api")) as (app, pilot):
             await until(pilot, lambda: "NOT ALLOWED" in said(app, "#title"))
             assert "you have the role service" in said(app, "#trouble")
+            await pilot.press("2", "n")
+            await until(pilot, lambda: "you have the role service" in noticed(app))
+            assert not isinstance(app.screen, LimitDialog)
         async with watching_at(url, good) as (app, pilot):
             await until(pilot, lambda: agents(app) == ["ann"])
             (known,) = [one for one in await ledger.keys(OPERATOR) if one.role == "viewer"]
