@@ -132,7 +132,7 @@ class Reader:
         at_us = max(now_us, book.last + 1)
         is_overdue = book.next_expiry_us is not None and book.next_expiry_us <= at_us
         expired = book.overdue(at_us) if is_overdue else []
-        if expired or book.expired:
+        if expired != book.expired:
             # The cells still count what is over; every counter is loaded anew, and has it taken off then.
             book.generation += 1
             book.expired = expired
