@@ -15,11 +15,19 @@ from .words import Pairs
 
 REASON_MAX = 500
 KEYS_WIDTH = 26
+LEAVE = ("leave", "no")
 Answer = TypeVar("Answer")
 
 
 class Dialog(ModalScreen[Answer]):
-    """Asks something, and takes one answer: the second of a moment would close what is beneath."""
+    """Asks something, and takes one answer: the second of a moment would close what is beneath.
+
+    As long as its fields are not there yet, or not any more, no key but that which leaves it does anything.
+    """
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        is_there = self.is_mounted and bool(self.children)
+        return (is_there or action in LEAVE) and super().check_action(action, parameters)
 
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
         return super().dismiss(result) if self.is_active else AwaitComplete.nothing()

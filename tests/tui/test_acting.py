@@ -11,6 +11,8 @@ from textual.app import App
 from textual.widgets import Checkbox, Input, Select, Static
 
 from agent_meter_mcp import Ledger, LimitKey, Report, Settings, Subject, Usage, Who
+from agent_meter_mcp.core.models import Agent, Limit
+from agent_meter_mcp.core.queries import LimitView
 from agent_meter_mcp.sources.local import LocalSource
 from tui.agent import AgentScreen
 from tui.agent_dialog import AgentDialog
@@ -24,15 +26,17 @@ from tui.overview import Overview
 from tui.page import Page
 from tui.palette import Palette
 from tui.services import ServicesPage
-from tui.table import LineTable
+from tui.table import Column, LineTable
 
 from .watching import CENT, OPERATOR, agents, notes, screen_text, shows, until, until_told, use, watching
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from textual.pilot import Pilot
     from textual.screen import Screen
 
-    from agent_meter_mcp.core.models import Limit, SwitchKind
+    from agent_meter_mcp.core.models import SwitchKind
     from tui.app import Dashboard
     from tui.limit_form import Wish
 
@@ -486,6 +490,32 @@ async def test_a_palette_that_is_closed_while_it_looks_for_commands_ends_nothing
         palette: Any = app.screen
         await palette.remove_children()
         await palette._gather_commands("stop").wait()
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, Overview))
+
+
+@pytest.mark.parametrize(
+    ("dialog", "action"),
+    [
+        (lambda: Confirm("Stop it?", "Stop", reason="so"), "yes"),
+        (lambda: Choose("Which?", [Column("One", 0)], []), "take"),
+        (lambda: AgentDialog(Agent("coder"), {}), "send"),
+        (lambda: RaiseDialog(LimitView(Limit("l", EACH, 1, "reject"), None, None)), "send"),
+    ],
+    ids=["confirm", "choose", "agent", "raise"],
+)
+async def test_a_key_before_the_fields_are_there_does_nothing(
+    settings: Settings, ledger: Ledger, dialog: Callable[[], Screen[Any]], action: str
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        asks = dialog()
+        app.push_screen(asks)
+        assert app.screen is asks and not asks.is_mounted
+        await app.run_action(action, asks)
+        await until(pilot, lambda: asks.is_mounted)
+        assert app.screen is asks
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, Overview))
 
