@@ -83,7 +83,7 @@ async def test_each_size_shows_spend_limit_and_who_is_refused(
         assert max(len(line) for line in lines) <= size[0]
         assert shows(app, "rogue was refused: over the limit")
         is_roomy = size[0] >= 100 and size[1] >= 30
-        assert shows(app, "spend per hour, last 24h") is is_roomy
+        await until(pilot, lambda: shows(app, "spend per hour, last 24h") is is_roomy)
         assert shows(app, "resets in") is is_roomy
         assert any("600 in" in line for line in lines) is is_roomy
         assert any("Model" in line and "Session" in line for line in lines) is (size[0] >= 160)
