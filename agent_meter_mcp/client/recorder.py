@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anyio import to_thread
 
-from agent_meter_mcp.core.errors import Conflict, MeterError, NotFound, Overloaded, Unreachable
+from agent_meter_mcp.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    MeterError,
+    NotFound,
+    Overloaded,
+    Unreachable,
+)
 from agent_meter_mcp.core.text import shown
 
 from .errors import UNAVAILABLE, error_of
@@ -236,7 +244,7 @@ class Recorder:
         reservation_id = str(kept["reservation_id"])
         try:
             await settle_over(self._connection, kept, probing=True)
-        except (NotFound, Conflict) as error:
+        except (NotFound, Conflict, InvalidInput, Forbidden) as error:
             self._reject(reservation_id, str(error))
         else:
             self._counters["drained"] += 1

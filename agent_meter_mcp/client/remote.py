@@ -7,6 +7,7 @@ from collections import Counter
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import Unreachable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.value import Value
@@ -87,6 +88,9 @@ class RemotePlace:
 
     async def settle(self, settle: Settle) -> ReservationSettled:
         """If the meter cannot be reached, it is kept on disk: what was used is not forgotten."""
+        check.details(settle.status_code, settle.duration_ms, settle.metadata, "self")
+        if settle.usage is not None:
+            check.amounts(settle.usage)
         members = settle_json(settle)
         try:
             return self._parsed(ReservationSettled, await settle_over(self._connection, members))
@@ -127,9 +131,12 @@ class RemotePlace:
             raise Unreachable(f"{self._url} does not answer like a meter: {error}.") from error
 
 
-def spool_name(url: str) -> str:
-    """The folder of what is for this URL, among those for others."""
-    return sha256(url.rstrip("/").encode()).hexdigest()[:16]
+def spool_name(url: str, key: str | None) -> str:
+    """The folder of what is for this URL, among those for others.
+
+    With a key it is that key's alone: who it is that used something may be said by the key only."""
+    place = url.rstrip("/") if key is None else f"{url.rstrip('/')} {key}"
+    return sha256(place.encode()).hexdigest()[:16]
 
 
 class _AsReported:
