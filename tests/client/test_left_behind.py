@@ -23,12 +23,18 @@ async def key_of(settings: Settings, agent: str) -> str:
         return (await ledger.create_key(OPERATOR, "agent", agent))[1]
 
 
+def put_before(folder: Path, line: str) -> None:
+    """As if an older version had kept that first."""
+    (kept,) = folder.rglob("*.jsonl")
+    kept.write_text(f"{line}\n{kept.read_text()}")
+
+
 async def test_what_was_kept_under_one_key_is_not_sent_under_another(
     down: Server, settings: Settings, tmp_path: Path
 ) -> None:
     """Two programs of one user and two agents: whoever is up first must not report for the other."""
     alice: dict[str, Any] = {"url": down.url, "spool": tmp_path, "key": await key_of(settings, "alice")}
-    bob = {**alice, "key": await key_of(settings, "bob")}
+    bob: dict[str, Any] = {**alice, "key": await key_of(settings, "bob")}
     async with Meter(**alice) as meter:
         assert (await meter.record(service="s", id="unnamed")).status == "spooled"
         assert (await meter.record(service="s", id="named", agent="alice")).status == "spooled"
@@ -49,9 +55,8 @@ async def test_an_end_of_a_hold_that_can_never_be_accepted_holds_up_nothing(
         hold = await meter.reserve(service="s", agent="bot").ask()
         await anyio.to_thread.run_sync(server.kill)
         await meter.record(service="s", agent="bot", id="after")
-    (kept,) = tmp_path.rglob("*.jsonl")
     end = {"reservation_id": hold.reservation_id, "metadata": {"text": "x" * 9000}}
-    await anyio.to_thread.run_sync(kept.write_text, f"{json.dumps(end)}\n{kept.read_text()}")
+    put_before(tmp_path, json.dumps(end))
     await anyio.to_thread.run_sync(server.start)
     async with Meter(url=server.url, spool=tmp_path) as meter:
         await until(lambda: meter.counters["drained"] == 1)

@@ -17,6 +17,7 @@ from agent_meter_mcp.core.text import name
 
 from .attachment import Attachment
 from .callers import ANONYMOUS, agent_by
+from .keeping import Kept
 
 if TYPE_CHECKING:
     import os
@@ -49,9 +50,9 @@ class Options(TypedDict, total=False):
 
 
 class Admission(NamedTuple):
-    """`refused` says why not. Without `hold` it goes on unmetered."""
+    """`refused` says why not. Without `hold`, which whoever got it settles, it goes on unmetered."""
 
-    hold: Hold | None = None
+    hold: Kept | None = None
     refused: Decided | None = None
 
 
@@ -121,17 +122,20 @@ class Metering:
         except Exception as error:  # whatever it is, it is ours, and not to be the app's
             _log.exception("admission failed")
             return self._unmetered(MeterError(str(error)))
-        return Admission(hold) if hold.allowed else Admission(refused=hold.decision)
+        if not hold.allowed:
+            return Admission(refused=hold.decision)
+        return Admission(Kept(hold, self.attachment))
 
     async def settle(
         self,
-        hold: Hold,
+        kept: Kept,
         request: object,
         status: int,
         duration_s: float,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
         """What was used, once it is over. Others need not wait for it."""
+        kept.stop()
         units = self._actual(request, status)
         ended: SettleFields = {
             "status_code": status,
@@ -141,7 +145,7 @@ class Metering:
 
         async def finish(_: Meter) -> None:
             try:
-                await self._finish(hold, units, ended)
+                await self._finish(kept.hold, units, ended)
             except Exception as error:  # whatever it is, it is ours, and not to be the app's
                 self.counters["unsettled"] += 1
                 _log.error(
