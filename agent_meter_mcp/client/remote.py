@@ -61,7 +61,7 @@ class RemotePlace:
         now_us = system_clock_us()
         command = self._intake.record(_SOMEBODY, _acting(report), now_us)
         event = command.event.replace(who=report.who)
-        return await self._recorder.record(record_json(event), now_us)
+        return await self._recorder.record(record_json(event, source_json(report)), now_us)
 
     async def check(self, who: Who, usage: Usage) -> Decided:
         self._intake.ask(_SOMEBODY, who.replace(agent=who.agent or _STAND_IN), usage, system_clock_us())
@@ -78,7 +78,7 @@ class RemotePlace:
             operation=report.operation,
             id=command.event_id,
             ttl=ttl,
-            source=source_json(report.source),
+            source=source_json(report),
         )
         _, document = await self._connection.call(
             "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)

@@ -159,7 +159,7 @@ class Ledger(Keyring):
 
             asked, decision = await self._engine.peek(ask)
             if not decision.allowed:
-                await self._engine.refuse(asked, decision, report.operation, report.source)
+                await self._engine.refuse(asked, decision, report.operation, report.measured_by)
                 await self._engine.pause(asked.who)
                 return Reserved("denied", decision, None)
         reserved = await self._engine.write(partial(intake.reserve, caller, report, ttl_us), Reserved)
