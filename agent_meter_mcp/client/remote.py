@@ -57,11 +57,17 @@ class RemotePlace:
         await self._recorder.close()
         await self._connection.close()
 
-    async def record(self, report: Report) -> UsageRecorded:
+    async def record(self, report: Report, asked: dict[str, Any] | None = None) -> UsageRecorded:
         now_us = system_clock_us()
         command = self._intake.record(_SOMEBODY, _acting(report), now_us)
         event = command.event.replace(who=report.who)
-        return await self._recorder.record(record_json(event, source_json(report)), now_us)
+        return await self._recorder.record(record_json(event, source_json(report)), now_us, asked)
+
+    async def record_unheld(self, report: Report, asked: Report, ttl_us: int) -> UsageRecorded:
+        """Only with an id of the caller's own it can meet its hold: ours is another for each attempt."""
+        if asked.id is None:
+            return await self.record(report)
+        return await self.record(report, _reserve_json(asked, asked.id, ttl_us))
 
     async def check(self, who: Who, usage: Usage) -> Decided:
         self._intake.ask(_SOMEBODY, who.replace(agent=who.agent or _STAND_IN), usage, system_clock_us())
@@ -71,15 +77,7 @@ class RemotePlace:
         """With an id of ours, so that a repeat finds the hold of the first attempt."""
         now_us = system_clock_us()
         command = self._intake.reserve(_SOMEBODY, _acting(report), ttl_us, now_us)
-        ttl = f"{-(-ttl_us // 1_000_000)}s"
-        body = ask_json(
-            report.who,
-            report.usage,
-            operation=report.operation,
-            id=command.event_id,
-            ttl=ttl,
-            source=source_json(report),
-        )
+        body = _reserve_json(report, command.event_id, ttl_us)
         _, document = await self._connection.call(
             "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)
         )
@@ -137,6 +135,18 @@ def spool_name(url: str, key: str | None) -> str:
     With a key it is that key's alone: who it is that used something may be said by the key only."""
     place = url.rstrip("/") if key is None else f"{url.rstrip('/')} {key}"
     return sha256(place.encode()).hexdigest()[:16]
+
+
+def _reserve_json(report: Report, event_id: str, ttl_us: int) -> dict[str, Any]:
+    """The arguments of reserve_budget."""
+    return ask_json(
+        report.who,
+        report.usage,
+        operation=report.operation,
+        id=event_id,
+        ttl=f"{-(-ttl_us // 1_000_000)}s",
+        source=source_json(report),
+    )
 
 
 class _AsReported:
