@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -14,13 +15,13 @@ from agent_meter_mcp.client.results import Decided
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.money import micro_units
 from agent_meter_mcp.core.text import name
+from agent_meter_mcp.settings import load_settings
 
 from .attachment import Attachment
 from .callers import ANONYMOUS, agent_by
 from .keeping import Kept
 
 if TYPE_CHECKING:
-    import os
     from typing import TypeAlias
 
     from agent_meter_mcp.client.fields import SettleFields
@@ -89,6 +90,11 @@ class Metering:
 
         if meter is None:
             make()  # what is wrong with it is found now
+        if meter is None and url is None and load_settings(os.environ).agent is not None:
+            raise InvalidInput(
+                "AGENT_METER_AGENT",
+                "binds this process to one agent, but a service meters many: unset it here",
+            )
         self.attachment = Attachment(make, meter)
 
     async def agent_of(self, request: object, told: Callable[[], str | None]) -> str | None:
