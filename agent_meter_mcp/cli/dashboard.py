@@ -150,15 +150,15 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
     import gc
 
     gc.disable()  # there is no garbage in what is imported
+    folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
+    # Whoever looks in a browser need not be who looks in the terminal.
+    choices = tui("settings").Choices(None if is_tab else os.path.join(folder, "dashboard.json"))
+    source.look_ahead(choices.range)
     import anyio
 
     from agent_meter_mcp.runtime import collect_seldom
 
     zone = zone_of(timezone)
-
-    folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
-    # Whoever looks in a browser need not be who looks in the terminal.
-    choices = None if is_tab else tui("settings").Choices(os.path.join(folder, "dashboard.json"))
     operator = source if may_act else None
 
     async def run() -> int | None:

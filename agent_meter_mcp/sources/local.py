@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_meter_mcp.core.errors import NotFound, StoreUnusable
@@ -17,6 +18,7 @@ from agent_meter_mcp.core.queries import (
 )
 from agent_meter_mcp.core.windows import parse_window, span
 
+from .ahead import CAN_FORK, Ahead
 from .base import (
     ACTIONS_SHOWN,
     ALERTS_SHOWN,
@@ -67,9 +69,13 @@ class LocalSource:
         self._version: int | None = None
         self._mark: Mark | None = None
         self._crowd, self._used = Crowd(), Used()
+        self._ahead: tuple[Range, Ahead[Snapshot | None]] | None = None
 
     async def close(self) -> None:
         """Ends what is open; a later look opens it again."""
+        if self._ahead is not None:
+            self._ahead[1].end()
+            self._ahead = None
         ledger, self._ledger, self._version, self._mark = self._ledger, None, None, None
         self._crowd, self._used = Crowd(), Used()
         if ledger is not None:
@@ -91,8 +97,24 @@ class LocalSource:
 
     # Reading
 
+    def look_ahead(self, wanted: Range) -> None:
+        """Begins with the first look, which is likely to be at that range, before there are threads."""
+        if CAN_FORK:
+            self._ahead = wanted, Ahead(partial(self._first_snapshot, wanted))
+
+    def _first_snapshot(self, wanted: Range) -> Snapshot | None:
+        from agent_meter_mcp.ledger import Looking
+        from agent_meter_mcp.runtime import open_store, system_clock_us
+
+        if not os.path.exists(self._settings.db):
+            return None
+        with open_store(self._settings).snapshot() as reads:
+            return self._snapshot(Looking(reads, self._caller, system_clock_us()), wanted)
+
     async def changed(self) -> bool:
         """Raises MeterError; a file that was replaced is opened anew at the next look."""
+        if self._ahead is not None:
+            return True
         ledger, mark = await self._open(), _mark(self._settings.db)
         if mark is not None and mark == self._mark:
             return False
@@ -105,6 +127,12 @@ class LocalSource:
         return is_new
 
     async def snapshot(self, wanted: Range) -> Snapshot:
+        if self._ahead is not None:
+            likely, ahead = self._ahead
+            found = await ahead.take()
+            self._ahead = None
+            if found is not None and likely == wanted:
+                return found
         return await self._look(lambda looking: self._snapshot(looking, wanted))
 
     def _snapshot(self, looking: Looking, wanted: Range) -> Snapshot:
