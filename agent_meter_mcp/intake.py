@@ -52,17 +52,23 @@ def known_lineage(reads: Reads, agent: str) -> tuple[str, ...]:
 
 
 class Report(Value):
-    """One piece of usage in its caller's words. `metadata` is JSON text; `id` None: the ledger makes one."""
+    """One piece of usage in its caller's words. `metadata` is JSON text; `id` None: the ledger makes one.
+    `source` None: the caller did not say who measured it, and where it came in that is `usual_source`."""
 
     who: Who
     usage: Usage
     id: str | None = None
     operation: str | None = None
-    source: Source = "self"
+    source: Source | None = None
     occurred_at_us: int | None = None
     status_code: int | None = None
     duration_ms: int | None = None
     metadata: str | None = None
+    usual_source: Source = "self"
+
+    @property
+    def measured_by(self) -> Source:
+        return self.usual_source if self.source is None else self.source
 
 
 class Intake:
@@ -78,9 +84,9 @@ class Intake:
         who, usage = report.who, report.usage
         self._may_use(caller, who, usage, report.operation)
         optional_name(report.id, "id", maximum=ID_MAX)
-        check.details(report.status_code, report.duration_ms, report.metadata, report.source)
+        check.details(report.status_code, report.duration_ms, report.metadata, report.measured_by)
         check_occurred(report.occurred_at_us, now_us)
-        self._source(caller, report.source)
+        self._source(caller, report.measured_by)
         at_us = now_us if report.occurred_at_us is None else report.occurred_at_us
         return Record(
             UsageEvent(
@@ -88,7 +94,7 @@ class Intake:
                 who,
                 self._priced(usage, at_us, who.service or ""),
                 report.operation,
-                report.source,
+                report.measured_by,
                 report.occurred_at_us,
                 report.status_code,
                 report.duration_ms,
@@ -96,6 +102,7 @@ class Intake:
             ),
             caller.role != "agent",
             want_limits,
+            report.source is not None,
         )
 
     def ask(self, caller: Caller, who: Who, usage: Usage, now_us: int) -> Ask:
@@ -108,7 +115,7 @@ class Intake:
         who = report.who
         self._may_use(caller, who, report.usage, report.operation)
         optional_name(report.id, "id", maximum=ID_MAX)
-        self._source(caller, report.source)
+        self._source(caller, report.measured_by)
         reservation_id = self._new_id(now_us)
         return Reserve(
             reservation_id,
@@ -117,8 +124,9 @@ class Intake:
             self._priced(report.usage, now_us, who.service or ""),
             check.ttl(ttl_us),
             report.operation,
-            report.source,
+            report.measured_by,
             report.id is None,
+            report.source is not None,
         )
 
     def settle(self, caller: Caller, held: Reservation, report: Settle, now_us: int) -> Settle:

@@ -42,9 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--source",
     type=click.Choice(SOURCES),
-    default="self",
     metavar="SOURCE",
-    show_default=True,
+    show_default="self",
     help=f"Who measured it: {', '.join(SOURCES)}.",
 )
 @options.as_json

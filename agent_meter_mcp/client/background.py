@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import Future
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
@@ -14,9 +15,13 @@ T = TypeVar("T")
 
 
 class Background:
-    """Runs until it is closed. The thread is a daemon, so that a program that forgets to close it can end."""
+    """Runs until it is closed. The thread is a daemon, so that a program that forgets to close it can end.
+
+    A process that is forked has no such thread: there nothing can be run, and nothing is to be closed.
+    """
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._ready = Event()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -24,8 +29,18 @@ class Background:
         self._thread.start()
         self._ready.wait()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a thread of this process."""
+        return self._process == os.getpid()
+
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
-        """What `work` will answer, from any thread."""
+        """What `work` will answer, from any thread. Raises RuntimeError after a fork, where none comes."""
+        if not self.is_here:
+            work.close()
+            raise RuntimeError(
+                "this meter was opened before this process was forked: open one in each, after the fork"
+            )
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
@@ -34,7 +49,7 @@ class Background:
 
     def close(self) -> None:
         """Ends the thread. What still runs there is cancelled."""
-        if self._thread.is_alive():
+        if self.is_here and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 

@@ -32,7 +32,8 @@ class Connection:
     """Every request may be repeated: what it changes carries an id.
 
     A call takes `timeout_s` at most, with all its repeats. After one that got no answer, others fail at once
-    for a while, which doubles up to half a minute: an app must not wait for a meter that is down.
+    for a while, which doubles up to half a minute: an app must not wait for a meter that is down. Then one of
+    them finds out for all whether it is back.
     """
 
     def __init__(self, url: str, key: str | None, timeout_s: float, counters: Counter[str]) -> None:
@@ -72,8 +73,11 @@ class Connection:
         Raises:
             MeterError: what the meter says. Unreachable: it says nothing, or nothing of a meter.
         """
-        if not probing and time.monotonic() < self._down_until:
-            raise Unreachable(f"the meter at {self._url} did not answer a moment ago.")
+        if not probing and self._down_until:
+            now_s = time.monotonic()
+            if now_s < self._down_until:
+                raise Unreachable(f"the meter at {self._url} did not answer a moment ago.")
+            self._down_until = now_s + self._timeout_s
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, document = await self._repeat(method, path, body)

@@ -136,11 +136,12 @@ def report_of(given: Mapping[str, Any], agent: str | None, source: Source) -> Re
         usage_of(given),
         _text(given, "id"),
         _text(given, "operation"),
-        given.get("source") or source,
+        given.get("source"),
         _moment_us(given.get("occurred_at")),
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
         _metadata_text(given.get("metadata")),
+        source,
     )
 
 
@@ -227,7 +228,7 @@ def _metadata_text(metadata: Mapping[str, object] | None) -> str | None:
 # Onto the wire: the tools' arguments as JSON; what is not stated is left out.
 
 
-def record_json(event: UsageEvent) -> dict[str, Any]:
+def record_json(event: UsageEvent, source: Source | None) -> dict[str, Any]:
     """The arguments of record_usage."""
     return _stated(
         {
@@ -235,7 +236,7 @@ def record_json(event: UsageEvent) -> dict[str, Any]:
             **usage_json(event.usage),
             "id": event.id,
             "operation": event.operation,
-            "source": source_json(event.source),
+            "source": source,
             "occurred_at": time_text(event.occurred_at_us),
             "status_code": event.status_code,
             "duration_ms": event.duration_ms,
@@ -262,9 +263,9 @@ def settle_json(settle: Settle) -> dict[str, Any]:
     )
 
 
-def source_json(source: Source) -> Source | None:
+def source_json(report: Report) -> Source | None:
     """What nobody has named is left out: the meter knows from the key whether it is an agent's own word."""
-    return None if source == "self" else source
+    return None if report.source is None and report.usual_source == "self" else report.measured_by
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:

@@ -179,14 +179,13 @@ class Hold:
 
     async def _record(self, settle: Settle) -> ReservationSettled:
         """The meter could not be asked, and the work was done all the same: that is usage, and counts."""
-        recorded = await self._place.record(
-            self._report.replace(
-                usage=self._report.usage if settle.usage is None else settle.usage,
-                status_code=settle.status_code,
-                duration_ms=settle.duration_ms,
-                metadata=settle.metadata,
-            )
+        used = self._report.replace(
+            usage=self._report.usage if settle.usage is None else settle.usage,
+            status_code=settle.status_code,
+            duration_ms=settle.duration_ms,
+            metadata=settle.metadata,
         )
+        recorded = await self._place.record_unheld(used, self._report, self._ttl_us)
         return ReservationSettled(
             reservation_id=None, **{field: getattr(recorded, field) for field in recorded.fields}
         )

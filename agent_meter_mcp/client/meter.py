@@ -43,8 +43,8 @@ class Meter:
     """`async with Meter() as meter`: the ledger in a local file, as the environment says, or the file `db`.
 
     `Meter(url="http://...", key="am_...")`: the one behind a URL. What is recorded there while it cannot be
-    reached is kept in the folder `spool`, up to `spool_bytes_max`, and sent later, each once; a call waits
-    `timeout_s` seconds at most.
+    reached is kept in the folder `spool`, up to `spool_bytes_max`, and sent later, each once and with the
+    same key; a call waits `timeout_s` seconds at most.
     `Meter(ledger=...)`: one that this process has open already.
 
     `on_error` says what check and reserve answer when the meter cannot be asked; it is logged, and counted in
@@ -150,5 +150,5 @@ class Meter:
             raise InvalidInput("timeout_s", "must be a number of seconds above 0, at most 600")
         folder = Path(f"{FOLDER}/spool" if spool is None else spool).expanduser()
         return RemotePlace(
-            url, key, timeout_s, self.counters, Spool(folder / spool_name(url), spool_bytes_max)
+            url, key, timeout_s, self.counters, Spool(folder / spool_name(url, key), spool_bytes_max)
         )

@@ -16,14 +16,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anyio import to_thread
 
-from agent_meter_mcp.core.errors import Conflict, MeterError, NotFound, Overloaded, Unreachable
+from agent_meter_mcp.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    MeterError,
+    NotFound,
+    Overloaded,
+    Unreachable,
+)
 from agent_meter_mcp.core.text import shown
 
 from .errors import UNAVAILABLE, error_of
+from .fields import SettleFields
 from .results import UsageRecorded, members_of, time_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from .connection import Connection
     from .spool import Spool
@@ -33,23 +42,35 @@ BYTES_MAX = 3 * 1024 * 1024
 """Of one request. The server takes 4 MiB."""
 QUEUE_MAX = 10_000
 SAID_WIDTH = 200
+SETTLED = frozenset(SettleFields.__annotations__)
 _log = logging.getLogger(__name__)
 
 
 class Waiting:
-    """A record, as JSON, and who waits for its answer."""
+    """A record, as JSON, and who waits for its answer. `asked`: the reservation that may have been made for
+    it, as it was asked for."""
 
-    __slots__ = ("answer", "at_us", "id", "line")
+    __slots__ = ("answer", "asked", "at_us", "id", "line")
 
-    def __init__(self, line: str, event_id: str, at_us: int, answer: asyncio.Future[UsageRecorded]) -> None:
+    def __init__(
+        self,
+        line: str,
+        event_id: str,
+        at_us: int,
+        answer: asyncio.Future[UsageRecorded],
+        asked: dict[str, Any] | None,
+    ) -> None:
         self.line = line
         self.id = event_id
         self.at_us = at_us
         self.answer = answer
+        self.asked = asked
 
     def dated(self) -> str:
         """The record as it is kept on disk: it may get there much later."""
-        return json.dumps({"occurred_at": time_text(self.at_us), **json.loads(self.line)}, ensure_ascii=False)
+        record = {"occurred_at": time_text(self.at_us), **json.loads(self.line)}
+        kept = record if self.asked is None else {"record": record, "asked": self.asked}
+        return json.dumps(kept, ensure_ascii=False)
 
 
 class Recorder:
@@ -83,8 +104,10 @@ class Recorder:
         await asyncio.gather(*tasks)
         await to_thread.run_sync(self._spool.close)
 
-    async def record(self, members: dict[str, Any], at_us: int) -> UsageRecorded:
-        """Usage of now, `at_us`, unless it says when it occurred.
+    async def record(
+        self, members: dict[str, Any], at_us: int, asked: dict[str, Any] | None = None
+    ) -> UsageRecorded:
+        """Usage of now, `at_us`, unless it says when it occurred. `asked` as in Waiting.
 
         Raises MeterError; Overloaded when neither the meter nor the disk takes it."""
         if not self._tasks or len(self._waiting) >= QUEUE_MAX:
@@ -93,7 +116,8 @@ class Recorder:
                 f"{len(self._waiting)} records are waiting, or this meter is closed; nothing was kept."
             )
         answer: asyncio.Future[UsageRecorded] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(json.dumps(members, ensure_ascii=False), members["id"], at_us, answer))
+        line = json.dumps(members, ensure_ascii=False)
+        self._waiting.append(Waiting(line, members["id"], at_us, answer, asked))
         self._wake.set()
         return await answer
 
@@ -132,11 +156,29 @@ class Recorder:
                 self._fail(one, error)
         else:
             for one, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, MeterError):
+                if isinstance(answer, Conflict) and one.asked is not None:
+                    await self._settle_asked(one, one.asked)
+                elif isinstance(answer, MeterError):
                     self._fail(one, answer)
                 elif not one.answer.done():
                     self._counters["recorded"] += 1
                     one.answer.set_result(answer)
+
+    async def _settle_asked(self, one: Waiting, asked: dict[str, Any]) -> None:
+        try:
+            document = await settle_asked(self._connection, asked, json.loads(one.line))
+            answer = _answer({**members_of(document), "id": one.id})
+        except UNAVAILABLE as error:
+            await self._keep_batch([one], error)
+            return
+        except Exception as error:  # it concerns this one
+            self._fail(one, error)
+            return
+        if isinstance(answer, MeterError):
+            self._fail(one, answer)
+        elif not one.answer.done():
+            self._counters["recorded"] += 1
+            one.answer.set_result(answer)
 
     async def _keep_batch(self, batch: list[Waiting], why: MeterError) -> None:
         try:
@@ -219,7 +261,9 @@ class Recorder:
             if kept is None:
                 self._reject("a line that is no JSON", "cannot be read")
             elif "reservation_id" in kept:
-                await self._drain_settle(kept)
+                await self._drain_settle(settle_over(self._connection, kept, probing=True), kept)
+            elif "asked" in kept:
+                await self._drain_asked(kept["asked"], kept["record"])
             else:
                 records.append(line)
         if records:
@@ -232,12 +276,20 @@ class Recorder:
             else:
                 self._counters["drained"] += 1
 
-    async def _drain_settle(self, kept: dict[str, Any]) -> None:
-        reservation_id = str(kept["reservation_id"])
+    async def _drain_asked(self, asked: dict[str, Any], record: dict[str, Any]) -> None:
+        (answer,) = await self._post([json.dumps(record, ensure_ascii=False)], probing=True)
+        if isinstance(answer, Conflict):
+            await self._drain_settle(settle_asked(self._connection, asked, record, probing=True), record)
+        elif isinstance(answer, MeterError):
+            self._reject(record.get("id"), str(answer))
+        else:
+            self._counters["drained"] += 1
+
+    async def _drain_settle(self, settling: Coroutine[Any, Any, Any], kept: dict[str, Any]) -> None:
         try:
-            await settle_over(self._connection, kept, probing=True)
-        except (NotFound, Conflict) as error:
-            self._reject(reservation_id, str(error))
+            await settling
+        except (NotFound, Conflict, InvalidInput, Forbidden) as error:
+            self._reject(kept.get("reservation_id", kept.get("id")), str(error))
         else:
             self._counters["drained"] += 1
 
@@ -275,6 +327,25 @@ async def settle_over(connection: Connection, members: dict[str, Any], *, probin
     rest = dict(members)
     path = f"/v1/reservations/{_segment(str(rest.pop('reservation_id')))}/settle"
     return (await connection.call("POST", path, json.dumps(rest), probing=probing))[1]
+
+
+async def settle_asked(
+    connection: Connection, asked: dict[str, Any], record: dict[str, Any], *, probing: bool = False
+) -> Any:
+    """As `settle_over`, for a reservation whose answer got lost: asked for again, it is the same one.
+
+    Raises Conflict when there is another thing under its id."""
+    body = json.dumps(asked)
+    status, document = await connection.call(
+        "POST", "/v1/reservations", body, refusals=(403, 429), probing=probing
+    )
+    reservation_id = members_of(document).get("reservation_id")
+    if not isinstance(reservation_id, str):
+        if "allowed" in members_of(document):  # just now it has expired, so the record will be taken
+            raise Unreachable(f"the hold of {asked['id']!r} has ended in this moment; try again.")
+        raise error_of(status, document)
+    actual = {field: value for field, value in record.items() if field in SETTLED}
+    return await settle_over(connection, {"reservation_id": reservation_id, **actual}, probing=probing)
 
 
 def _segment(name: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import Unreachable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.value import Value
@@ -56,11 +57,17 @@ class RemotePlace:
         await self._recorder.close()
         await self._connection.close()
 
-    async def record(self, report: Report) -> UsageRecorded:
+    async def record(self, report: Report, asked: dict[str, Any] | None = None) -> UsageRecorded:
         now_us = system_clock_us()
         command = self._intake.record(_SOMEBODY, _acting(report), now_us)
         event = command.event.replace(who=report.who)
-        return await self._recorder.record(record_json(event), now_us)
+        return await self._recorder.record(record_json(event, source_json(report)), now_us, asked)
+
+    async def record_unheld(self, report: Report, asked: Report, ttl_us: int) -> UsageRecorded:
+        """Only with an id of the caller's own it can meet its hold: ours is another for each attempt."""
+        if asked.id is None:
+            return await self.record(report)
+        return await self.record(report, _reserve_json(asked, asked.id, ttl_us))
 
     async def check(self, who: Who, usage: Usage) -> Decided:
         self._intake.ask(_SOMEBODY, who.replace(agent=who.agent or _STAND_IN), usage, system_clock_us())
@@ -70,15 +77,7 @@ class RemotePlace:
         """With an id of ours, so that a repeat finds the hold of the first attempt."""
         now_us = system_clock_us()
         command = self._intake.reserve(_SOMEBODY, _acting(report), ttl_us, now_us)
-        ttl = f"{-(-ttl_us // 1_000_000)}s"
-        body = ask_json(
-            report.who,
-            report.usage,
-            operation=report.operation,
-            id=command.event_id,
-            ttl=ttl,
-            source=source_json(report.source),
-        )
+        body = _reserve_json(report, command.event_id, ttl_us)
         _, document = await self._connection.call(
             "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)
         )
@@ -87,6 +86,9 @@ class RemotePlace:
 
     async def settle(self, settle: Settle) -> ReservationSettled:
         """If the meter cannot be reached, it is kept on disk: what was used is not forgotten."""
+        check.details(settle.status_code, settle.duration_ms, settle.metadata, "self")
+        if settle.usage is not None:
+            check.amounts(settle.usage)
         members = settle_json(settle)
         try:
             return self._parsed(ReservationSettled, await settle_over(self._connection, members))
@@ -127,9 +129,24 @@ class RemotePlace:
             raise Unreachable(f"{self._url} does not answer like a meter: {error}.") from error
 
 
-def spool_name(url: str) -> str:
-    """The folder of what is for this URL, among those for others."""
-    return sha256(url.rstrip("/").encode()).hexdigest()[:16]
+def spool_name(url: str, key: str | None) -> str:
+    """The folder of what is for this URL, among those for others.
+
+    With a key it is that key's alone: who it is that used something may be said by the key only."""
+    place = url.rstrip("/") if key is None else f"{url.rstrip('/')} {key}"
+    return sha256(place.encode()).hexdigest()[:16]
+
+
+def _reserve_json(report: Report, event_id: str, ttl_us: int) -> dict[str, Any]:
+    """The arguments of reserve_budget."""
+    return ask_json(
+        report.who,
+        report.usage,
+        operation=report.operation,
+        id=event_id,
+        ttl=f"{-(-ttl_us // 1_000_000)}s",
+        source=source_json(report),
+    )
 
 
 class _AsReported:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import Overloaded, StoreError, StoreReadOnly
@@ -90,9 +91,10 @@ class Spool:
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
-                    total += entry.stat().st_size
-        except FileNotFoundError:  # no folder yet, or a file that was just drained
-            return total
+                    with suppress(FileNotFoundError):  # another process has just drained it
+                        total += entry.stat().st_size
+        except FileNotFoundError:  # no folder yet
+            pass
         return total
 
     def _write(self, data: bytes) -> None:

@@ -79,8 +79,8 @@ class SyncMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._background is not None:
-            background, self._background = self._background, None
+        background, self._background = self._background, None
+        if background is not None and background.is_here:
             try:
                 background.run(self._meter.__aexit__(kind, error, trace))
             finally:

@@ -30,17 +30,20 @@ class Record(Value):
     """Usage that happened. Always counted.
 
     `may_backdate`: the reporter is trusted with `occurred_at`. `want_limits`: answer with the states of the
-    limits that bind (a batch has no use for them)."""
+    limits that bind (a batch has no use for them). `source_is_stated`: the caller has named the source, so a
+    repeat is judged by it."""
 
     event: UsageEvent
     may_backdate: bool = True
     want_limits: bool = False
+    source_is_stated: bool = True
 
 
 class Reserve(Value):
     """A hold of `usage`, for `ttl_us` from now. `event_id` is the id that the settled event will have.
 
     `is_new`: that id was made for it just now, so that there is nothing yet that could have it.
+    `source_is_stated` as in `Record`.
     """
 
     reservation_id: str
@@ -51,6 +54,7 @@ class Reserve(Value):
     operation: str | None = None
     source: Source = "self"
     is_new: bool = False
+    source_is_stated: bool = True
 
 
 class Settle(Value):

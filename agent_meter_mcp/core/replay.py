@@ -3,7 +3,8 @@
 Same content: `duplicate`. Same identity and usage that only grew (streamed counts that were partial):
 `corrected`. Anything else is a conflict, and the differing fields are named. A cost that we computed is not
 content; one that the caller reported is. A moment that only one of the two states is no difference: what is
-sent at once need not be dated, what was kept for later is."""
+sent at once need not be dated, what was kept for later is. Nor is a source that the repeat does not state:
+stores take the known one for it then."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""HTTP/1.1 as uvicorn speaks it, to clients that may be slow on purpose.
+"""HTTP/1.1 as uvicorn speaks it, to clients that may be slow on purpose, or too many.
 
 uvicorn waits for the head of a request as long as it takes, and so anybody could hold all connections by
-sending a byte now and then.
+sending a byte now and then; and it takes connections until no file can be opened, the ledger's included. (Its
+`limit_concurrency` refuses requests, and keeps the connections.)
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from asyncio import TimerHandle, Transport
 from http import HTTPStatus
@@ -18,28 +20,51 @@ from .wire.problems import problem
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport
+    from collections.abc import Mapping
 
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 HEAD_S = 10.0
 """How long a head may take, from its first byte, or the connection's beginning, to its last."""
+CONNECTIONS_MAX = 4096
+"""How many may be open at once."""
+OTHER_FILES = 128
+"""How many files a process has open beside its connections, at most: those of the ledger and its readers."""
+RETRY_S = 5
+_log = logging.getLogger(__name__)
+
+
+def connections_max() -> int:
+    """As many as there may be, and fewer where the system lets a process open fewer files."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows
+        return CONNECTIONS_MAX
+    files, _ = getrlimit(RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if files < 0 else max(min(CONNECTIONS_MAX, files - OTHER_FILES), 1)
 
 
 class PunctualProtocol(H11Protocol):
     """Lets a client go that makes the server wait: with 408 for a head that does not come to its end, and
     silently where none has begun. A head may have 16 KiB; one that has more is 431.
 
-    Once a request has been answered, what is still to come of its body is given as long.
+    Once a request has been answered, what is still to come of its body is given as long. Whoever comes when
+    there are too many is told so, with 503, and let go at once.
     """
 
     head_s = HEAD_S
+    at_most = connections_max()
+    turned_away = 0
     _deadline: TimerHandle | None = None
     _has_begun = False
 
     def connection_made(self, transport: BaseTransport) -> None:
         assert isinstance(transport, Transport)
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > self.at_most:
+            self._turn_away()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         self._has_begun = True
@@ -85,9 +110,23 @@ class PunctualProtocol(H11Protocol):
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _turn_away(self) -> None:
+        kind = type(self)
+        kind.turned_away += 1
+        if kind.turned_away & (kind.turned_away - 1) == 0:  # at the first, and whenever it has doubled
+            _log.warning("%d connections are open, so %d were turned away", self.at_most, kind.turned_away)
+        self._refuse(
+            503,
+            f"{self.at_most} connections are open, and there may not be more. Try again later.",
+            "overloaded",
+            {"Retry-After": str(RETRY_S)},
+        )
+
+    def _refuse(
+        self, status: int, detail: str, code: str = "malformed", headers: Mapping[str, str] | None = None
+    ) -> None:
         title = HTTPStatus(status).phrase.capitalize()
-        answer = problem(status, title, detail, headers={"Connection": "close"}, code="malformed")
+        answer = problem(status, title, detail, headers={"Connection": "close", **(headers or {})}, code=code)
         for event in (
             h11.Response(status_code=status, headers=answer.raw_headers, reason=title.encode()),
             h11.Data(data=bytes(answer.body)),

@@ -6,6 +6,7 @@ InvalidInput, Forbidden, StoreError and Overloaded; nothing was written then.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,7 @@ from agent_meter_mcp.core.commands import (
     Record,
     Recorded,
     Release,
+    Reserve,
     Reserved,
     SetLimit,
     Settle,
@@ -147,7 +149,10 @@ class Ledger(Keyring):
         return decision
 
     async def reserve(self, caller: Caller, report: Report, ttl_us: int = TTL_DEFAULT_US) -> Reserved:
-        """A hold of the estimate in `report`. Raises Conflict when its id came with other content."""
+        """A hold of the estimate in `report`. Raises Conflict when its id came with other content.
+
+        Where the caller is cancelled it is let go of, unless the report has an id: it can be asked for again.
+        """
         await self._load_prices(report.usage)
         intake = self._intake_for(caller, report.who.agent)
         # With an id of the caller's own it may be a replay of one that was granted: only the writer knows.
@@ -159,10 +164,24 @@ class Ledger(Keyring):
 
             asked, decision = await self._engine.peek(ask)
             if not decision.allowed:
-                await self._engine.refuse(asked, decision, report.operation, report.source)
+                await self._engine.refuse(asked, decision, report.operation, report.measured_by)
                 await self._engine.pause(asked.who)
                 return Reserved("denied", decision, None)
-        reserved = await self._engine.write(partial(intake.reserve, caller, report, ttl_us), Reserved)
+        made: list[str] = []
+
+        def make(now_us: int) -> Reserve:
+            command = intake.reserve(caller, report, ttl_us, now_us)
+            made.append(command.reservation_id)
+            return command
+
+        try:
+            reserved = await self._engine.write(make, Reserved)
+        except CancelledError:
+            if (
+                report.id is None
+            ):  # behind the other in the queue, so by then there is a hold, if there will be
+                self._engine.write_unawaited(lambda _: self._intake.release(made[0]))
+            raise
         if reserved.reservation is None:
             await self._engine.pause(report.who)
         self._holds.made(reserved.reservation)

@@ -30,6 +30,8 @@ def create(book: Book, command: CreateKey) -> Key:
         book.at_us,
         command.expires_at_us,
     )
+    if key.role == "agent" and key.bound_to is not None:
+        book.know(key.bound_to, key.created_at_us)
     book.keys[command.digest] = key
     audit(book, command.actor, "create_key", f"key {key.prefix}", None, key)
     return key

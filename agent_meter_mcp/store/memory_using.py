@@ -34,7 +34,8 @@ def record(book: Book, command: Record) -> Recorded:
     event = command.event.replace(who=who.replace(parent=None), usage=command.event.usage.kept)
     stored = book.event(who.service, event.id)
     if stored is not None:
-        return _replay(book, stored, event, at_us, want_limits=command.want_limits)
+        sent = event if command.source_is_stated else event.replace(source=stored.event.source)
+        return _replay(book, stored, sent, at_us, want_limits=command.want_limits)
     reserved = book.reservation_of(who.service, event.id, at_us)
     if reserved is not None and reserved.state == "open":
         raise Conflict(f"id {event.id!r} belongs to an open reservation: settle that reservation")
@@ -186,7 +187,8 @@ def reserve(book: Book, command: Reserve) -> Reserved:
     who, usage = command.who.replace(parent=None), command.usage.kept
     known = book.reservation_of(who.service, command.event_id, at_us)
     if known is not None:
-        sent = (who, usage, command.operation, command.source)
+        source = command.source if command.source_is_stated else known.source
+        sent = (who, usage, command.operation, source)
         if sent != (known.who, known.usage, known.operation, known.source):
             raise Conflict(f"id {command.event_id!r} was reserved before with other content: use a new id")
         return Reserved("duplicate", _with_hold(book, who, at_us), known)

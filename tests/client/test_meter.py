@@ -338,3 +338,18 @@ async def test_what_comes_over_http_was_measured_by_an_sdk(url: str, settings: S
             pass
         await meter.record(service="s", agent="bot")
     assert [stored.event.source for stored in await events(settings)] == ["sdk", "sdk"]
+
+
+async def test_the_same_id_by_two_ways_is_the_same_usage(url: str, settings: Settings) -> None:
+    """Neither says who measured it, and either has another word for that."""
+    asked: Any = {"service": "s", "agent": "bot"}
+    async with Meter(url=url) as remote, Meter() as local:
+        assert (await remote.record(**asked, id="1")).status == "recorded"
+        assert (await local.record(**asked, id="1")).status == "duplicate"
+        assert (await local.record(**asked, id="2")).status == "recorded"
+        assert (await remote.record(**asked, id="2", requests=3)).status == "corrected"
+        hold = await local.reserve(**asked, id="3").ask()
+        assert (await remote.reserve(**asked, id="3").ask()).reservation_id == hold.reservation_id
+        with pytest.raises(Conflict, match="source"):
+            await remote.record(**asked, id="1", source="self")
+    assert [stored.event.source for stored in await events(settings)] == ["sdk", "self"]

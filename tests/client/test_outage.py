@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
 
-from agent_meter_mcp.client import Meter, OverBudget
+from agent_meter_mcp.client import Meter, OverBudget, connection
 from agent_meter_mcp.client.errors import error_of
 from agent_meter_mcp.client.spool import Spool
 from agent_meter_mcp.core.errors import (
@@ -258,6 +258,34 @@ async def test_a_server_that_never_answers_costs_the_timeout_at_most(tmp_path: P
                 decided = await meter.check(service="s", agent="bot")
     assert decided.reasons[0].code == "unreachable"
     assert "no answer within 0.2 s" in decided.message
+
+
+async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meter that hangs must not make each request of an app wait whenever an outage is over."""
+    monkeypatch.setattr(connection, "OUTAGE_S", 0.01)
+    asked: list[anyio.abc.SocketStream] = []
+
+    async def hang(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            asked.append(stream)
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, hang)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path, timeout_s=0.5) as meter:
+                await meter.check(service="s", agent="bot")
+                await until(lambda: len(asked) == 1)
+                with anyio.fail_after(SECONDS):
+                    while len(asked) == 1:
+                        async with anyio.create_task_group() as many:
+                            for _ in range(30):
+                                many.start_soon(lambda: meter.check(service="s", agent="bot"))
+                assert len(asked) == 2
+            tasks.cancel_scope.cancel()
 
 
 async def test_what_is_no_meter_is_not_taken_for_one(tmp_path: Path) -> None:

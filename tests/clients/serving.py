@@ -31,11 +31,12 @@ def http_server(database: Path) -> Generator[str]:
 
 
 @contextmanager
-def running_server(database: Path) -> Generator[Server]:
-    """A server on a free loopback port, which is stopped at the end."""
+def running_server(database: Path, files: int | None = None) -> Generator[Server]:
+    """A server on a free loopback port, which is stopped at the end; it may open so many files."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_METER_")}
+    limited = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "agent_meter_mcp", "--db", str(database), "serve", "--port", "0"],
+        [*limited, sys.executable, "-m", "agent_meter_mcp", "--db", str(database), "serve", "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,

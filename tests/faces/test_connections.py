@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
 
-from agent_meter_mcp.faces.connections import PunctualProtocol
+from agent_meter_mcp.faces.connections import OTHER_FILES, PunctualProtocol
 from tests.clients.serving import running_server
 
 if TYPE_CHECKING:
@@ -195,3 +196,46 @@ def test_the_server_that_is_started_does_so(tmp_path: Path) -> None:
             host = f"Host: 127.0.0.1:{port}".encode()
             connection.sendall(b"POST /mcp HTTP/1.1\r\n" + host + b"\r\nContent-Length: 99999999\r\n\r\n{")
             assert problem_in(heard(connection))["code"] == "body_too_large"
+
+
+def test_so_many_connections_are_open_and_no_more(
+    port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who is there goes on, who comes is told; and when somebody has left, there is room again."""
+    monkeypatch.setattr(Quick, "at_most", 2)
+    monkeypatch.setattr(Quick, "head_s", SECONDS)
+    with connected(port) as first:
+        first.sendall(WHOLE)
+        assert b" 204 " in first.recv(1000)
+        with connected(port) as second:
+            second.sendall(WHOLE)
+            assert b" 204 " in second.recv(1000)
+            for _ in range(3):
+                with connected(port) as third:
+                    answer = heard(third)
+                    assert answer.startswith(b"HTTP/1.1 503 ")
+                    assert b"retry-after: 5" in answer.lower()
+                    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "overloaded"
+            first.sendall(WHOLE)
+            assert b" 204 " in first.recv(1000)
+        deadline = time.monotonic() + SECONDS
+        while True:
+            with connected(port) as again, suppress(OSError):
+                again.sendall(WHOLE)
+                if b" 204 " in again.recv(1000):
+                    break
+            assert time.monotonic() < deadline
+    assert "2 connections are open, so 1 were turned away" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_there_are_files_left_for_the_ledger(tmp_path: Path) -> None:
+    """A server that may open few files has its connections bounded by that, and answers those that it has."""
+    few = OTHER_FILES + 20
+    with running_server(tmp_path / "usage.db", files=few) as server, ExitStack() as stack:
+        port = int(server.url.rpartition(":")[2])
+        held = [stack.enter_context(connected(port)) for _ in range(40)]
+        assert b" 503 " in heard(held[-1])
+        for connection in held[:5]:
+            connection.sendall(b"GET /v1/status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert b" 200 " in connection.recv(1000)

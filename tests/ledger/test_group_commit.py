@@ -204,6 +204,33 @@ async def test_who_stops_waiting_stops_nothing(ledger: Ledger, store: AnyStore) 
             assert (await ledger.record(OPERATOR, report(id="left"))).status == "duplicate"
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "waiting"])
+async def test_a_hold_that_nobody_waits_for_any_more_is_let_go(
+    ledger: Ledger, store: AnyStore, taken: bool
+) -> None:
+    """Nobody would end it: a request that is cancelled must not hold budget for a minute."""
+    async with ledger:
+        store.seen.hold()
+        busy = None if taken else asyncio.create_task(ledger.record(OPERATOR, report()))
+        if busy is not None:
+            await held_by_the_store(store)
+        gone = asyncio.create_task(ledger.reserve(OPERATOR, report()))
+        named = asyncio.create_task(ledger.reserve(OPERATOR, report(id="named")))
+        if taken:
+            await held_by_the_store(store)
+        else:
+            await asyncio.sleep(0)
+        for task in (gone, named):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        store.seen.let_go()
+        with fail_after(30):
+            await (busy or ledger.record(OPERATOR, report()))
+            assert [held.event_id for held in await ledger.reservations(OPERATOR)] == ["named"]
+            assert (await ledger.reserve(OPERATOR, report(id="named"))).status == "duplicate"
+
+
 @pytest.mark.parametrize(
     "failure", [StoreFull("the disk is full"), StoreBusy("locked"), ZeroDivisionError("a bug")]
 )

@@ -203,6 +203,21 @@ async def test_an_agent_spawns_and_does_not_adopt(ledger: Ledger) -> None:
             await ledger.record(AGENT, Report(Who("other", "openai", "bot"), Usage()))
 
 
+async def test_an_agent_that_has_a_key_is_not_adopted_before_it_has_said_a_word(ledger: Ledger) -> None:
+    """Whoever did would see what it uses, and could stop it."""
+    async with ledger:
+        await ledger.create_key(OPERATOR, "agent", "newcomer")
+        claimed = Report(Who("newcomer", "openai", "bot"), Usage())
+        with pytest.raises(Forbidden):
+            await ledger.record(AGENT, claimed)
+        with pytest.raises(Forbidden):
+            await ledger.reserve(AGENT, claimed)
+        newcomer = Caller("agent", "agent newcomer", bound_to="newcomer")
+        await ledger.record(newcomer, report("newcomer"))
+        (agent,) = (await ledger.agents(newcomer, AgentsQuery())).agents
+        assert agent.agent.parent is None
+
+
 async def test_a_service_credential_is_for_that_service(ledger: Ledger) -> None:
     async with ledger:
         for agent in ("bot", "other"):

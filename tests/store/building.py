@@ -121,6 +121,7 @@ class Desk:
         parent: str | None = None,
         project: str | None = None,
         session: str | None = None,
+        stated: bool = True,
         **details: Any,
     ) -> Record:
         """`occurred` is a moment; the states of the limits are wanted."""
@@ -134,6 +135,7 @@ class Desk:
             ),
             trusted,
             want,
+            stated,
         )
 
     def reserve(self, usage: Usage | None = None, agent: str = "ann", **details: Any) -> Reserved:

@@ -394,6 +394,19 @@ def test_a_moment_is_content_where_both_state_it(desk: Desk) -> None:
     assert caught.value.fields == ("occurred_at",)
 
 
+def test_a_source_that_the_repeat_does_not_state_is_no_difference(desk: Desk) -> None:
+    """stdio says "self" for who says nothing, HTTP "sdk": that is no other usage."""
+    desk.record(used(tokens=5), id="e", source="sdk", stated=False)
+    assert desk.record(used(tokens=5), id="e", source="self", stated=False).status == "duplicate"
+    assert desk.record(used(tokens=9), id="e", source="self", stated=False).status == "corrected"
+    (event,) = desk.events().events
+    assert (event.event.source, event.event.usage.tokens) == ("sdk", 9)
+    desk.record(used(), id="proxied", source="proxy")
+    assert desk.record(used(), id="proxied", stated=False).status == "duplicate"
+    with pytest.raises(Conflict):
+        desk.record(used(), id="proxied", source="sdk")
+
+
 def test_replays_within_one_batch_are_found(desk: Desk) -> None:
     one, same, more, other = desk.apply(
         desk.recording(used(tokens=5), id="e"),

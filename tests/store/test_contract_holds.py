@@ -76,6 +76,12 @@ def test_another_hold_under_the_same_id_is_a_conflict(desk: Desk, details: dict[
     assert len(desk.store.reservations(at(0))) == 1
 
 
+def test_a_hold_is_asked_for_again_by_another_way_in(desk: Desk) -> None:
+    first = desk.reserve(event="e", source="sdk", source_is_stated=False)
+    again = desk.reserve(event="e", source="self", source_is_stated=False)
+    assert (again.status, again.reservation) == ("duplicate", first.reservation)
+
+
 def test_a_hold_under_the_id_of_an_event_is_a_conflict(desk: Desk) -> None:
     desk.record(id="e")
     with pytest.raises(Conflict):

@@ -28,6 +28,14 @@ def test_a_key_is_found_by_the_digest_of_its_token(desk: Desk) -> None:
         assert desk.store.key_of(digest_of(other)) is None
 
 
+def test_an_agent_comes_into_being_with_its_key(desk: Desk) -> None:
+    desk.key(ONE, "agent", "ann", id="k1")
+    desk.key(TWO, "service", "llm", id="k2")
+    assert desk.store.names("agent", "") == ["ann"]
+    (ann,) = desk.agents()
+    assert (ann.agent.agent_id, ann.first_seen_us, ann.status) == ("ann", T0, "idle")
+
+
 def test_a_key_is_valid_until_it_expires_or_is_revoked(desk: Desk) -> None:
     key = desk.key(ONE, expires=60)
     assert key.is_valid(at(60) - 1)

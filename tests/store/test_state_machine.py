@@ -211,7 +211,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        change=st.sampled_from(["none", "none", "grown", "reported", "shrunk", "other", "agent"]),
+        change=st.sampled_from(["none", "none", "grown", "reported", "shrunk", "other", "source", "agent"]),
     )
     @precondition(lambda self: self.recorded)
     def record_again(self, data: st.DataObject, change: str) -> None:
@@ -230,9 +230,12 @@ class Stores(RuleBasedStateMachine):
             event = event.replace(usage=usage.replace(requests=max(usage.requests - 1, 0)))
         elif change == "other":
             event = event.replace(operation="other")
+        elif change == "source":
+            event = event.replace(source="proxy")
         elif change == "agent":
             event = event.replace(who=event.who.replace(parent="dan"))
-        again = old.replace(event=event, want_limits=data.draw(st.booleans()))
+        stated = data.draw(st.booleans())
+        again = old.replace(event=event, want_limits=data.draw(st.booleans()), source_is_stated=stated)
         self.recorded.append(again)
         self.apply(again)
 
@@ -252,7 +255,8 @@ class Stores(RuleBasedStateMachine):
         old = data.draw(st.sampled_from(self.reserved))
         if old.event_id != old.reservation_id:
             again = old.replace(reservation_id=self.new_id())
-            self.apply(again.replace(source="sdk") if change else again)
+            stated = data.draw(st.booleans())
+            self.apply(again.replace(source="sdk", source_is_stated=stated) if change else again)
 
     @rule(data=st.data(), usage=st.none() | draws.usages, wanted=st.booleans())
     @precondition(lambda self: self.reserved)

@@ -116,10 +116,8 @@ class Batch:
         sent = cast("dict[str, Any]", record)
         if is_upstream(sent):
             return self._upstream.of(sent)
-        if sent.get("source") is None:
-            sent["source"] = self._source
         try:
-            return RecordUsage.model_validate(sent).report(self._caller)
+            return RecordUsage.model_validate(sent).report(self._caller, self._source)
         except ValidationError as error:
             raise told(error) from None
 

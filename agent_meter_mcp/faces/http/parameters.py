@@ -111,7 +111,7 @@ class ReserveBudget(arguments.ReserveBudget, defer_build=False):
 
     def report(self, caller: "Caller") -> "Report":
         """Without a source it is as in a batch: an agent's own word, or an SDK's. Raises InvalidInput."""
-        return super().report(caller).replace(source=self.source or usual_source(caller))
+        return super().report(caller).replace(source=self.source, usual_source=usual_source(caller))
 
 
 class AgentChanges(Arguments, defer_build=False):

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
     from typing import TypeAlias
 
-    from agent_meter_mcp.client import Hold
-
     from .callers import Scope
+    from .keeping import Kept
     from .metering import Options
     from .signatures import Given
 
@@ -33,8 +32,8 @@ GONE = 499
 """Of a request that ended without an answer: its client had left."""
 FAILED = 500
 RECEIPT_HEADER = b"x-usage-receipt"
-SWITCHED = 101
-"""Of a WebSocket that was accepted."""
+SWITCHED, DECLINED = 101, 403
+"""Of a WebSocket that was accepted, and of one that the app closed instead: that is what servers answer."""
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +139,7 @@ class Responder:
     """One request that was admitted, from then on."""
 
     def __init__(
-        self, app: App, metering: Metering, hold: Hold, scope: Scope, send: Send, receipt: str | None
+        self, app: App, metering: Metering, hold: Kept, scope: Scope, send: Send, receipt: str | None
     ) -> None:
         self._app = app
         self._metering = metering
@@ -180,6 +179,8 @@ class Responder:
             await self._settle(self._status or GONE)
         elif kind == "websocket.accept":
             self._status = SWITCHED
+        elif kind == "websocket.close":
+            self._status = self._status or DECLINED
         elif kind == "websocket.http.response.start":
             self._status = message["status"]
 

@@ -116,7 +116,7 @@ class Attachment:
 
     def _elsewhere(self) -> Apart:
         with self._lock:
-            if self._apart is None or self._apart.may_be_replaced():
+            if self._apart is None or not self._apart.background.is_here or self._apart.may_be_replaced():
                 self._apart = Apart(self._make())
             return self._apart
 
@@ -149,8 +149,10 @@ class Apart:
         return True
 
     def close(self) -> None:
-        """Writes what is under way, or keeps it on disk."""
+        """Writes what is under way, or keeps it on disk. After a fork it is that of the process before."""
         atexit.unregister(self.close)
+        if not self.background.is_here:
+            return
         try:
             if self.opening.done() and self.opening.exception() is None:
                 wait(tuple(self._pending), ENDS_WITHIN_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -14,12 +15,13 @@ from agent_meter_mcp.client.results import Decided
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.money import micro_units
 from agent_meter_mcp.core.text import name
+from agent_meter_mcp.settings import load_settings
 
 from .attachment import Attachment
 from .callers import ANONYMOUS, agent_by
+from .keeping import Kept
 
 if TYPE_CHECKING:
-    import os
     from typing import TypeAlias
 
     from agent_meter_mcp.client.fields import SettleFields
@@ -49,9 +51,9 @@ class Options(TypedDict, total=False):
 
 
 class Admission(NamedTuple):
-    """`refused` says why not. Without `hold` it goes on unmetered."""
+    """`refused` says why not. Without `hold`, which whoever got it settles, it goes on unmetered."""
 
-    hold: Hold | None = None
+    hold: Kept | None = None
     refused: Decided | None = None
 
 
@@ -88,6 +90,11 @@ class Metering:
 
         if meter is None:
             make()  # what is wrong with it is found now
+        if meter is None and url is None and load_settings(os.environ).agent is not None:
+            raise InvalidInput(
+                "AGENT_METER_AGENT",
+                "binds this process to one agent, but a service meters many: unset it here",
+            )
         self.attachment = Attachment(make, meter)
 
     async def agent_of(self, request: object, told: Callable[[], str | None]) -> str | None:
@@ -121,17 +128,20 @@ class Metering:
         except Exception as error:  # whatever it is, it is ours, and not to be the app's
             _log.exception("admission failed")
             return self._unmetered(MeterError(str(error)))
-        return Admission(hold) if hold.allowed else Admission(refused=hold.decision)
+        if not hold.allowed:
+            return Admission(refused=hold.decision)
+        return Admission(Kept(hold, self.attachment))
 
     async def settle(
         self,
-        hold: Hold,
+        kept: Kept,
         request: object,
         status: int,
         duration_s: float,
         metadata: Mapping[str, object] | None = None,
     ) -> None:
         """What was used, once it is over. Others need not wait for it."""
+        kept.stop()
         units = self._actual(request, status)
         ended: SettleFields = {
             "status_code": status,
@@ -141,7 +151,7 @@ class Metering:
 
         async def finish(_: Meter) -> None:
             try:
-                await self._finish(hold, units, ended)
+                await self._finish(kept.hold, units, ended)
             except Exception as error:  # whatever it is, it is ours, and not to be the app's
                 self.counters["unsettled"] += 1
                 _log.error(

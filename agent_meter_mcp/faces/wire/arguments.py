@@ -17,7 +17,7 @@ from agent_meter_mcp.intake import Report
 from .fields import Arguments, Count, Decimals, Flag, Moment, parse_time
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import SwitchKind
+    from agent_meter_mcp.core.models import Source, SwitchKind
     from agent_meter_mcp.core.roles import Caller
 
 AMOUNTS = (
@@ -130,18 +130,19 @@ class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
     occurred_at: Moment | None = None
     source: SourceName | None = None
 
-    def report(self, caller: "Caller") -> Report:
+    def report(self, caller: "Caller", usual_source: "Source" = "self") -> Report:
         """Raises InvalidInput."""
         return Report(
             self.who(caller, self.service),
             self.usage(),
             self.id,
             self.operation,
-            self.source or "self",
+            self.source,
             None if self.occurred_at is None else parse_time(self.occurred_at, "occurred_at"),
             self.status_code,
             self.duration_ms,
             self.metadata_text(),
+            usual_source,
         )
 
 

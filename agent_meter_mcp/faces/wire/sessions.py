@@ -106,9 +106,10 @@ def session_report(sent: object, agent: str, source: "Source") -> Report:
         _usage(session, fields, "costUsd"),
         session["id"],
         OPERATION,
-        source,
+        None,
         parse_time(session["ts"], "ts"),
         metadata=_described(session),
+        usual_source=source,
     )
 
 

@@ -147,11 +147,12 @@ class Reports:
             usage,
             record["id"],
             record["operation"],
-            self._source,
+            None,
             parse_time(record["timestamp"], "timestamp"),
             record["statusCode"],
             duration_ms,
             kept_text(_kept(record, agent, units_micro, duration_ms)),
+            self._source,
         )
 
 

@@ -119,7 +119,8 @@ def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason,
 
 
 def _again(writer: Writer, command: Reserve, held: Reservation) -> Reserved:
-    sent = (command.who.replace(parent=None), command.usage.kept, command.operation, command.source)
+    source = command.source if command.source_is_stated else held.source
+    sent = (command.who.replace(parent=None), command.usage.kept, command.operation, source)
     if sent != (held.who, held.usage, held.operation, held.source):
         raise Conflict(f"id {command.event_id!r} was reserved before with other content: use a new id")
     return Reserved("duplicate", _after(writer, held, writer.at_us), held)

@@ -36,6 +36,8 @@ def create(writer: Writer, command: CreateKey) -> Key:
         writer.at_us,
         command.expires_at_us,
     )
+    if key.role == "agent" and key.bound_to is not None:
+        writer.names.know_agent(key.bound_to, key.created_at_us)
     audit(writer, command.actor, "create_key", f"key {key.prefix}", None, key)
     execute(
         f"INSERT INTO key (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -40,7 +40,8 @@ def record(writer: Writer, command: Record) -> Recorded:
     if writer.careful or who.parent is not None or writer.has_pending(key, service):
         stored = find_event(writer, service, key)
         if stored is not None:
-            return _replay(writer, stored, event, command.want_limits)
+            sent = event if command.source_is_stated else event.replace(source=stored.event.source)
+            return _replay(writer, stored, sent, command.want_limits)
     if writer.open_keys and (service, key) in writer.open_keys:
         raise Conflict(
             f"id {event.id!r} belongs to an open reservation at {service}: settle that reservation"

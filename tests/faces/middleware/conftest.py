@@ -15,7 +15,7 @@ import pytest
 from anyio import to_thread
 
 from agent_meter_mcp.client import Meter
-from agent_meter_mcp.core.models import LimitKey, StoredEvent, Subject
+from agent_meter_mcp.core.models import LimitKey, Reservation, StoredEvent, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
@@ -52,8 +52,11 @@ class Books:
         query = EventsQuery(UsageFilter(outcome=outcome), limit=500)
         return list(reversed((await self.ledger.events(OPERATOR, query)).events))
 
+    async def open(self) -> list[Reservation]:
+        return await self.ledger.reservations(OPERATOR)
+
     async def holds(self) -> int:
-        return len(await self.ledger.reservations(OPERATOR))
+        return len(await self.open())
 
     async def settled(self, count: int = 1) -> list[StoredEvent]:
         """So many events, once they are there: an app does not wait for them."""

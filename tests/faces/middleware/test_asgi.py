@@ -397,6 +397,16 @@ async def own(settings: Settings) -> AsyncGenerator[Books]:
         yield Books(ledger, None)  # pyright: ignore[reportArgumentType]  this one has the system's clock
 
 
+async def test_a_process_that_is_bound_to_an_agent_cannot_meter_for_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It would refuse every request's hold, so nothing would be metered."""
+    monkeypatch.setenv("AGENT_METER_AGENT", "bot")
+    with pytest.raises(InvalidInput, match="AGENT_METER_AGENT"):
+        MeterMiddleware(FastAPI(), "my-api", db=tmp_path / "meter.db")
+    MeterMiddleware(FastAPI(), "my-api", url="http://127.0.0.1:1")
+
+
 async def test_three_lines_stop_a_rogue_within_its_first_window(settings: Settings) -> None:
     async with own(settings) as books:
         await books.ledger.set_limit(OPERATOR, LimitKey(Subject("agent", "rogue"), None, "requests", "2s"), 5)

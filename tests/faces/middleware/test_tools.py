@@ -44,10 +44,10 @@ def server_with(guard: ToolMeter, **options: Any) -> MCPServer[Any]:
 
 @asynccontextmanager
 async def connected(
-    guard: ToolMeter, mode: Any = "auto", name: str = "bot", **options: Any
+    guard: ToolMeter, mode: Any = "auto", name: str = "bot", server: Any = None, **options: Any
 ) -> AsyncGenerator[Client]:
     client = Client(
-        server_with(guard), mode=mode, client_info=Implementation(name=name, version="1"), **options
+        server or server_with(guard), mode=mode, client_info=Implementation(name=name, version="1"), **options
     )
     async with client:
         yield client
