@@ -21,7 +21,7 @@ from .core.commands import (
     SetSwitch,
     Settle,
 )
-from .core.errors import Forbidden, InvalidInput
+from .core.errors import Forbidden, InvalidInput, PricesUnusable
 from .core.models import EACH, Usage, UsageEvent, Who
 from .core.roles import Caller, allow, allow_agent, allow_service
 from .core.text import ID_MAX, REASON_MAX, name, optional_name
@@ -86,7 +86,7 @@ class Intake:
             UsageEvent(
                 report.id or self._new_id(now_us),
                 who,
-                self._priced(usage, at_us, who.service or ""),
+                self._happened(usage, at_us, who.service or ""),
                 report.operation,
                 report.source,
                 report.occurred_at_us,
@@ -132,7 +132,7 @@ class Intake:
             unit_type=report.usage.unit_type or held.usage.unit_type,
         )
         check.texts(held.who, usage)
-        return report.replace(usage=self._priced(usage, now_us, held.who.service or ""))
+        return report.replace(usage=self._happened(usage, now_us, held.who.service or ""))
 
     def may_hold(self, caller: Caller, who: Who) -> None:
         """Raises Forbidden unless the caller may finish a reservation that `who` made."""
@@ -271,6 +271,13 @@ class Intake:
     def _source(self, caller: Caller, source: Source) -> None:
         if caller.role == "agent" and source != "self":
             raise InvalidInput("source", "an agent reports about itself: leave source out")
+
+    def _happened(self, usage: Usage, at_us: int, service: str) -> Usage:
+        """As `_priced`, but a mistake in the price file loses nothing: the cost is unknown then."""
+        try:
+            return self._priced(usage, at_us, service)
+        except PricesUnusable:
+            return usage.replace(cost_source="unpriced", price_version=None)
 
     def _priced(self, usage: Usage, at_us: int, service: str) -> Usage:
         return self._prices.price(check.amounts(usage), at_us, service)

@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp import prices
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, PricesUnusable
 from agent_meter_mcp.core.models import Usage
 from agent_meter_mcp.core.money import COST_USD_MAX, TOKENS_MAX, nano_usd
 from agent_meter_mcp.core.pricing import PROVIDERS, VARIANTS
-from agent_meter_mcp.prices import ListedModel, PriceBook
+from agent_meter_mcp.price_list import ListedModel
+from agent_meter_mcp.prices import PriceBook
 
 ROOT = Path(__file__).parent.parent
 LIST = f"genai-prices {genai_prices.__version__}"
@@ -594,6 +595,29 @@ def test_a_file_that_was_never_valid_is_an_error_each_time(
         assert problem in refused.value.problem
     with pytest.raises(InvalidInput):
         override.book.preload()
+
+
+def test_a_file_that_cannot_be_used_is_logged_once_for_each_mistake(
+    override: OverrideFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    override.write("[models")
+    for _ in range(3):
+        with pytest.raises(PricesUnusable):
+            override.cost(ONE_TOKEN, 0)
+    override.write(MINE.format(1))
+    assert override.cost(ONE_TOKEN, 1) == 1_000
+    override.write("[models")
+    assert [override.cost(ONE_TOKEN, seconds) for seconds in (2, 3, 4)] == [1_000] * 3
+    first, later = (record.getMessage() for record in caplog.records)
+    assert first.endswith("what happens is recorded without a cost.")
+    assert later.endswith("the last good prices stay in force.")
+    assert all(str(override.path) in told for told in (first, later))
+
+
+def test_what_no_file_can_price_does_not_mind_it(override: OverrideFile) -> None:
+    """Such as the question of a gate, which must still see the kill switch."""
+    override.write("[models")
+    assert override.book.price(Usage(), NOW_US, "").cost_source == "unpriced"
 
 
 def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
