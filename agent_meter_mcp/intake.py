@@ -72,6 +72,7 @@ class Intake:
         self._prices = prices
         self._new_id = new_id
         self._lineage = lineage
+        self._told = ""
 
     def record(self, caller: Caller, report: Report, now_us: int, *, want_limits: bool = True) -> Record:
         """Raises InvalidInput, Forbidden."""
@@ -276,7 +277,13 @@ class Intake:
         """As `_priced`, but a mistake in the price file loses nothing: the cost is unknown then."""
         try:
             return self._priced(usage, at_us, service)
-        except PricesUnusable:
+        except PricesUnusable as error:
+            if str(error) != self._told:
+                import logging  # which a process that records once need not pay for
+
+                self._told = str(error)
+                told = "%s. Until that is put right, what happens is recorded without a cost."
+                logging.getLogger(__name__).warning(told, error)
             return usage.replace(cost_source="unpriced", price_version=None)
 
     def _priced(self, usage: Usage, at_us: int, service: str) -> Usage:

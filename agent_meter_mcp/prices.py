@@ -38,8 +38,8 @@ class PriceBook:
     """Fills in what usage costs. Safe to use from many threads.
 
     Nothing is read or imported before it is needed. `problem` says what is wrong with a change of the
-    override file that cannot be used; its last good prices stay in force then, or if there were none, what
-    needs the file raises it. Each new problem is logged once. `clock` answers seconds that only grow.
+    override file that cannot be used; its last good prices stay in force then, and it is logged once. If
+    there were none, what needs the file raises it. `clock` answers seconds that only grow.
     """
 
     def __init__(self, override_path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -159,21 +159,14 @@ class PriceBook:
                 self._signature = signature
             self.problem = None
         except InvalidInput as error:
-            is_new = self.problem is None or str(error) != str(self.problem)
-            self.problem = PricesUnusable(error.field, error.problem)
-            in_force = "what happens is recorded without a cost"
-            if self._checked_s is not None:
-                in_force = "the last good prices stay in force"
-            if is_new:
-                _warn(f"{error}. Until then {in_force}.")
+            known, self.problem = self.problem, PricesUnusable(error.field, error.problem)
             if self._checked_s is None:
                 raise self.problem from None
+            if str(known) != str(error):
+                import logging  # which a process that records once need not pay for
 
-
-def _warn(text: str) -> None:
-    import logging  # not felt by a process that records once, unless there is something to say
-
-    logging.getLogger(__name__).warning("%s", text)
+                told = "%s. Until that is put right, the last good prices stay in force."
+                logging.getLogger(__name__).warning(told, error)
 
 
 def _with_source(usage: Usage, source: CostSource) -> Usage:
