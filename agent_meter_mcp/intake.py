@@ -102,7 +102,7 @@ class Intake:
     def ask(self, caller: Caller, who: Who, usage: Usage, now_us: int) -> Ask:
         """Raises InvalidInput, Forbidden."""
         self._may_use(caller, who, usage, service_needed=False)
-        return Ask(who, self._priced(usage, now_us, who.service or ""))
+        return Ask(who, self._estimated(usage, now_us, who.service or ""))
 
     def reserve(self, caller: Caller, report: Report, ttl_us: int, now_us: int) -> Reserve:
         """Raises InvalidInput, Forbidden."""
@@ -115,7 +115,7 @@ class Intake:
             reservation_id,
             report.id or reservation_id,
             who,
-            self._priced(report.usage, now_us, who.service or ""),
+            self._estimated(report.usage, now_us, who.service or ""),
             check.ttl(ttl_us),
             report.operation,
             report.source,
@@ -273,6 +273,10 @@ class Intake:
         if caller.role == "agent" and source != "self":
             raise InvalidInput("source", "an agent reports about itself: leave source out")
 
+    def _estimated(self, usage: Usage, at_us: int, service: str) -> Usage:
+        """Only what names a model must have its price; the rest is left to other limits and the switches."""
+        return (self._priced if usage.model is not None else self._happened)(usage, at_us, service)
+
     def _happened(self, usage: Usage, at_us: int, service: str) -> Usage:
         """As `_priced`, but a mistake in the price file loses nothing: the cost is unknown then."""
         try:
@@ -282,7 +286,7 @@ class Intake:
                 import logging  # which a process that records once need not pay for
 
                 self._told = str(error)
-                told = "%s. Until that is put right, what happens is recorded without a cost."
+                told = "%s. Until that is put right, usage is recorded without a cost."
                 logging.getLogger(__name__).warning(told, error)
             return usage.replace(cost_source="unpriced", price_version=None)
 

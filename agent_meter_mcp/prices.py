@@ -107,8 +107,6 @@ class PriceBook:
         return len(self._models)
 
     def _cost(self, usage: Usage, at_us: int, service: str) -> tuple[int | None, str | None]:
-        if usage.model is None and not service:
-            return None, None
         own = self._own_prices()
         if own is not None:
             cost = own.cost_of(usage, at_us, service)

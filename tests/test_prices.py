@@ -612,12 +612,6 @@ def test_a_change_that_cannot_be_used_is_logged_once_for_each_mistake(
     assert all(line.endswith("the last good prices stay in force.") for line in told)
 
 
-def test_what_no_file_can_price_does_not_mind_it(override: OverrideFile) -> None:
-    """Such as the question of a gate, which must still see the kill switch."""
-    override.write("[models")
-    assert override.book.price(Usage(), NOW_US, "").cost_source == "unpriced"
-
-
 def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         PriceBook(tmp_path).preload()

@@ -358,6 +358,6 @@ async def test_prices_that_cannot_be_read_lose_nothing_that_happened(
         assert (answer["status"], answer["cost_source"]) == ("recorded", "unpriced")
     assert (await tools("get_usage_summary"))["total"]["unpriced"] == 2
     (logged,) = (record.getMessage() for record in caplog.records if "prices.toml" in record.getMessage())
-    assert logged.endswith("what happens is recorded without a cost.")
+    assert logged.endswith("usage is recorded without a cost.")
     await tools("set_kill_switch", engaged=True, agent="bot", reason="enough")
     assert "enough" in str(await tools.hook(harness="claude-code", event="UserPromptSubmit", agent="bot"))
