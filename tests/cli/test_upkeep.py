@@ -136,6 +136,15 @@ def test_doctor_says_where_each_setting_is_from(ok: Run, home: Path, monkeypatch
     assert "not a power cut" in found["synchronous"]["text"]
 
 
+def test_doctor_warns_of_a_variable_that_is_none(ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_METER_DB_", "/somewhere/else.db")
+    monkeypatch.setenv("AGENT_METER_KEY", "am_secret")
+    found = findings(ok("doctor", "--json"))
+    assert found["AGENT_METER_DB_"]["state"] == "warning"
+    assert found["AGENT_METER_DB_"]["text"].endswith("did you mean AGENT_METER_DB?")
+    assert "AGENT_METER_KEY" not in found
+
+
 def test_a_clock_that_jumped_is_a_problem(run: Run, ok: Run, home: Path) -> None:
     store = open_store(str(home / "meter.db"))
     store.apply(
