@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 METER = [sys.executable, "-m", "agent_meter_mcp"]
 OVERDUE_S = 15.0
-READER_GONE = 141
 COLOURS = {200: "green", 429: "red", 403: "magenta"}
 ROGUE: dict[str, Any] = {"agent": "rogue-bot", "metric": "requests", "window": "1m", "max": 20}
 PAGES, PAGES_S = 8, 2
@@ -383,11 +382,10 @@ def main() -> int:
             agents = [Agent(name, url) for name in BOTS]
             try:
                 anyio.run(show.run, url, agents)
-            except BaseExceptionGroup as group:
-                # Rich ends the program where it prints when nobody reads any more: in a task, here.
-                if group.split(SystemExit)[1] is not None:
-                    raise
-                raise SystemExit(READER_GONE) from None
+            except (
+                BaseExceptionGroup
+            ) as group:  # Rich exits where it prints when nobody reads: in a task, here
+                raise group if group.split(SystemExit)[1] else SystemExit(141) from None
             finally:
                 for agent in agents:
                     agent.process.kill()
