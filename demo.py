@@ -382,9 +382,7 @@ def main() -> int:
             agents = [Agent(name, url) for name in BOTS]
             try:
                 anyio.run(show.run, url, agents)
-            except (
-                BaseExceptionGroup
-            ) as group:  # Rich exits where it prints when nobody reads: in a task, here
+            except BaseExceptionGroup as group:  # rich exits in a task when nobody reads any more
                 raise group if group.split(SystemExit)[1] else SystemExit(141) from None
             finally:
                 for agent in agents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,11 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
     zone = zone_of(timezone)
 
     folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
+    # Textual reads keys from the one and draws on the other; without them it would turn for ever.
+    if not is_tab and not all(one is not None and one.isatty() for one in (sys.stdin, sys.stderr)):
+        raise InvalidInput(
+            "dashboard", "needs a terminal; --web shows it in a browser, and summary prints totals"
+        )
     # Whoever looks in a browser need not be who looks in the terminal.
     choices = None if is_tab else tui("settings").Choices(os.path.join(folder, "dashboard.json"))
     operator = source if may_act else None

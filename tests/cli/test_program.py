@@ -321,6 +321,12 @@ def test_an_interruption_is_one_line() -> None:
     assert len(shown.lines) == 2
 
 
+def test_a_dashboard_without_a_terminal_says_what_it_needs(home: Path) -> None:
+    ran = process("dashboard")
+    assert (ran.code, ran.out) == (2, "")
+    assert "needs a terminal; --web shows it in a browser" in ran.err
+
+
 def test_an_interruption_of_a_server_ends_it() -> None:
     serving = subprocess.Popen(
         [sys.executable, "-m", "agent_meter_mcp", "serve", "--port", "0"],
