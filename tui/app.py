@@ -132,8 +132,7 @@ class Dashboard(App[None]):
         self._started_s = time.monotonic()
         self.failure: Exception | None = None
         self._begin_with(self._theme_of(theme))
-        names = [one.name for one in RANGES]
-        self.range: Range = RANGES[names.index(self.choices.get("range", names, names[1]))]
+        self.range = self.choices.range
         self.paused = False
         self.looked = Looked()
         self.tally = Tally()

@@ -6,8 +6,9 @@ The order stays for a while, so that no row moves away under the cursor; whoever
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import reduce
-from typing import TYPE_CHECKING
+from itertools import chain, compress, repeat
+from operator import eq, is_not
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, dollars
 from agent_meter_mcp.core.text import shown
@@ -30,8 +31,7 @@ from .view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.queries import AgentView, Totals
@@ -66,7 +66,7 @@ class Standing(Value):
         return -1.0 if self.tightest is None else self.tightest.percent
 
 
-class Place(Value):
+class Place(NamedTuple):
     """An agent in the table. `folded` None: nobody is beneath it."""
 
     agent_id: str
@@ -91,13 +91,13 @@ def standing(view: AgentView, used: Totals) -> Standing:
     return Standing(state_of(view), used, view.tightest, view.last_seen_us)
 
 
-def together(one: Standing, other: Standing) -> Standing:
-    """Both as one."""
+def together(standings: Sequence[Standing]) -> Standing:
+    """All of them as one."""
     return Standing(
-        min(one.state, other.state, key=_GRAVITY.__getitem__),
-        plus(one.used, other.used),
-        max(one, other, key=lambda each: each.percent).tightest,
-        max((at for at in (one.last_seen_us, other.last_seen_us) if at is not None), default=None),
+        min((one.state for one in standings), key=_GRAVITY.__getitem__),
+        plus(*(one.used for one in standings)),
+        max(standings, key=lambda one: one.percent).tightest,
+        max((one.last_seen_us for one in standings if one.last_seen_us is not None), default=None),
     )
 
 
@@ -120,22 +120,34 @@ def members_of(agent_id: str, children: Mapping[str, list[str]]) -> list[str]:
     return found
 
 
-def ranked(standings: Mapping[str, Standing], sort: str, reverse: bool = False) -> list[str]:
-    """By what `sort` names, the largest, gravest or most urgent first; equal ones by their names."""
-    keys: dict[str, Callable[[Standing], Any]] = {
-        "cost": lambda one: -one.used.cost_nano_usd,
-        "agent": lambda _: 0,
-        "state": lambda one: _GRAVITY[one.state],
-        "requests": lambda one: -one.used.requests,
-        "tokens": lambda one: -one.used.tokens,
-        "budget": lambda one: -one.percent,
-        "runs out": lambda one: (
-            _NEVER_US if one.tightest is None else one.tightest.runs_out_at_us or _NEVER_US
-        ),
-        "seen": lambda one: -(one.last_seen_us or 0),
-    }
-    key = keys[sort]
-    found = sorted(sorted(standings), key=lambda agent_id: key(standings[agent_id]))
+_SORT_KEYS: dict[str, Callable[[Standing], int | float]] = {
+    "cost": lambda one: -one.used.cost_nano_usd,
+    "agent": lambda _: 0,
+    "state": lambda one: _GRAVITY[one.state],
+    "requests": lambda one: -one.used.requests,
+    "tokens": lambda one: -one.used.tokens,
+    "budget": lambda one: -one.percent,
+    "runs out": lambda one: _NEVER_US if one.tightest is None else one.tightest.runs_out_at_us or _NEVER_US,
+    "seen": lambda one: -(one.last_seen_us or 0),
+}
+"""The lowest comes first."""
+_ADDED_UP = ("cost", "requests", "tokens")
+
+
+def ranked(
+    standings: Mapping[str, Standing],
+    sort: str,
+    reverse: bool = False,
+    trees: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
+    """By what `sort` names, the largest, gravest or most urgent first; equal ones by their names.
+
+    Who stands at the head of one of the `trees` counts with all of its members.
+    """
+    key, joined = _SORT_KEYS[sort], sum if sort in _ADDED_UP else min
+    own = {agent_id: key(one) for agent_id, one in standings.items()}
+    keys = own | {head: joined(map(own.__getitem__, members)) for head, members in (trees or {}).items()}
+    found = sorted(sorted(standings), key=keys.__getitem__)
     return found[::-1] if reverse else found
 
 
@@ -147,32 +159,44 @@ def as_tree(ids: Iterable[str], parents: Mapping[str, str | None], folded: set[s
     ordered = list(ids)
     kept, beneath = set(ordered), dict[str | None, list[str]]()
     for agent_id in ordered:
-        seen, above = {agent_id}, parents.get(agent_id)
-        while above is not None and above not in kept and above not in seen:
-            seen.add(above)
-            above = parents.get(above)
-        beneath.setdefault(above if above in kept and above != agent_id else None, []).append(agent_id)
+        beneath.setdefault(_next_above(agent_id, parents, kept), []).append(agent_id)
     places: list[Place] = []
-    placed: set[str] = set()
+    reached: list[str] = []
 
-    def walk(roots: list[str]) -> None:
-        waiting = [(root, 0, True) for root in reversed(roots)]
+    def walk(root: str) -> None:
+        waiting = [(root, 0, True)]
         while waiting:
             agent_id, depth, is_seen = waiting.pop()
-            if agent_id in placed:
-                continue
-            placed.add(agent_id)
-            below = beneath.get(agent_id, [])
-            is_folded = agent_id in folded
+            reached.append(agent_id)
+            below = beneath.pop(agent_id, None)
+            is_folded = agent_id in folded if below else None
             if is_seen:
-                places.append(Place(agent_id, depth, is_folded if below else None))
-            waiting += [(child, depth + 1, is_seen and not is_folded) for child in reversed(below)]
+                places.append(Place(agent_id, depth, is_folded))
+            if below:
+                waiting += [(child, depth + 1, is_seen and not is_folded) for child in reversed(below)]
 
-    walk(beneath.get(None, []))
-    for agent_id in ordered:
-        if agent_id not in placed:
-            walk([agent_id])
+    for root in beneath.pop(None, []):
+        walk(root)
+    if len(reached) < len(ordered):
+        placed = set(reached)
+        for agent_id in ordered:  # what is left hangs on rings, which begin with whoever comes first
+            if agent_id not in placed:
+                beneath[_next_above(agent_id, parents, kept)].remove(agent_id)
+                walk(agent_id)
+                placed.update(reached)
     return places
+
+
+def _next_above(agent_id: str, parents: Mapping[str, str | None], kept: set[str]) -> str | None:
+    """The nearest ancestor that is there."""
+    above = parents.get(agent_id)
+    if above is None or (above in kept and above != agent_id):
+        return above
+    seen = {agent_id}
+    while above is not None and above not in kept and above not in seen:
+        seen.add(above)
+        above = parents.get(above)
+    return above if above in kept and above != agent_id else None
 
 
 class Roster:
@@ -187,14 +211,13 @@ class Roster:
         self.places: list[Place] = []
         self._keys: list[str] = []
         self._is_tree = False
-        self._ids: list[str] = []
         self._agents: tuple[AgentView, ...] = ()
+        self._used: dict[str, Totals] = {}
         self._views: dict[str, AgentView] = {}
         self._own: dict[str, Standing] = {}
-        self._whole: dict[str, Standing] = {}
-        """Of those that were asked about since the last look."""
         self._parents: dict[str, str | None] = {}
         self._children: dict[str, list[str]] = {}
+        self._members: dict[str, list[str]] = {}
         self._order: list[str] = []
         self._sorted_s: float | None = None
         self._now_us = 0
@@ -207,51 +230,63 @@ class Roster:
     def take(self, snapshot: Snapshot, now_s: float, resort_s: float = RESORT_S) -> bool:
         """What was found now. Answers whether the order may be an old one, because it stays for a while."""
         self._now_us = snapshot.taken_at_us
-        self._whole = {}
-        is_as_before = self._take_agents(snapshot)
-        self._agents = snapshot.agents
+        changed = self._changed(snapshot)
+        self._agents, self._used = snapshot.agents, snapshot.used
+        if changed is None:
+            self._take_others()
+        else:
+            self._take_changed(changed)
         parents = self._parents
         if self._sorted_s is None or now_s - self._sorted_s >= resort_s:
             self.resort(now_s)
             return False
-        if not is_as_before:
+        if changed is None:
             known = set(self._order)
             self._order = [agent_id for agent_id in self._order if agent_id in parents]
             self._order += sorted(agent_id for agent_id in parents if agent_id not in known)
-        if self.typed or not is_as_before:
+        if self.typed or changed is None:
             self.arrange()
         return True
 
-    def _take_agents(self, snapshot: Snapshot) -> bool:
-        """Whether they are the same ones, beneath the same parents. Of thousands, few have changed."""
-        agents, used, own = snapshot.agents, snapshot.used, self._own
-        if len(agents) != len(self._ids):
-            self._take_others(snapshot)
-            return False
-        for agent_id, before, view in zip(self._ids, self._agents, agents, strict=True):
-            if view is not before:
-                if agent_id != view.agent.agent_id or self._parents[agent_id] != view.agent.parent:
-                    self._take_others(snapshot)
-                    return False
-                self._views[agent_id] = view
-            elif own[agent_id].used is used.get(agent_id, NOTHING):
-                continue
-            own[agent_id] = standing(view, used.get(agent_id, NOTHING))
-        return True
+    def _changed(self, snapshot: Snapshot) -> dict[str, AgentView] | None:
+        """Who stands otherwise than before; None: they are others, or beneath other parents.
 
-    def _take_others(self, snapshot: Snapshot) -> None:
-        self._ids = [view.agent.agent_id for view in snapshot.agents]
-        self._views = dict(zip(self._ids, snapshot.agents, strict=True))
+        Of thousands few have changed: the others are passed over without a step of Python.
+        """
+        before, agents = self._agents, snapshot.agents
+        if len(before) != len(agents):
+            return None
+        changed: dict[str, AgentView] = {}
+        for one, other in compress(zip(before, agents, strict=True), map(is_not, before, agents)):
+            if (one.agent.agent_id, one.agent.parent) != (other.agent.agent_id, other.agent.parent):
+                return None
+            changed[other.agent.agent_id] = other
+        old, used = self._used, snapshot.used
+        if len(old) <= len(used) and all(map(eq, old, used)):
+            other_used = {*compress(used, map(is_not, chain(old.values(), repeat(None)), used.values()))}
+        else:
+            other_used = {name for name in old | used if old.get(name) is not used.get(name)}
+        for agent_id in (other_used & self._views.keys()) - changed.keys():
+            changed[agent_id] = self._views[agent_id]
+        return changed
+
+    def _take_changed(self, changed: dict[str, AgentView]) -> None:
+        self._views.update(changed)
+        for agent_id, view in changed.items():
+            self._own[agent_id] = standing(view, self._used.get(agent_id, NOTHING))
+
+    def _take_others(self) -> None:
+        self._views = {view.agent.agent_id: view for view in self._agents}
         self._own = {
-            name: standing(view, snapshot.used.get(name, NOTHING)) for name, view in self._views.items()
+            name: standing(view, self._used.get(name, NOTHING)) for name, view in self._views.items()
         }
         self._parents = {name: view.agent.parent for name, view in self._views.items()}
         self._children = children_of(self._parents)
+        self._members = {parent: members_of(parent, self._children) for parent in self._children}
 
     def resort(self, now_s: float) -> None:
         self._sorted_s = now_s
-        trees = {} if self.is_flat else {parent: self._tree(parent) for parent in self._children}
-        self._order = ranked({**self._own, **trees}, self.sort, self.reversed)
+        self._order = ranked(self._own, self.sort, self.reversed, {} if self.is_flat else self._members)
         self.arrange()
 
     def arrange(self) -> None:
@@ -304,7 +339,7 @@ class Roster:
         if self._is_tree:
             name = f"{'  ' * place.depth}{ {None: '  ', True: '▸ ', False: '▾ '}[place.folded] }{name}"
         if place.folded:
-            name += f" +{len(members_of(agent_id, self._children)) - 1}"
+            name += f" +{len(self._members[agent_id]) - 1}"
         word, style = STATES[one.state]
         since = None if one.last_seen_us is None else max(self._now_us - one.last_seen_us, 0)
         cells = (
@@ -320,10 +355,7 @@ class Roster:
 
     def _tree(self, agent_id: str) -> Standing:
         """How it stands with all beneath it."""
-        if agent_id not in self._whole:
-            members = members_of(agent_id, self._children)
-            self._whole[agent_id] = reduce(together, (self._own[member] for member in members))
-        return self._whole[agent_id]
+        return together([self._own[member] for member in self._members[agent_id]])
 
 
 def _budget(tightest: LimitState | None, now_us: int) -> tuple[Cell, ...]:

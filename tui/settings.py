@@ -10,9 +10,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.sources.base import RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from agent_meter_mcp.sources.base import Range
 
 
 class Choices:
@@ -34,6 +37,12 @@ class Choices:
         if not isinstance(word, str) or word not in allowed:
             self._words[name] = word = usual
         return word
+
+    @property
+    def range(self) -> Range:
+        """What the totals are about."""
+        names = [one.name for one in RANGES]
+        return RANGES[names.index(self.get("range", names, names[1]))]
 
     def put(self, name: str, word: str) -> bool:
         """Whether there is something new to save."""

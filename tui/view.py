@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, overload
 
 from agent_meter_mcp.core.figures import UNKNOWN, dollars, number
@@ -31,6 +32,7 @@ NAME_WIDTH = 128
 BAR_WIDTH = 10
 WARN_PERCENT = 80.0
 NOTHING = Totals()
+_figures = attrgetter(*Totals.fields)
 
 
 class Cell(Value):
@@ -117,9 +119,9 @@ def fullness_cells(full: float, style: Style) -> tuple[Cell, Cell]:
     return Cell(bar(full, BAR_WIDTH), style, f"{full:.2f}"), Cell(percent(full), style, f"{full:.2f}")
 
 
-def plus(one: Totals, other: Totals) -> Totals:
-    """Both together."""
-    return Totals(*(getattr(one, field) + getattr(other, field) for field in Totals.fields))
+def plus(*totals: Totals) -> Totals:
+    """All of them together."""
+    return Totals(*map(sum, zip(*map(_figures, totals), strict=True)))
 
 
 def matching_rows(rows: Iterable[Row], typed: str) -> list[Row]:

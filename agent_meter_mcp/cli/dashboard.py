@@ -151,12 +151,6 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
     import gc
 
     gc.disable()  # there is no garbage in what is imported
-    import anyio
-
-    from agent_meter_mcp.runtime import collect_seldom
-
-    zone = zone_of(timezone)
-
     folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
     # Textual reads keys from the one and draws on the other; without them it would turn for ever.
     if not is_tab and not all(one is not None and one.isatty() for one in (sys.stdin, sys.stderr)):
@@ -164,7 +158,13 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
             "dashboard", "needs a terminal; --web shows it in a browser, and summary prints totals"
         )
     # Whoever looks in a browser need not be who looks in the terminal.
-    choices = None if is_tab else tui("settings").Choices(os.path.join(folder, "dashboard.json"))
+    choices = tui("settings").Choices(None if is_tab else os.path.join(folder, "dashboard.json"))
+    source.look_ahead(choices.range)
+    import anyio
+
+    from agent_meter_mcp.runtime import collect_seldom
+
+    zone = zone_of(timezone)
     operator = source if may_act else None
 
     async def run() -> int | None:

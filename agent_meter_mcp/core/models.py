@@ -158,6 +158,12 @@ class Correction(StoredEvent):
     number: int = 0
 
 
+class Refused(StoredEvent):
+    """Refusals that are told of now: `count` of them, and there are `total` in their row."""
+
+    total: int = 0
+
+
 class Agent(Value):
     """Who uses. Unknown agents come into being with their first usage."""
 

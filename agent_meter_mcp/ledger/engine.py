@@ -84,7 +84,6 @@ class Engine:
         )
         self._long_reads = CapacityLimiter(LONG_READS_MAX)
         self.feed = Feed(store, self.read, poll_s=poll_s)
-        self._alerted = False
         self._closed = False
         self._refusals = Refusals()
         self._refusals_due: asyncio.TimerHandle | None = None
@@ -154,34 +153,13 @@ class Engine:
             applied = self._store.apply(commands, now_us)
         except Exception as error:  # it concerns them all, and is raised to each
             return [Failure(error)] * len(commands)
-        if applied.alerts:
-            self._alerted = True
         return applied.results
 
     def _committed(self, written: Sequence[Written]) -> None:
-        watched = self.feed.watched
         for command, answer in written:
-            if isinstance(command, Reserve):
-                self._reserved(command, answer)
-            elif watched and command is not None and not isinstance(answer, (Exception, Failure)):
-                self._tell(command, answer)
-        if watched and self._alerted:
-            self._alerted = False
-            self.feed.poke()
-
-    def _reserved(self, command: Reserve, answer: Answer) -> None:
-        if isinstance(answer, Reserved) and answer.status == "denied":
-            now_us = self._clock()
-            self._refusals.note(command.who, now_us)
-            ask = Ask(command.who, command.usage)
-            if self.feed.watched:
-                self.feed.refused(_refusal(ask, answer.decision, command.operation, command.source, now_us))
-
-    def _tell(self, command: Command, answer: Result) -> None:
-        if isinstance(command, Refuse):
-            for refused in command.refusals:
-                self.feed.refused(refused)
-        elif not isinstance(answer, Reservation):
+            if isinstance(command, Reserve) and isinstance(answer, Reserved) and answer.status == "denied":
+                self._refusals.note(command.who, self._clock())
+        if self.feed.watched and any(_is_news(answer) for _, answer in written):
             self.feed.poke()
 
     # Reading
@@ -296,6 +274,13 @@ def _expected(answer: object, kind: type[T]) -> T:
     if not isinstance(answer, kind):
         raise TypeError(f"the store answered {type(answer).__name__} where {kind.__name__} was due")
     return answer
+
+
+def _is_news(answer: Answer) -> bool:
+    """Whether watchers are told of what was done: not of holds, only of those that were denied."""
+    if isinstance(answer, (Exception, Failure, Reservation)):
+        return False
+    return not isinstance(answer, Reserved) or answer.status == "denied"
 
 
 def _refusal(ask: Ask, decision: Decision, operation: str | None, source: Source, at_us: int) -> Refusal:

@@ -1,9 +1,9 @@
 """What has just happened, for whoever watches: events, refusals, alerts, control actions, after their COMMIT.
 
 Watching never slows recording: a subscriber that does not keep up loses the oldest items, and knows how many.
-All but refusals is read from the store, so what other processes on the same file do is among it: each thing
-once, and events in the order of their numbers, whoever recorded them. Refusals of other processes are not
-(a page of events shows them): they share rows that grow.
+All of it is read from the store, so what other processes on the same file do is among it: each thing once,
+and events in the order of their numbers, whoever recorded them. A refusal is told when its row is new, and
+again for what the row has grown by since: `count` is how many are told.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from agent_meter_mcp.core.commands import Refusal
 from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
+from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Refused, StoredEvent
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 
-FeedItem: TypeAlias = StoredEvent | Refusal | Alert | AuditEntry
+FeedItem: TypeAlias = StoredEvent | Alert | AuditEntry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,6 +42,9 @@ COUNTED_MAX = 10_000
 """The most events that are read at one look: those above CAUGHT_UP_MAX are counted as lost."""
 FEW = 16
 """How many events are read at first: mostly only some are new."""
+GROWS_US = 5 * SECOND_US
+"""For how long a row of refusals is looked at again. Whoever counts some for it writes them within about a
+second; what is written later is in every list, and told nobody."""
 
 
 class Subscription:
@@ -111,12 +113,16 @@ class Watch:
         self._correction = 0
         self._alert = 0
         self._action = 0
+        self._refused: dict[int, int] = {}
+        """Of the rows of refusals that may grow, the count that was told."""
 
     def start(self) -> None:
         """From now on. Raises StoreError."""
         self._version = self._store.changed()
         newest = self._store.events(EventsQuery(UsageFilter(), limit=1)).events
         self._event = max((event.seq for event in newest), default=0)
+        self._refused = {self._event - GROWS_US: 0}
+        self._new_refusals([])
         self._correction = max((one.number for one in self._store.corrections(limit=1)), default=0)
         self._alert = max((alert.number for alert in self._store.alerts(limit=1)), default=0)
         self._action = max((entry.seq for entry in self._store.audit(limit=1)), default=0)
@@ -139,12 +145,13 @@ class Watch:
         self._event = max((event.seq for event in read), default=self._event)
         self._correction = max((one.number for one in corrections), default=self._correction)
         usage = [event for event in reversed(read) if event.outcome != "rejected"]
+        refusals = self._new_refusals([event for event in read if event.outcome == "rejected"])
         self.lost = max(len(usage) - CAUGHT_UP_MAX, 0)
         told = {event.seq: event.event for event in usage}
         changed = [
             one for one in reversed(corrections) if one.seq <= self._event and told.get(one.seq) != one.event
         ]
-        in_order = sorted([*usage[self.lost :], *actions], key=_seq)
+        in_order = sorted([*usage[self.lost :], *refusals, *actions], key=_seq)
         return [*in_order, *changed, *reversed(alerts)]
 
     def _new_events(self) -> list[StoredEvent]:
@@ -157,6 +164,19 @@ class Watch:
             if len(newer) < len(page.events) or page.next_seq is None or len(found) >= COUNTED_MAX:
                 return found
             page = self._store.events(EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, page.next_seq))
+
+    def _new_refusals(self, new: list[StoredEvent]) -> list[Refused]:
+        """These, and what others have grown by."""
+        rows, told = {row.seq: row for row in new}, self._refused
+        if told:
+            may_grow = EventsQuery(UsageFilter(min(told), outcome="rejected"), EVENTS_PAGE_MAX)
+            rows.update((row.seq, row) for row in self._store.events(may_grow).events)
+        self._refused = {seq: row.count for seq, row in rows.items() if seq > self._event - GROWS_US}
+        return [
+            Refused(**row.replace(count=row.count - told.get(seq, 0)).as_dict(), total=row.count)
+            for seq, row in rows.items()
+            if row.count > told.get(seq, 0)
+        ]
 
     def _new_actions(self) -> list[AuditEntry]:
         found: list[AuditEntry] = []
@@ -184,18 +204,12 @@ class Feed:
         self._subscribers: set[Subscription] = set()
         self._starting = asyncio.Lock()
         self._poked = asyncio.Event()
-        self._refusals: deque[Refusal] = deque(maxlen=BACKLOG_MAX)
         self._watcher: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
     def watched(self) -> bool:
         return bool(self._subscribers)
-
-    def refused(self, refusal: Refusal) -> None:
-        """It is told of with the next look, after the usage that it comes from."""
-        self._refusals.append(refusal)
-        self.poke()
 
     def poke(self) -> None:
         """Something was just committed here: do not wait for the next look."""
@@ -233,7 +247,6 @@ class Feed:
         self._stop()
 
     def _stop(self) -> None:
-        self._refusals.clear()
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
@@ -256,9 +269,7 @@ class Feed:
             sure = False
 
     async def _look(self, *, sure: bool) -> None:
-        refusals = len(self._refusals)
-        found, lost = await self._read(lambda: (self._watch.look(sure=sure), self._watch.lost))
-        items = [*found, *(self._refusals.popleft() for _ in range(refusals))]
+        items, lost = await self._read(lambda: (self._watch.look(sure=sure), self._watch.lost))
         for subscriber in self._subscribers:
             subscriber.dropped += lost
             for item in items:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent
+from agent_meter_mcp.core.models import Alert, AuditEntry
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.limits import Policy
@@ -58,8 +58,7 @@ def sees_item(caller: Caller, policy: Policy, item: FeedItem) -> bool:
         return caller.role != "agent"
     if isinstance(item, Alert):
         return sees_alert(caller, policy, item)
-    who = item.event.who if isinstance(item, StoredEvent) else item.who
-    return sees_agent(caller, policy, who.agent)
+    return sees_agent(caller, policy, item.event.who.agent)
 
 
 def limits_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_meter_mcp.core.errors import NotFound, StoreUnusable
@@ -17,6 +18,7 @@ from agent_meter_mcp.core.queries import (
 )
 from agent_meter_mcp.core.windows import parse_window, span
 
+from .ahead import CAN_FORK, Ahead
 from .base import (
     ACTIONS_SHOWN,
     ALERTS_SHOWN,
@@ -27,6 +29,7 @@ from .base import (
     Snapshot,
     bars_of,
 )
+from .crowd import Crowd, Used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,12 +47,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AGENTS_MAX = 1_000_000
-WHOLE_FREE_S = 0.02
 SETTLED_NS = 2_500_000_000
 """Longer than the clock of any file system takes for a tick (FAT's: 2 s)."""
-WHOLE_PACE = 50
-"""All agents are read at every look while that takes no longer than this; beyond it, for at most 2 % of the
-time, and in between those are read that something new is known of."""
+AT_ONCE = 50
+"""So many agents are read at each look, or all where they are no more. Beyond that, of those that nothing new
+is known of so many in turn: of five thousand, each is at most a minute old."""
 
 
 class LocalSource:
@@ -66,12 +68,16 @@ class LocalSource:
         self._ledger: Ledger | None = None
         self._version: int | None = None
         self._mark: Mark | None = None
-        self._crowd = _Crowd()
+        self._crowd, self._used = Crowd(), Used()
+        self._ahead: tuple[Range, Ahead[Snapshot | None]] | None = None
 
     async def close(self) -> None:
         """Ends what is open; a later look opens it again."""
+        if self._ahead is not None:
+            self._ahead[1].end()
+            self._ahead = None
         ledger, self._ledger, self._version, self._mark = self._ledger, None, None, None
-        self._crowd = _Crowd()
+        self._crowd, self._used = Crowd(), Used()
         if ledger is not None:
             await ledger.__aexit__(None, None, None)
 
@@ -91,8 +97,24 @@ class LocalSource:
 
     # Reading
 
+    def look_ahead(self, wanted: Range) -> None:
+        """Begins with the first look, which is likely to be at that range, before there are threads."""
+        if CAN_FORK:
+            self._ahead = wanted, Ahead(partial(self._first_snapshot, wanted))
+
+    def _first_snapshot(self, wanted: Range) -> Snapshot | None:
+        from agent_meter_mcp.ledger import Looking
+        from agent_meter_mcp.runtime import open_store, system_clock_us
+
+        if not os.path.exists(self._settings.db):
+            return None
+        with open_store(self._settings).snapshot() as reads:
+            return self._snapshot(Looking(reads, self._caller, system_clock_us()), wanted)
+
     async def changed(self) -> bool:
         """Raises MeterError; a file that was replaced is opened anew at the next look."""
+        if self._ahead is not None:
+            return True
         ledger, mark = await self._open(), _mark(self._settings.db)
         if mark is not None and mark == self._mark:
             return False
@@ -105,20 +127,27 @@ class LocalSource:
         return is_new
 
     async def snapshot(self, wanted: Range) -> Snapshot:
+        if self._ahead is not None:
+            likely, ahead = self._ahead
+            found = await ahead.take()
+            self._ahead = None
+            if found is not None and likely == wanted:
+                return found
         return await self._look(lambda looking: self._snapshot(looking, wanted))
 
     def _snapshot(self, looking: Looking, wanted: Range) -> Snapshot:
         query = self._query(looking, wanted.window, ("agent",)).replace(order_by="key", limit=AGENTS_MAX)
         used = looking.summary(query)
+        changed = self._used.take(used.groups)
         limits = tuple(looking.rules())
         switches = tuple(looking.switches())
         actions = () if self._is_agent else tuple(looking.audit(limit=ACTIONS_SHOWN))
         events = looking.events(EventsQuery(UsageFilter(), EVENTS_SHOWN)).events
-        rules = (switches, limits, actions[:1])
+        rules = (switches, limits, actions[:1], wanted)
         return Snapshot(
             looking.now_us,
-            self._agents(looking, events, rules),
-            {str(group.key[0]): group.totals for group in used.groups},
+            self._agents(looking, events, changed, rules),
+            self._used.totals,
             used.total,
             bars_of(looking.summary(self._query(looking, wanted.chart_window, (wanted.chart,)))),
             events,
@@ -185,17 +214,23 @@ class LocalSource:
         return SummaryQuery(UsageFilter(*counted), group_by, chosen, limit=GROUPS_SHOWN)
 
     def _agents(
-        self, looking: Looking, events: Sequence[StoredEvent], rules: object
+        self, looking: Looking, events: Sequence[StoredEvent], changed: set[str], rules: object
     ) -> tuple[AgentView, ...]:
         """All of them; where they are many, some as they stood a little while ago."""
-        crowd, began = self._crowd, time.monotonic()
-        named = crowd.named_by(events)
-        if crowd.rules != rules or began >= crowd.due_s:
-            found = _page_through(looking, AgentsQuery(limit=AGENTS_PAGE_MAX))
-            crowd.take_all(found, rules, began)
-        elif named:
-            asked = AgentsQuery(limit=AGENTS_PAGE_MAX, agents=tuple(sorted(named)))
-            crowd.take_some(_page_through(looking, asked))
+        crowd = self._crowd
+        named = crowd.named_by(events, changed)
+        if crowd.rules != rules:
+            crowd.take_all(_all_agents(looking), rules)
+            return crowd.views
+        page = looking.agents(AgentsQuery(after_agent=crowd.turn, limit=AT_ONCE))
+        named.difference_update(view.agent.agent_id for view in page.agents)
+        found = list(page.agents)
+        names = tuple(sorted(named))
+        for first in range(0, len(names), AGENTS_PAGE_MAX):
+            some = names[first : first + AGENTS_PAGE_MAX]
+            found += looking.agents(AgentsQuery(limit=AGENTS_PAGE_MAX, agents=some)).agents
+        crowd.take(found)
+        crowd.turn = page.next_agent
         return crowd.views
 
     # Acting
@@ -245,57 +280,9 @@ def _mark(path: str) -> Mark | None:
     return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in files)
 
 
-class _Crowd:
-    """The agents as they were last read. `due_s` is when all have to be read again."""
-
-    def __init__(self) -> None:
-        self.views: tuple[AgentView, ...] = ()
-        self.rules: object = None
-        self.due_s = 0.0
-        self._places: dict[str, int] = {}
-        self._newest = 0
-
-    def named_by(self, events: Sequence[StoredEvent]) -> set[str]:
-        """Whom those of the events name that are new, and whose budgets they share."""
-        named = {event.event.who.agent for event in events if event.seq > self._newest}
-        self._newest = max((event.seq for event in events), default=0)
-        for agent in list(named):
-            parent = self._parent_of(agent)
-            while parent is not None and parent not in named:
-                named.add(parent)
-                parent = self._parent_of(parent)
-        return named
-
-    def _parent_of(self, agent: str) -> str | None:
-        place = self._places.get(agent)
-        return None if place is None else self.views[place].agent.parent
-
-    def take_all(self, views: list[AgentView], rules: object, began_s: float) -> None:
-        self._keep(views)
-        self.rules, ended_s = rules, time.monotonic()
-        self.due_s = ended_s + max(ended_s - began_s - WHOLE_FREE_S, 0) * WHOLE_PACE
-
-    def take_some(self, views: list[AgentView]) -> None:
-        kept = list(self.views)
-        new: list[AgentView] = []
-        for view in views:
-            place = self._places.get(view.agent.agent_id)
-            if place is None:
-                new.append(view)
-            else:
-                kept[place] = view
-        if new:
-            self._keep(sorted([*kept, *new], key=lambda view: view.agent.agent_id))
-        else:
-            self.views = tuple(kept)
-
-    def _keep(self, views: list[AgentView]) -> None:
-        self.views = tuple(views)
-        self._places = {view.agent.agent_id: place for place, view in enumerate(views)}
-
-
-def _page_through(looking: Looking, query: AgentsQuery) -> list[AgentView]:
+def _all_agents(looking: Looking) -> list[AgentView]:
     found: list[AgentView] = []
+    query = AgentsQuery(limit=AGENTS_PAGE_MAX)
     while True:
         page = looking.agents(query)
         found += page.agents

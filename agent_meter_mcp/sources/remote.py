@@ -88,6 +88,9 @@ class RemoteSource:
                 await listening
         await self._link.close()
 
+    def look_ahead(self, wanted: Range) -> None:
+        """A meter elsewhere is asked when there is a screen that can say what it waits for."""
+
     # Hearing of news
 
     async def changed(self) -> bool:

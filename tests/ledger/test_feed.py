@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 from anyio import fail_after, to_thread
 
-from agent_meter_mcp.core.commands import Record, Refusal, SetAgent, Settle
+from agent_meter_mcp.core.commands import Record, SetAgent, Settle
 from agent_meter_mcp.core.errors import Forbidden, Overloaded, StoreBusy
-from agent_meter_mcp.core.models import Alert, AuditEntry, Correction, StoredEvent, Usage, UsageEvent, Who
+from agent_meter_mcp.core.models import (
+    Alert,
+    AuditEntry,
+    Correction,
+    Refused,
+    StoredEvent,
+    Usage,
+    UsageEvent,
+    Who,
+)
+from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, UsageFilter
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.ledger import FeedItem, Ledger, Subscription
 from agent_meter_mcp.ledger.feed import CAUGHT_UP_MAX, Watch
@@ -43,10 +53,10 @@ async def take(items: Subscription, count: int) -> list[FeedItem]:
 
 def brief(item: FeedItem) -> str:
     match item:
+        case StoredEvent(outcome="rejected"):
+            return f"refused {item.event.who.agent} {item.count}"
         case StoredEvent():
             return f"{item.event.id} {item.outcome}"
-        case Refusal():
-            return f"refused {item.who.agent} {item.count}"
         case Alert():
             return f"alert {item.number} {item.threshold}"
         case AuditEntry():
@@ -156,6 +166,43 @@ async def test_what_other_processes_do_is_news_once(tmp_path: Path, clock: Manua
                 item = await anext(items)
                 assert not isinstance(item, Alert)
                 actions += [item.action] if isinstance(item, AuditEntry) else []
+
+
+async def test_refusals_of_other_processes_are_news_and_what_they_grow_by(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    path = str(tmp_path / "meter.db")
+    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
+    async with (
+        ledger_on(here, clock, poll_s=0.001) as mine,
+        ledger_on(there, clock) as theirs,
+        mine.subscribe() as items,
+    ):
+        await theirs.set_limit(OPERATOR, requests_per_day(), 0)
+        await take(items, 1)
+        assert not (await theirs.check(OPERATOR, Who("bot", "openai"), Usage())).allowed
+        assert not (await theirs.gate(OPERATOR, Who("bot", "openai"), Usage())).allowed
+        (first,) = await take(items, 1)
+        assert isinstance(first, StoredEvent)
+        assert (first.outcome, first.count, first.event.who.agent) == ("rejected", 1, "bot")
+        for ledger in (theirs, mine, theirs, theirs, mine):
+            assert not (await ledger.gate(OPERATOR, Who("bot", "openai"), Usage())).allowed
+        await theirs.agents(OPERATOR, AgentsQuery())  # has what is folded written
+        await mine.agents(OPERATOR, AgentsQuery())
+        grown, more = 0, first
+        while grown < 5:
+            (more,) = await take(items, 1)
+            assert isinstance(more, Refused)
+            assert (more.seq, more.event) == (first.seq, first.event)
+            grown += more.count
+        clock.advance(10)
+        assert not (await theirs.gate(OPERATOR, Who("bot", "openai"), Usage())).allowed
+        (later,) = await take(items, 1)
+        assert isinstance(later, StoredEvent)
+        assert (grown, later.count, later.seq > first.seq) == (5, 1, True)
+        assert isinstance(more, Refused) and more.total == 6
+        (page,) = (await mine.events(OPERATOR, EventsQuery(UsageFilter(until_us=later.seq)))).events
+        assert (page.seq, page.event, page.count) == (first.seq, first.event, 6)
 
 
 async def test_usage_of_several_processes_is_news_once_and_in_its_order(
@@ -335,9 +382,14 @@ async def test_a_service_credential_hears_nothing(ledger: Ledger) -> None:
 
 async def test_many_come_and_go(ledger: Ledger) -> None:
     async with ledger:
+        there: list[int] = []
+        all_are_there = asyncio.Event()
 
         async def visit(number: int) -> str:
             async with ledger.subscribe() as items:
+                there.append(number)
+                if len(there) == 20:
+                    all_are_there.set()
                 while True:
                     (item,) = await take(items, 1)
                     if isinstance(item, StoredEvent) and item.event.who.agent == f"agent{number}":
@@ -345,8 +397,7 @@ async def test_many_come_and_go(ledger: Ledger) -> None:
 
         visits = [asyncio.create_task(visit(number)) for number in range(20)]
         with fail_after(30):
-            for _ in range(3):
-                await ledger.switches(OPERATOR)
+            await all_are_there.wait()
             for number in range(20):
                 await ledger.record(OPERATOR, report(f"agent{number}", id=f"{number}"))
             assert await asyncio.gather(*visits) == [f"{number}" for number in range(20)]

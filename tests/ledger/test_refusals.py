@@ -298,7 +298,7 @@ async def test_counts_are_written_by_themselves(
         with fail_after(30):
             while counts < 5:
                 item = await anext(items)
-                counts += item.count if isinstance(item, Refusal) else 0
+                counts += item.count if isinstance(item, StoredEvent) else 0
         assert kept(store) == [5]
 
 
@@ -316,7 +316,7 @@ async def test_counts_that_could_not_be_written_are_tried_again_by_themselves(
         with fail_after(30):
             while counts < 2:
                 item = await anext(items)
-                counts += item.count if isinstance(item, Refusal) else 0
+                counts += item.count if isinstance(item, StoredEvent) else 0
         assert kept(store) == [2]
 
 

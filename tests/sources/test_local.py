@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp import Settings
 
 ROOT = Path(__file__).parent.parent.parent
-FREE_S, DEAR_S = 1000.0, -1000.0
-"""Reading all agents always counts as cheap; never."""
 UNWANTED = "mcp", "pydantic", "starlette", "uvicorn", "httpx2", "genai_prices", "sqlite_utils"
 
 
@@ -69,7 +67,6 @@ def test_what_is_kept_from_look_to_look_is_what_a_first_look_finds(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(composition, "system_clock_us", clock)
-    monkeypatch.setattr(local, "WHOLE_FREE_S", FREE_S)
     with tempfile.TemporaryDirectory() as folder:
         chosen = load_settings({"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/p"})
         anyio.run(_compare, chosen, clock, does, ranges, back_us)
@@ -126,12 +123,12 @@ def test_what_changes_old_figures_is_seen_as_soon_as_what_is_new(tmp_path: Path)
     reader.close()
 
 
-async def test_in_between_those_are_read_that_something_new_is_known_of(
+async def test_of_many_agents_those_are_read_that_have_news_and_the_others_in_turn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(composition, "system_clock_us", clock)
-    monkeypatch.setattr(local, "WHOLE_FREE_S", DEAR_S)
+    monkeypatch.setattr(local, "AT_ONCE", 1)
     chosen = load_settings({"AGENT_METER_DB": str(tmp_path / "m.db")})
     cost = Usage(cost_nano_usd=10**9, cost_source="reported")
     async with open_ledger(chosen) as ledger:
@@ -140,7 +137,7 @@ async def test_in_between_those_are_read_that_something_new_is_known_of(
             clock.now_us += 1000
             await ledger.record(OPERATOR, Report(Who(agent, "api"), cost))
 
-        for agent in ("ann", "bob", "cyd"):
+        for agent in ("ann", "bob", "cyd", "dan"):
             await use(agent)
         await ledger.set_agent(OPERATOR, "cyd", {"parent": "bob"})
         source = LocalSource(chosen, OPERATOR, "UTC")
@@ -150,11 +147,39 @@ async def test_in_between_those_are_read_that_something_new_is_known_of(
         now = await source.snapshot(RANGES[1])
         fresh = await _first_look(chosen, RANGES[1])
         assert now.replace(agents=fresh.agents) == fresh
-        assert [view.agent.agent_id for view in now.agents] == ["ann", "bob", "cyd", "new"]
-        assert now.agents[0] is before.agents[0]
-        assert now.agents[1:] == fresh.agents[1:]  # bob's budget covers cyd
+        assert [view.agent.agent_id for view in now.agents] == ["ann", "bob", "cyd", "dan", "new"]
+        assert now.agents[3] is before.agents[3]
+        assert [*now.agents[:3], now.agents[4]] == [*fresh.agents[:3], fresh.agents[4]]  # bob's covers cyd
+        assert before.used["cyd"].cost_nano_usd == 10**9, "what was shown before is not changed"
+
+        clock.now_us += 11 * 60_000_000
+        for idle in range(1, 6):
+            now = await source.snapshot(RANGES[1])
+            assert sum(view.status == "idle" for view in now.agents) == idle
+        await ledger.reserve(OPERATOR, Report(Who("who only holds", "api"), Usage()))
+        for _ in range(6):
+            now = await source.snapshot(RANGES[1])
+        assert now.agents == (await _first_look(chosen, RANGES[1])).agents
         await ledger.set_switch(OPERATOR, "agent", "ann", True, "enough")
         assert (await source.snapshot(RANGES[1])).agents[0].status == "stopped"
+        await source.close()
+
+
+async def test_more_usage_between_two_looks_than_is_listed_is_seen_of_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(local, "AT_ONCE", 1)
+    monkeypatch.setattr(local, "EVENTS_SHOWN", 2)
+    chosen = load_settings({"AGENT_METER_DB": str(tmp_path / "m.db")})
+    async with open_ledger(chosen) as ledger:
+        names = [f"agent {number}" for number in range(9)]
+        for name in names:
+            await ledger.record(OPERATOR, Report(Who(name, "api"), Usage()))
+        source = LocalSource(chosen, OPERATOR, "UTC")
+        await source.snapshot(RANGES[1])
+        for name in names:
+            await ledger.record(OPERATOR, Report(Who(name, "api"), Usage()))
+        assert {view.totals.requests for view in (await source.snapshot(RANGES[1])).agents} == {2}
         await source.close()
 
 

@@ -2,24 +2,22 @@
 
 A position is the id of each message of the stream, and what a watcher sends back as `Last-Event-ID`. Events,
 corrections, alerts and control actions are numbered each by themselves, so it is made of four numbers.
-Refusals have none while they happen: they share a row per second, so two more numbers are the last second and
-how many of it were sent.
+Refusals share rows that grow, so two more numbers are the last second that has any and how many of it were
+sent.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent_meter_mcp.core.commands import Refusal
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Correction, StoredEvent
+from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Correction, Refused, StoredEvent
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
+from agent_meter_mcp.ledger.feed import GROWS_US
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import FeedItem, Ledger
-
-    Row = tuple[int, str, str | None, str | None]
 
 REPLAYED_MAX = 1000
 """The most events, alerts and control actions each that are sent again; of more, the newest."""
@@ -45,17 +43,22 @@ class Position(NamedTuple):
         """Where whoever has got `item` is."""
         if isinstance(item, Correction):
             return self._replace(correction=max(self.correction, item.number))
-        if isinstance(item, StoredEvent):
-            return self._replace(event=max(self.event, item.seq))
         if isinstance(item, Alert):
             return self._replace(alert=max(self.alert, item.number))
         if isinstance(item, AuditEntry):
             return self._replace(action=max(self.action, item.seq))
-        second = item.first_at_us // SECOND_US
-        if second < self.refused_s:
-            return self
+        upto = self._replace(event=max(self.event, item.seq))
+        second = item.seq // SECOND_US
+        if item.outcome != "rejected" or second < self.refused_s:
+            return upto
         before = self.refused if second == self.refused_s else 0
-        return self._replace(refused_s=second, refused=before + item.count)
+        return upto._replace(refused_s=second, refused=before + item.count)
+
+    @property
+    def oldest_us(self) -> int:
+        """Nothing that was recorded before is unsent: rows of refusals grow for some seconds only."""
+        refused_us = self.refused_s * SECOND_US
+        return refused_us if self.event - GROWS_US <= refused_us else self.event
 
     @classmethod
     def parse(cls, text: str) -> Position:
@@ -74,32 +77,24 @@ class Missed:
     """What came after a position, oldest first, then what was corrected. `lost` more were too many to be sent
     again."""
 
-    def __init__(self, items: list[FeedItem], lost: int, read_at_us: int) -> None:
+    def __init__(self, items: list[FeedItem], lost: int, refused: dict[int, int]) -> None:
         self.items = items
         self.lost = lost
-        self._read_at_us = read_at_us
-        events = (item for item in items if isinstance(item, StoredEvent))
-        self._refused = {_row_of(event) for event in events if event.outcome == "rejected"}
+        self._refused = refused
+        """The rows of refusals that were read, and how many each had."""
 
-    def has(self, item: FeedItem, upto: Position) -> bool:
-        """Whether a piece of news was among them: it came while they were being read."""
+    def beyond(self, item: FeedItem, upto: Position) -> FeedItem | None:
+        """What of a piece of news was not among them: it may have come while they were being read."""
         if isinstance(item, Correction):
-            return item.number <= upto.correction
-        if isinstance(item, StoredEvent):
-            return item.seq <= upto.event
-        if isinstance(item, Alert):
-            return item.number <= upto.alert
-        if isinstance(item, AuditEntry):
-            return item.seq <= upto.action
-        return item.first_at_us <= self._read_at_us and _row_of(item) in self._refused
-
-
-def _row_of(refused: StoredEvent | Refusal) -> Row:
-    """By what refusals are folded."""
-    if isinstance(refused, Refusal):
-        return (refused.first_at_us // SECOND_US, refused.who.agent, refused.who.service, refused.limit_id)
-    who = refused.event.who
-    return (refused.seq // SECOND_US, who.agent, who.service, refused.limit_id)
+            is_new = item.number > upto.correction
+        elif isinstance(item, Alert):
+            is_new = item.number > upto.alert
+        elif isinstance(item, Refused):
+            count = min(item.count, item.total - self._refused.get(item.seq, 0))
+            return item.replace(count=count) if count > 0 else None
+        else:
+            is_new = item.seq > (upto.action if isinstance(item, AuditEntry) else upto.event)
+        return item if is_new else None
 
 
 async def current(ledger: Ledger, caller: Caller) -> Position:
@@ -119,6 +114,7 @@ async def current(ledger: Ledger, caller: Caller) -> Position:
 async def missed_since(ledger: Ledger, caller: Caller, position: Position) -> Missed:
     """Raises Forbidden, StoreError."""
     events, lost = await _events_since(ledger, caller, position)
+    refused = {event.seq: event.count for event in events if event.outcome == "rejected"}
     alerts = await ledger.alerts(caller, position.alert, REPLAYED_MAX)
     actions = [] if caller.role == "agent" else await ledger.audit(caller, limit=REPLAYED_MAX)
     found = await ledger.corrections(caller, position.correction, REPLAYED_MAX)
@@ -126,11 +122,11 @@ async def missed_since(ledger: Ledger, caller: Caller, position: Position) -> Mi
     corrections = [one for one in reversed(found) if one.seq <= position.event]
     # Alerts of one moment stay in their order: whoever leaves between them has those of lower numbers.
     items: list[FeedItem] = [
-        *events,
+        *_unsent(events, position),
         *reversed(alerts),
         *(entry for entry in actions if entry.seq > position.action),
     ]
-    return Missed([*sorted(items, key=_at_us), *corrections], lost, ledger.now_us())
+    return Missed([*sorted(items, key=_at_us), *corrections], lost, refused)
 
 
 async def _events_since(ledger: Ledger, caller: Caller, position: Position) -> tuple[list[StoredEvent], int]:
@@ -140,32 +136,40 @@ async def _events_since(ledger: Ledger, caller: Caller, position: Position) -> t
     before: int | None = None
     while lost < COUNTED_MAX:
         page = await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, before))
-        newer = [event for event in page.events if event.seq > position.event]
+        newer = [event for event in page.events if _may_be_unsent(event, position)]
         room = REPLAYED_MAX - len(found)
         found += newer[:room]
         lost += len(newer[room:])
         before = page.next_seq
-        if before is None or len(newer) < len(page.events):
+        if before is None or before <= position.oldest_us:
             break
-    return _unsent(found, position), lost
+    return found, lost
+
+
+def _may_be_unsent(event: StoredEvent, position: Position) -> bool:
+    """It is newer, or a row of the refusals that were sent last, and may have grown."""
+    return event.seq > position.event or _is_of_the_last(event, position)
+
+
+def _is_of_the_last(event: StoredEvent, position: Position) -> bool:
+    return event.outcome == "rejected" and event.seq // SECOND_US == position.refused_s
 
 
 def _unsent(events: list[StoredEvent], position: Position) -> list[StoredEvent]:
-    """Without the refusals that were sent as they happened; of a row that grew since, the rest is left."""
+    """Without the refusals that were sent; of a row that grew since, the rest is left."""
     left: list[StoredEvent] = []
     sent = position.refused
     for event in reversed(events):
-        second = event.seq // SECOND_US
-        if event.outcome != "rejected" or second > position.refused_s:
+        if not _is_of_the_last(event, position):
             left.append(event)
-        elif second == position.refused_s:
-            if event.count > sent:
-                left.append(event.replace(count=event.count - sent))
-            sent = max(sent - event.count, 0)
+            continue
+        if event.count > sent:
+            left.append(event.replace(count=event.count - sent))
+        sent = max(sent - event.count, 0)
     return left
 
 
 def _at_us(item: FeedItem) -> int:
     if isinstance(item, Alert):
         return item.raised_at_us
-    return item.first_at_us if isinstance(item, Refusal) else item.seq
+    return item.seq

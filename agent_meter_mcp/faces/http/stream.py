@@ -12,9 +12,8 @@ import anyio
 import anyio.lowlevel
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from agent_meter_mcp.core.commands import Refusal
 from agent_meter_mcp.core.errors import MeterError, Overloaded
-from agent_meter_mcp.core.models import Alert, AuditEntry, StoredEvent, UsageEvent
+from agent_meter_mcp.core.models import Alert, AuditEntry
 from agent_meter_mcp.faces.wire import controls, records, reports
 
 from .asking import Asked, Call
@@ -56,8 +55,8 @@ async def watch(
 ) -> Response:
     """What happens from now on, or since `Last-Event-ID`: `usage` and `refusal` (data as in GET /v1/usage),
     `alert`, `audit`, and `lost` with the `count` of messages that were too many. `usage` comes in the order
-    of recording, whichever process recorded it, and once more when it was corrected. Refusals of another
-    process come only where the stream is resumed."""
+    of recording, whichever process recorded it, and once more when it was corrected. `refusal` comes at the
+    first of a second, and with the `count` of those that followed within about a second."""
     items = call.ledger.subscribe(call.caller)
     told = Position.parse(last_event_id) if last_event_id else await current(call.ledger, call.caller)
     state = request.app.state
@@ -150,9 +149,10 @@ async def _news(
             told.append(_lost(items.dropped - dropped, position))
             dropped = items.dropped
         while True:
-            if not missed.has(item, caught_up):
-                position = position.after(item)
-                told.append(await _message(call, item, position))
+            new = missed.beyond(item, caught_up)
+            if new is not None:
+                position = position.after(new)
+                told.append(await _message(call, new, position))
             if not items.is_ready or len(told) >= TOGETHER_MAX:
                 break
             item = await anext(items)
@@ -170,20 +170,12 @@ async def _message(call: Call, item: FeedItem, position: Position) -> bytes:
         return _encoded("alert", controls.Alert.of(item, limit).model_dump_json(), position)
     if isinstance(item, AuditEntry):
         return _encoded("audit", records.AuditEntry.of(item).model_dump_json(), position)
-    stored = _stored(item) if isinstance(item, Refusal) else item
-    kind = "refusal" if stored.outcome == "rejected" else "usage"
-    text = reports.Event.of(stored).model_dump_json()
+    kind = "refusal" if item.outcome == "rejected" else "usage"
+    text = reports.Event.of(item).model_dump_json()
     if len(_texts) >= TEXTS_MAX:
         _texts.clear()
     _texts[id(item)] = (item, kind, text)
     return _encoded(kind, text, position)
-
-
-def _stored(refused: Refusal) -> StoredEvent:
-    """A refusal in the shape of an event. Its row in the ledger is not known here, so neither is an id."""
-    at_us = refused.first_at_us
-    event = UsageEvent("", refused.who, refused.asked, refused.operation, refused.source)
-    return StoredEvent(at_us, event, "rejected", at_us, refused.count, refused.limit_id)
 
 
 def _lost(count: int, position: Position) -> bytes:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import SubjectKind
     from agent_meter_mcp.core.queries import AgentsQuery, AgentStatus, EventsQuery
 
+    from .counters import Counter
     from .reading import Reader
     from .summarising import Key
 
@@ -112,35 +113,44 @@ def _views(
     at_us: int,
 ) -> list[AgentView]:
     book = reader.book
-    plans = [book.plan(Who(row[0])) for row in rows]
-    counters = list({id(one): one for plan in plans for one in plan.counters if one.hard}.values())
+    hard = [
+        (plan, [counter for counter in plan.counters if counter.hard])
+        for plan in [book.plan(Who(row[0])) for row in rows]
+    ]
     # All at once: what changed since the last look is read with one statement, and many share a limit.
-    states = dict(zip(map(id, counters), book.states(counters, at_us), strict=True))
+    counters = {id(one): one for _, own in hard for one in own}
+    book.ready([*counters.values()], at_us)
+    states: dict[int, LimitState] = {}
     views: list[AgentView] = []
-    for (*described, created), plan in zip(rows, plans, strict=True):
+    for (*described, created), (plan, own) in zip(rows, hard, strict=True):
         agent = Agent(*described)
-        own = [states[id(counter)] for counter in plan.counters if counter.hard]
         last_seen = seen.get(agent.agent_id)
         status: AgentStatus = "idle"
         if plan.switch is not None:
             status = "stopped"
-        elif any(state.exceeded for state in own):
+        elif any(one.used + one.held >= one.maximum for one in own):
             status = "over_limit"
         elif last_seen is not None and at_us - last_seen <= ACTIVE_WITHIN_US:
             status = "active"
+        tightest = None
+        if own:
+            counter = _tightest_of(own)
+            tightest = states.get(id(counter))
+            if tightest is None:
+                (tightest,) = book.states([counter], at_us)
+                states[id(counter)] = tightest
         figures = totals.get((agent.agent_id,), ())
-        views.append(AgentView(agent, status, created, last_seen, Totals(*figures), _tightest_of(own)))
+        views.append(AgentView(agent, status, created, last_seen, Totals(*figures), tightest))
     return views
 
 
-def _tightest_of(states: Sequence[LimitState]) -> LimitState | None:
+def _tightest_of(counters: Sequence[Counter]) -> Counter:
     """The fullest; of equally full ones that of the limit with the lowest id."""
-    return min(states, key=lambda state: (-_fullness(state), state.limit.limit_id), default=None)
+    return min(counters, key=lambda counter: (-_fullness(counter), counter.limit.limit_id))
 
 
-def _fullness(state: LimitState) -> float:
-    maximum = state.limit.max
-    return (state.used + state.held) / maximum if maximum else float("inf")
+def _fullness(counter: Counter) -> float:
+    return (counter.used + counter.held) / counter.maximum if counter.maximum else float("inf")
 
 
 def limits(reader: Reader, who: Who | None, at_us: int, kind: SubjectKind | None) -> list[LimitView]:

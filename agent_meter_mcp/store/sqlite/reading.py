@@ -10,6 +10,7 @@ from . import driver, listing, summarising
 from .book import Book
 from .remembered import Remembered
 from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservation_of
+from .told import Told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Reader:
         self.connection = connection
         self.book = Book(connection)
         self.remembered = Remembered(connection)
+        self.told = Told()
         self.listed: dict[Row, StoredEvent] = {}
         """The rows of the page of events that was read last, and what they are."""
 
@@ -132,7 +134,7 @@ class Reader:
         at_us = max(now_us, book.last + 1)
         is_overdue = book.next_expiry_us is not None and book.next_expiry_us <= at_us
         expired = book.overdue(at_us) if is_overdue else []
-        if expired or book.expired:
+        if expired != book.expired:
             # The cells still count what is over; every counter is loaded anew, and has it taken off then.
             book.generation += 1
             book.expired = expired

@@ -7,17 +7,13 @@ one of more than `LATE_US` before a count in `meta`. Later ones are read each ti
 
 from __future__ import annotations
 
-from agent_meter_mcp.core.queries import Group, Totals
-
 from .holding import LATE, LATE_US
 from .schema import ALL, BROAD
 from .sums import FAR_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from agent_meter_mcp.core.queries import Dimension
+    from collections.abc import Callable, Iterable, Sequence
 
     from .book import Book
     from .driver import Connection
@@ -25,15 +21,13 @@ if TYPE_CHECKING:
     Key = tuple[str | int | None, ...]
     Row = tuple[Key, Sequence[int]]
     Place = tuple[object, ...]
-    Sums = dict[Key, list[int]]
+    Sums = dict[Key, Sequence[int]]
     Span = tuple[int, int]
 
 NOTHING = (FAR_US, -1)
 ROWS_MAX = 20_000
 """So many groups are remembered; beyond that, it begins anew. A sum of more than half
 as many is not remembered."""
-TOLD_MAX = 4
-"""So many summaries are kept as groups."""
 
 
 class Remembered:
@@ -50,7 +44,6 @@ class Remembered:
         self._events: dict[Place, tuple[int, Sums]] = {}
         self._refusals: dict[Place, tuple[int, Sums]] = {}
         self._rows = 0
-        self._told: dict[tuple[Dimension, ...], dict[Key, tuple[Sequence[int], Group]]] = {}
         self._seen: dict[str, int] = {}
         self._seen_upto = 0
 
@@ -91,8 +84,11 @@ class Remembered:
 
     def events(
         self, place: Place, read: Callable[[], Iterable[Row]], since: Callable[[int], Iterable[Row]]
-    ) -> Iterable[Row]:
-        """Sums of events: `read` reads them all, `since(upto)` those that were recorded after `upto`."""
+    ) -> Sums:
+        """Sums of events: `read` reads them all, `since(upto)` those that were recorded after `upto`.
+
+        They are kept here: neither the sums nor their figures are to be changed.
+        """
         known = self._events.pop(place, None)
         if known is None:
             upto, sums = self._upto, _added({}, read())
@@ -107,7 +103,7 @@ class Remembered:
             self._events[place] = (self._upto, sums)
         else:
             self._rows -= len(sums)
-        return sums.items()
+        return sums
 
     def refusals(
         self, place: Place, read: Callable[[], Iterable[Row]], between: Callable[[int, int], Iterable[Row]]
@@ -125,26 +121,6 @@ class Remembered:
             sums = _added(sums, between(settled, self._settled))
         self._refusals[place] = (max(settled, self._settled), sums)
         return [*sums.items(), *between(max(settled, self._settled), FAR_US)]
-
-    def told(self, group_by: tuple[Dimension, ...], sums: Mapping[Key, Sequence[int]]) -> list[Group]:
-        """The groups with these figures, but for empty ones.
-
-        They are the very same objects as before where nothing has changed: whoever looks again and again sees
-        by that what is new.
-        """
-        before = self._told.pop(group_by, {})
-        told: dict[Key, tuple[Sequence[int], Group]] = {}
-        for key, figures in sums.items():
-            known = before.get(key)
-            if known is not None and known[0] == figures:
-                told[key] = known
-            elif any(figures):
-                told[key] = (figures, Group(key, Totals(*figures)))
-        if len(told) <= ROWS_MAX // 2:
-            self._told[group_by] = told
-        if len(self._told) > TOLD_MAX:
-            del self._told[next(iter(self._told))]
-        return [group for _, group in told.values()]
 
     def last_seen(self) -> dict[str, int]:
         """When each agent's newest event or refusal was recorded."""

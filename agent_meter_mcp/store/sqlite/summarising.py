@@ -51,21 +51,15 @@ _EVENTS = (
     " coalesce(sum(x.cost), 0), sum(x.cost IS NULL), sum(d.outcome = 'over_limit'), 0"
 )
 _REFUSED = "0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,"
-_FIGURES = 12
-_KEY = attrgetter("key")
 _FINE = ("operation", "model", "project", "session", "source")
 """Whoever asks for one of these needs the rollups by all dimensions."""
 
 
 def summary(reader: Reader, query: SummaryQuery) -> Summary:
     """Rule 27, over [since, until) of the filter."""
-    groups = sums(reader, query)
-    total = [sum(column) for column in zip(*groups.values(), strict=True)] or [0] * _FIGURES
-    found = reader.remembered.told(query.group_by, groups) if query.group_by else []
-    if any(None in group.key for group in found):
-        found.sort(key=lambda group: _sortable(group.key))
-    else:
-        found.sort(key=_KEY)
+    total, found = reader.told.groups(query.group_by, sums(reader, query))
+    if not query.group_by:
+        found = []
     if query.order_by != "key":
         figure = {"cost_usd": "cost_nano_usd", "units": "units_micro"}.get(query.order_by, query.order_by)
         found.sort(key=attrgetter(f"totals.{figure}"), reverse=True)
@@ -78,10 +72,6 @@ def sums(reader: Reader, query: SummaryQuery) -> dict[Key, Sequence[int]]:
     for number, span in enumerate(pieces.spans):
         pieces.read(number, span)
     return pieces.groups
-
-
-def _sortable(key: Key) -> tuple[tuple[bool, str | int], ...]:
-    return tuple((part is not None, "" if part is None else part) for part in key)
 
 
 class _Pieces:
@@ -162,39 +152,34 @@ class _Pieces:
             self._note(number, self._events_in(start_us, end_us))
             self._note(number, self._refusals_in(start_us, end_us))
             return
-        if start_us < whole_us:
-            self._note(number, self._events_in(start_us, whole_us))
-            self._note(number, self._refusals_in(start_us, whole_us))
         if end_us > self._last:
             end_us = FAR_US  # nothing is booked after it was recorded
         place = (whole_us, end_us, self._keys, self._where, *self._values)
-        self._note(
-            number,
-            self._remembered.events(
-                place,
-                lambda: self._events_in(whole_us, end_us),
-                lambda upto: self._events_since(upto, whole_us, end_us),
-            ),
-            once=not self._times,
+        used = self._remembered.events(
+            place,
+            lambda: self._events_in(whole_us, end_us),
+            lambda upto: self._events_since(upto, whole_us, end_us),
         )
-        self._note(
-            number,
-            self._remembered.refusals(
-                place,
-                lambda: self._refusals_in(whole_us, end_us),
-                lambda first, last: self._refusals_between(max(first, whole_us), min(last, end_us)),
-            ),
+        if self._times:
+            self._note(number, used.items())
+        else:
+            self.groups = used.copy()  # the only span there is
+        refused = self._remembered.refusals(
+            place,
+            lambda: self._refusals_in(whole_us, end_us),
+            lambda first, last: self._refusals_between(max(first, whole_us), min(last, end_us)),
         )
+        self._note(number, refused)
+        if start_us < whole_us:
+            self._note(number, self._events_in(start_us, whole_us))
+            self._note(number, self._refusals_in(start_us, whole_us))
 
-    def _note(self, number: int, found: Iterable[Row], *, once: bool = False) -> None:
-        """Adds what was found in a span; `once`: each key is there once."""
+    def _note(self, number: int, found: Iterable[Row]) -> None:
+        """Adds what was found in a span."""
         if self._times:
             starts, arranged = self._starts[number], self._arranged
             found = [(arranged(named + starts), figures) for named, figures in found]
         groups = self.groups
-        if once and not groups:
-            groups.update(found)
-            return
         for key, figures in found:
             have = groups.get(key)
             groups[key] = figures if have is None else [*map(add, have, figures)]

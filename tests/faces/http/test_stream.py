@@ -13,9 +13,15 @@ import anyio
 import httpx2
 import pytest
 
+from agent_meter_mcp.core.models import Usage, Who
+from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
+from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.ledger.feed import Subscription
+from agent_meter_mcp.prices import PriceBook
+from agent_meter_mcp.runtime import new_id
+from agent_meter_mcp.store.sqlite import open_store
 from tests.faces.conftest import BOT, OPERATOR, VIEWER
 
 from .conftest import Site, problem_in, use
@@ -207,6 +213,61 @@ async def test_refusals_are_resumed_by_their_count(site: Site) -> None:
                 message = await watcher.next()  # in how many pieces depends on when they were written
                 counts[message.kind] = counts.get(message.kind, 0) + message.data["count"]
             assert counts == {"refusal": 4, "usage": 1}
+
+
+async def test_refusals_of_before_are_not_told_to_who_has_heard_of_none(site: Site) -> None:
+    step = {"agent": "bot", "service": "openai", "requests": 5}
+    async with site.client() as client:
+        await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 2})
+        assert (await client.post("/v1/reservations", json=step)).status_code == 429
+        site.meter.clock.advance(2)
+        async with watching(site) as watcher:
+            await use(site.meter, id="a", requests=1)
+            last = (await watcher.next()).id
+        async with watching(site, last=last) as watcher:
+            site.meter.clock.advance(2)
+            await use(site.meter, agent="other", id="b", requests=1)
+            while (message := await watcher.next()).kind == "alert":
+                continue
+            assert (message.kind, message.data["id"]) == ("usage", "b")
+
+
+async def test_refusals_by_other_processes_are_told_each_once(site: Site, tmp_path: Path) -> None:
+    """As by an agent's own server on stdio: live, and to whoever comes back in between."""
+    async with site.client() as client:
+        await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 2})
+        ledger = Ledger(
+            open_store(str(tmp_path / "usage.db")), PriceBook(tmp_path / "none"), site.meter.clock, new_id
+        )
+        asked = Who("bot", "openai"), Usage(requests=5)
+        async with ledger as theirs, watching(site) as first:
+            seen, counts = "", list[int]()
+
+            async def heard(watcher: Watcher, upto: int) -> None:
+                nonlocal seen
+                while sum(counts) < upto:
+                    message = await watcher.next()
+                    assert (message.kind, message.data["agent"]) == ("refusal", "bot")
+                    counts.append(message.data["count"])
+                    seen = message.id
+
+            await theirs.gate(OPERATOR, *asked)
+            await heard(first, 1)
+            for number in range(10):
+                await theirs.gate(OPERATOR, *asked)
+                await site.meter.ledger.gate(OPERATOR, *asked)
+                if number % 3 == 2:
+                    await theirs.agents(OPERATOR, AgentsQuery())  # has what is folded written
+                    async with watching(site, last=seen) as back:
+                        await client.get("/v1/agents")
+                        await heard(back, len(counts) + 1)
+            await theirs.agents(OPERATOR, AgentsQuery())
+            await client.get("/v1/agents")
+            async with watching(site, last=seen) as last:
+                await heard(last, 21)
+                site.meter.clock.advance(2)
+                await use(site.meter, agent="other", id="b", requests=1)
+                assert ((await last.next()).kind, sum(counts)) == ("usage", 21)
 
 
 async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,3 +272,31 @@ def test_a_hold_that_another_process_has_extended_is_settled_in_time(desks: tupl
     other.extend(held.reservation_id, 60)
     one.now = 30
     assert not one.settle(held.reservation_id).late
+
+
+def test_a_hold_that_is_over_and_still_in_the_file_is_taken_off_once(
+    desks: tuple[Desk, Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds and dies leaves it there until somebody writes; until then every look read everything."""
+    one, other = desks
+    limit = one.limit(10, "60s")
+    one.hold(used(4), ttl=1)
+    loaded: list[Counter] = []
+    load = Counter.load
+
+    def counted(counter: Counter, *arguments: object) -> None:
+        loaded.append(counter)
+        load(counter, *arguments)  # pyright: ignore[reportArgumentType]  as it was called
+
+    monkeypatch.setattr(Counter, "load", counted)
+    other.now = 0.5
+    assert (other.state(limit).held, other.peek().affordable[0]) == (4, 6)
+    for second in range(2, 6):
+        other.now = second
+        assert (other.state(limit).held, other.peek().affordable[0]) == (0, 10)
+    assert len(loaded) == 1
+    other.now = 0.5
+    assert other.state(limit).held == 4, "its clock went back to when the hold was open"
+    one.now = other.now = 7
+    one.record()
+    assert (other.state(limit).used, other.state(limit).held) == (1, 0)

@@ -1,0 +1,60 @@
+"""The first look, taken by a process of its own while this one imports what it needs to show it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+CAN_FORK = sys.platform == "linux"
+"""Elsewhere a process that was only forked may not do everything, or there is none."""
+
+
+class Ahead(Generic[T]):
+    """What `look` answers, in a child that was forked to ask it. To be made before there are threads."""
+
+    def __init__(self, look: Callable[[], T]) -> None:
+        self._reading, writing = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            _answer(look, self._reading, writing)
+        os.close(writing)
+
+    async def take(self) -> T | None:
+        """None where it failed: whoever looks then is told why. To be called once."""
+        from anyio import to_thread
+
+        return await to_thread.run_sync(self._read, abandon_on_cancel=True)
+
+    def _read(self) -> T | None:
+        with open(self._reading, "rb") as pipe:
+            told = pipe.read()
+        os.waitpid(self._child, 0)
+        return pickle.loads(told) if told else None  # it is our own
+
+    def end(self) -> None:
+        """Nobody wants to know any more."""
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
+
+
+def _answer(look: Callable[[], object], reading: int, writing: int) -> None:
+    """Ends the process. It says nothing on the terminal, which belongs to the other one."""
+    try:
+        os.close(reading)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nowhere, standard)
+        told = pickle.dumps(look(), protocol=pickle.HIGHEST_PROTOCOL)
+        with open(writing, "wb") as pipe:
+            pipe.write(told)
+    finally:
+        os._exit(0)
