@@ -34,10 +34,9 @@ if TYPE_CHECKING:
     from mcp import Client
 
 METER = [sys.executable, "-m", "agent_meter_mcp"]
-OVERDUE_S = 15.0
 COLOURS = {200: "green", 429: "red", 403: "magenta"}
 ROGUE: dict[str, Any] = {"agent": "rogue-bot", "metric": "requests", "window": "1m", "max": 20}
-PAGES, PAGES_S = 8, 2
+PAGES, PAGES_S, OVERDUE_S = 8, 2, 15.0
 LIMITS: tuple[dict[str, Any], ...] = (
     {"agent": "*", "metric": "cost_usd", "window": "day", "max": 25},
     {"service": "payments-api", "metric": "cost_usd", "window": "month", "max": 250},
@@ -382,6 +381,8 @@ def main() -> int:
             agents = [Agent(name, url) for name in BOTS]
             try:
                 anyio.run(show.run, url, agents)
+            except BaseExceptionGroup as group:  # rich exits in a task when nobody reads any more
+                raise group if group.split(SystemExit)[1] else SystemExit(141) from None
             finally:
                 for agent in agents:
                     agent.process.kill()

@@ -21,7 +21,7 @@ from .core.commands import (
     SetSwitch,
     Settle,
 )
-from .core.errors import Forbidden, InvalidInput
+from .core.errors import Forbidden, InvalidInput, PricesUnusable
 from .core.models import EACH, Usage, UsageEvent, Who
 from .core.roles import Caller, allow, allow_agent, allow_service
 from .core.text import ID_MAX, REASON_MAX, name, optional_name
@@ -78,6 +78,7 @@ class Intake:
         self._prices = prices
         self._new_id = new_id
         self._lineage = lineage
+        self._told = ""
 
     def record(self, caller: Caller, report: Report, now_us: int, *, want_limits: bool = True) -> Record:
         """Raises InvalidInput, Forbidden."""
@@ -92,7 +93,7 @@ class Intake:
             UsageEvent(
                 report.id or self._new_id(now_us),
                 who,
-                self._priced(usage, at_us, who.service or ""),
+                self._happened(usage, at_us, who.service or ""),
                 report.operation,
                 report.measured_by,
                 report.occurred_at_us,
@@ -108,7 +109,7 @@ class Intake:
     def ask(self, caller: Caller, who: Who, usage: Usage, now_us: int) -> Ask:
         """Raises InvalidInput, Forbidden."""
         self._may_use(caller, who, usage, service_needed=False)
-        return Ask(who, self._priced(usage, now_us, who.service or ""))
+        return Ask(who, self._estimated(usage, now_us, who.service or ""))
 
     def reserve(self, caller: Caller, report: Report, ttl_us: int, now_us: int) -> Reserve:
         """Raises InvalidInput, Forbidden."""
@@ -121,7 +122,7 @@ class Intake:
             reservation_id,
             report.id or reservation_id,
             who,
-            self._priced(report.usage, now_us, who.service or ""),
+            self._estimated(report.usage, now_us, who.service or ""),
             check.ttl(ttl_us),
             report.operation,
             report.measured_by,
@@ -140,7 +141,7 @@ class Intake:
             unit_type=report.usage.unit_type or held.usage.unit_type,
         )
         check.texts(held.who, usage)
-        return report.replace(usage=self._priced(usage, now_us, held.who.service or ""))
+        return report.replace(usage=self._happened(usage, now_us, held.who.service or ""))
 
     def may_hold(self, caller: Caller, who: Who) -> None:
         """Raises Forbidden unless the caller may finish a reservation that `who` made."""
@@ -279,6 +280,23 @@ class Intake:
     def _source(self, caller: Caller, source: Source) -> None:
         if caller.role == "agent" and source != "self":
             raise InvalidInput("source", "an agent reports about itself: leave source out")
+
+    def _estimated(self, usage: Usage, at_us: int, service: str) -> Usage:
+        """Only what names a model must have its price; the rest is left to other limits and the switches."""
+        return (self._priced if usage.model is not None else self._happened)(usage, at_us, service)
+
+    def _happened(self, usage: Usage, at_us: int, service: str) -> Usage:
+        """As `_priced`, but a mistake in the price file loses nothing: the cost is unknown then."""
+        try:
+            return self._priced(usage, at_us, service)
+        except PricesUnusable as error:
+            if str(error) != self._told:
+                import logging  # which a process that records once need not pay for
+
+                self._told = str(error)
+                told = "%s. Until that is put right, usage is recorded without a cost."
+                logging.getLogger(__name__).warning(told, error)
+            return usage.replace(cost_source="unpriced", price_version=None)
 
     def _priced(self, usage: Usage, at_us: int, service: str) -> Usage:
         return self._prices.price(check.amounts(usage), at_us, service)

@@ -106,6 +106,22 @@ def test_nothing_is_left_when_it_is_interrupted(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_goes_away_ends_it_without_a_trace(environment: dict[str, str], tmp_path: Path) -> None:
+    with subprocess.Popen(
+        FAST, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            demo.stdout.readline()
+            demo.stdout.close()
+            assert demo.stderr is not None
+            errors = demo.stderr.read()
+            assert (demo.wait(WAIT_S), errors) == (141, "")
+        finally:
+            demo.kill()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_says_what_it_does(environment: dict[str, str]) -> None:
     done = played([sys.executable, "demo.py", "--help"], environment)
     assert done.returncode == 0

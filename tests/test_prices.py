@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp import prices
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, PricesUnusable
 from agent_meter_mcp.core.models import Usage
 from agent_meter_mcp.core.money import COST_USD_MAX, TOKENS_MAX, nano_usd
 from agent_meter_mcp.core.pricing import PROVIDERS, VARIANTS
-from agent_meter_mcp.prices import ListedModel, PriceBook
+from agent_meter_mcp.price_list import ListedModel
+from agent_meter_mcp.prices import PriceBook
 
 ROOT = Path(__file__).parent.parent
 LIST = f"genai-prices {genai_prices.__version__}"
@@ -594,6 +595,21 @@ def test_a_file_that_was_never_valid_is_an_error_each_time(
         assert problem in refused.value.problem
     with pytest.raises(InvalidInput):
         override.book.preload()
+
+
+def test_a_change_that_cannot_be_used_is_logged_once_for_each_mistake(
+    override: OverrideFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    override.write("[models")
+    with pytest.raises(PricesUnusable):
+        override.cost(ONE_TOKEN, 0)
+    for text, seconds in (("", 1), ("[models", 2), ("[models", 3), ("", 4), ("[models", 5), ("x = 1", 6)):
+        override.write(MINE.format(1) + text)
+        assert override.cost(ONE_TOKEN, seconds) == 1_000
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert all(line.startswith(str(override.path)) for line in told)
+    assert all(line.endswith("the last good prices stay in force.") for line in told)
 
 
 def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent_meter_mcp.core import check
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, NotFound
 from agent_meter_mcp.core.figures import UNKNOWN, length, number
 from agent_meter_mcp.core.models import EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.money import typed_maximum
@@ -225,7 +225,10 @@ def remove_limit(session: Session, /, as_json: bool, limit_id: str | None, **giv
     key = _key_of(given) if limit_id is None else None
 
     async def work(ledger: Ledger, caller: Caller) -> Limit:
-        return await ledger.remove_limit(caller, limit_id, key)
+        try:
+            return await ledger.remove_limit(caller, limit_id, key)
+        except NotFound:
+            raise NotFound("there is no such limit. `agent-meter limit list --json` shows them.") from None
 
     removed = session.ask(work)
     if as_json:

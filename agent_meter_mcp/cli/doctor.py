@@ -16,6 +16,7 @@ from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
 from agent_meter_mcp.settings import VARIABLES
 
 from . import options
+from .dashboard import KEY_VARIABLE
 from .exits import DONE, PROBLEMS
 from .figures import stopped
 from .table import screen_width, styled
@@ -300,10 +301,21 @@ def _settings(session: Session) -> Iterator[Finding]:
             value, source = variable.default, "default"
         text = f"{'not set' if value is None else value} ({source})"
         yield Finding(variable.name, "ok", text, {"value": value, "source": source})
+    yield from _mistyped()
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(
         "python", "ok", f"{version}, {sys.executable}", {"version": version, "executable": sys.executable}
     )
+
+
+def _mistyped() -> Iterator[Finding]:
+    """A variable that nobody reads, such as AGENT_METER_DATABASE, leaves its owner with the default."""
+    from difflib import get_close_matches
+
+    known = {variable.name for variable in VARIABLES} | {KEY_VARIABLE}
+    for name in sorted(name for name in os.environ if name.startswith("AGENT_METER_") and name not in known):
+        meant = "".join(f"; did you mean {close}?" for close in get_close_matches(name, known, 1))
+        yield Finding(shown(name), "warning", f"is no setting, and changes nothing{meant}", {"known": False})
 
 
 def _bytes(size: int) -> str:

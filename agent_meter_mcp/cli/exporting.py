@@ -204,7 +204,7 @@ def appearing(path: str) -> Generator[IO[str]]:
         )
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
-        raise StoreReadOnly(f"{path} cannot be written: {error.strerror}") from error
+        raise StoreReadOnly(f"{path} cannot be written ({error.strerror}). Name another file.") from error
     try:
         with _removed_on_signal(unfinished), open(handle, "w", encoding="utf-8", newline="") as file:
             yield file

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.check import integer
 from agent_meter_mcp.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ def limit(default: int, maximum: int) -> Callable[[Any], Any]:
 
 def page_size(size: int, maximum: int) -> int:
     """Raises InvalidInput unless it is within 1 and `maximum`."""
-    if size < 1:
+    if not 1 <= size <= maximum:
         raise InvalidInput("limit", f"must be between 1 and {maximum}")
-    return integer(size, "limit", maximum)
+    return size
 
 
 def before_seq(cursor: str | None) -> int | None:

@@ -13,7 +13,7 @@ import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
 from agent_meter_mcp import __version__
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import SHAPES, shape_of, text_of
 
@@ -132,8 +132,9 @@ class Program(click.Group):
         return super().main(args, prog_name, complete_var, False, **extra)
 
     def run(self, arguments: Sequence[str] | None = None) -> int:
-        """The exit code of one command. What went wrong is a line on stderr."""
+        """The exit code of one command. What went wrong is a line on stderr, and a document for --json."""
         _never_fail_to_encode()
+        as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
         try:
             code = self.main(arguments, NAME, standalone_mode=False)
             if sys.stdout is not None:
@@ -143,9 +144,13 @@ class Program(click.Group):
             click.echo(error.format_message(), err=True)
             return USAGE
         except click.ClickException as error:
-            return _say(_usage_text(error), error.exit_code, getattr(error, "ctx", None))
+            cause = error.__cause__ if isinstance(error, Failed) else None
+            code = cause.code if isinstance(cause, MeterError) else InvalidInput.code
+            text = _usage_text(error)
+            return _print_error(as_json, code, text, _say(text, error.exit_code, getattr(error, "ctx", None)))
         except MeterError as error:
-            return _say(text_of(error), shape_of(error).exit_code)
+            text = text_of(error)
+            return _print_error(as_json, error.code, text, _say(text, shape_of(error).exit_code))
         except (KeyboardInterrupt, click.Abort) as error:
             if error.__cause__ is None and sys.stderr.isatty():
                 click.echo(err=True)  # after the ^C
@@ -159,11 +164,21 @@ class Program(click.Group):
         except Exception as error:  # the top of this face: a person is told in a line, and where it was
             notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
             told = f"internal error: {_where(error)}. Please report it.{notes}"
-            return _say(told, SHAPES["error"].exit_code)
+            return _print_error(as_json, "error", told, _say(told, SHAPES["error"].exit_code))
 
 
 def _say(text: str, exit_code: int, context: click.Context | None = None) -> int:
     click.echo(f"{NAME if context is None else context.command_path}: {shown(text)}", err=True)
+    return exit_code
+
+
+def _print_error(as_json: bool, code: str, text: str, exit_code: int) -> int:
+    """Whoever asked for JSON reads JSON, whatever happens."""
+    if as_json:
+        from .document import print_document
+
+        with suppress(OSError):
+            print_document({"error": {"code": code, "message": shown(text), "exit_code": exit_code}})
     return exit_code
 
 

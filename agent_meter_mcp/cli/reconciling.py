@@ -66,7 +66,7 @@ def reconcile(session: Session, /, as_json: bool, **given: Any) -> int:
     """
     sides = given["agent_records"], given["service_records"]
     if sides == (None, None):
-        raise InvalidInput("agent_records", "give it, or service_records, or both")
+        raise InvalidInput("agent_records", "give it, or --service-records, or both")
     for side, field in zip(sides, ("agent_header", "service_header"), strict=True):
         if given[field] and not _is_url(side):
             raise InvalidInput(field, "is for records that are at a URL")

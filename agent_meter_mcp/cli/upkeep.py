@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
+from agent_meter_mcp.core.errors import NotFound
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 
@@ -27,6 +29,8 @@ def verify(session: Session, as_json: bool) -> int:
 
     It reads one snapshot and changes nothing; others may write meanwhile. Exit code 6 when something differs.
     """
+    if not os.path.exists(session.settings.db):
+        raise NotFound(f"there is no ledger at {session.settings.db}: nothing was verified.")
     store = session.open_store()
     found: list[Difference] = []
     try:

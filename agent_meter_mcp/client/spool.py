@@ -118,7 +118,9 @@ class Spool:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreReadOnly(f"{self._folder} cannot be made ({error.strerror}).") from error
+            raise StoreReadOnly(
+                f"{self._folder} cannot be made ({error.strerror}). Name another folder."
+            ) from error
         name = new_id(system_clock_us())
         path = self._folder / f"{name}.jsonl"
         hidden = path if fcntl is None else path.with_suffix(".new")

@@ -2,6 +2,7 @@
 
 MeterError
 ├── InvalidInput          invalid_input        a field is wrong; `field` names it
+│   └── PricesUnusable    invalid_input        the operator's price file, so what is asked has no known cost
 ├── NotFound              not_found            an id that does not exist
 ├── Conflict              conflict             same key, other content; or a state that forbids it
 ├── Forbidden             forbidden            the caller's role may not do this
@@ -39,6 +40,10 @@ class InvalidInput(MeterError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class PricesUnusable(InvalidInput):
+    """The operator's price file is wrong: what has happened is recorded without a cost all the same."""
 
 
 class NotFound(MeterError):

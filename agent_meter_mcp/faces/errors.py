@@ -31,9 +31,7 @@ SHAPES = {
     "store_error": Shape(500, 74),
     "store_busy": Shape(503, 75, RETRY),
     "store_full": Shape(507, 74, "Free some space, then try again."),
-    "store_read_only": Shape(
-        500, 73, "Make the file and its folder writable, or choose another with AGENT_METER_DB."
-    ),
+    "store_read_only": Shape(500, 73),
     "store_unusable": Shape(500, 65),
     "store_too_new": Shape(500, 78, "Upgrade agent-meter-mcp."),
     "overloaded": Shape(503, 75, RETRY),

@@ -96,7 +96,8 @@ def test_a_limit_is_removed_by_its_id_or_its_key_and_then_gone(run: Run, ok: Run
         "removed: at most $5.00 per day for agent a. Usage is metered all the same.\n"
     )
     assert run("limit", "remove", *KEY).code == NOT_FOUND
-    assert run("limit", "remove", "nope").code == NOT_FOUND
+    unknown = run("limit", "remove", "nope")
+    assert (unknown.code, "`agent-meter limit list --json`" in unknown.err) == (NOT_FOUND, True)
     assert run("limit", "remove", "nope", "--agent", "a").code == 2
     assert (
         run("limit", "remove").err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from agent_meter_mcp.cli.exits import NOT_ALLOWED
 from agent_meter_mcp.faces.errors import SHAPES
 
-from .conftest import Run
+from .conftest import Run, process
 
 USAGE = ("record", "--agent", "a", "--service", "s")
 
@@ -150,3 +151,14 @@ def test_metadata_is_a_json_object_or_an_error(run: Run, metadata: Any) -> None:
     refused = run(*USAGE, "--metadata", metadata)
     assert refused.code == 2
     assert refused.err.startswith("agent-meter record: --metadata: must be a JSON object")
+
+
+def test_a_record_counts_although_the_prices_cannot_be_read(home: Path) -> None:
+    (home / "prices.toml").write_text("[models", encoding="utf-8")
+    spent = ("--agent", "bot", "--service", "openai", "--model", "gpt-4o", "--input-tokens", "5")
+    ran = process("record", *spent)
+    assert ran.code == 0
+    assert ran.out.endswith(": unknown cost\n")
+    assert "prices.toml: is not valid TOML" in ran.err
+    assert "recorded without a cost" in ran.err
+    assert process("check", *spent).code == 2

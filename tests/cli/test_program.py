@@ -121,6 +121,26 @@ def test_a_mistake_is_one_line_with_code_2(run: Run, words: list[str], line: str
     assert told.startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["sumary", "--json"], "invalid_input", 2),
+        (["summary", "--json", "--agnet", "a"], "invalid_input", 2),
+        (["check", "--json", "--agent", "a", "--input-tokens", "-1"], "invalid_input", 2),
+        (["limit", "remove", "nope", "--json"], "not_found", 3),
+        (["events", "--json", "--db", "/dev/null/x"], "store_unusable", 65),
+    ],
+    ids=str,
+)
+def test_whoever_asked_for_json_reads_what_went_wrong_as_json(
+    run: Run, words: list[str], code: str, exit_code: int
+) -> None:
+    refused = run(*words)
+    error = refused.data["error"]
+    assert (refused.code, error["code"], error["exit_code"]) == (exit_code, code, exit_code)
+    assert refused.err.endswith(f": {error['message']}\n")
+
+
 def test_the_file_may_be_named_before_or_after_the_command(run: Run, home: Path) -> None:
     for words in (("--db", str(home / "x.db"), "record"), ("record", "--db", str(home / "y.db"))):
         assert run(*words, "--agent", "a", "--service", "s").code == 0
@@ -299,6 +319,12 @@ def test_an_interruption_is_one_line() -> None:
     assert shown.lines[0].startswith("Stop every agent at every service? [y/N]: ^C")
     assert shown.lines[-1] == "agent-meter: interrupted"
     assert len(shown.lines) == 2
+
+
+def test_a_dashboard_without_a_terminal_says_what_it_needs(home: Path) -> None:
+    ran = process("dashboard")
+    assert (ran.code, ran.out) == (2, "")
+    assert "needs a terminal; --web shows it in a browser" in ran.err
 
 
 def test_an_interruption_of_a_server_ends_it() -> None:

@@ -13,6 +13,7 @@ from agent_meter_mcp.cli.doctor import CLOCK_AHEAD_US
 from agent_meter_mcp.cli.exits import DIFFERENCES, PROBLEMS
 from agent_meter_mcp.core.commands import Record
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
+from agent_meter_mcp.faces.errors import SHAPES
 from agent_meter_mcp.runtime import system_clock_us
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.schema import VERSION
@@ -55,6 +56,13 @@ def test_each_difference_is_a_line(run: Run, ok: Run, home: Path) -> None:
     (difference,) = in_json.data["differences"]
     assert (difference["view"], difference["live"], difference["rebuilt"]) == ("counter used", 5, 1)
     assert in_json.data["ok"] is False
+
+
+def test_a_mistyped_path_is_not_verified(run: Run, home: Path) -> None:
+    ran = run("verify", "--db", str(home / "typo.db"))
+    assert (ran.code, ran.out) == (SHAPES["not_found"].exit_code, "")
+    assert "typo.db: nothing was verified" in ran.err
+    assert not (home / "typo.db").exists()
 
 
 def test_progress_of_verify_is_for_a_person(ok: Run) -> None:
@@ -126,6 +134,15 @@ def test_doctor_says_where_each_setting_is_from(ok: Run, home: Path, monkeypatch
     assert found["AGENT_METER_SYNCHRONOUS"]["facts"] == {"value": "normal", "source": "environment"}
     assert found["AGENT_METER_PORT"]["facts"] == {"value": "8787", "source": "default"}
     assert "not a power cut" in found["synchronous"]["text"]
+
+
+def test_doctor_warns_of_a_variable_that_is_none(ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_METER_DB_", "/somewhere/else.db")
+    monkeypatch.setenv("AGENT_METER_KEY", "am_secret")
+    found = findings(ok("doctor", "--json"))
+    assert found["AGENT_METER_DB_"]["state"] == "warning"
+    assert found["AGENT_METER_DB_"]["text"].endswith("did you mean AGENT_METER_DB?")
+    assert "AGENT_METER_KEY" not in found
 
 
 def test_a_clock_that_jumped_is_a_problem(run: Run, ok: Run, home: Path) -> None:

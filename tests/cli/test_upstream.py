@@ -253,7 +253,9 @@ def test_a_header_that_is_none_is_refused_and_not_shown(
     ids=len,
 )
 def test_two_sides_are_needed(run: Run, words: tuple[str, ...]) -> None:
-    assert run("reconcile", *words, typed="[]").code == 2
+    refused = run("reconcile", *words, typed="[]")
+    assert refused.code == 2
+    assert "_records" not in refused.err, "options are named as they are typed"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -342,3 +343,21 @@ async def test_structured_arguments_may_come_as_json_text(tools: Tools) -> None:
     await tools("record_usage", service="openai", agent="bot", metadata='{"a": 1}')
     assert (await tools("list_usage_events"))["events"][0]["metadata"] == {"a": 1}
     assert (await tools("get_usage_summary", group_by='["agent"]'))["groups"][0]["key"] == {"agent": "bot"}
+
+
+async def test_prices_that_cannot_be_read_lose_nothing_that_happened(
+    tools: Tools, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = await tools("reserve_budget", agent="bot", service="openai", cost_usd=1)
+    (tmp_path / "prices.toml").write_text("[models", encoding="utf-8")
+    used = {"input_tokens": 10, "model": "gpt-4o"}
+    assert "prices.toml" in await tools.refused("reserve_budget", agent="bot", service="openai", **used)
+    recorded = await tools("record_usage", agent="bot", service="openai", **used)
+    settled = await tools("settle_reservation", reservation_id=held["reservation_id"], **used)
+    for answer in (recorded, settled):
+        assert (answer["status"], answer["cost_source"]) == ("recorded", "unpriced")
+    assert (await tools("get_usage_summary"))["total"]["unpriced"] == 2
+    (logged,) = (record.getMessage() for record in caplog.records if "prices.toml" in record.getMessage())
+    assert logged.endswith("usage is recorded without a cost.")
+    await tools("set_kill_switch", engaged=True, agent="bot", reason="enough")
+    assert "enough" in str(await tools.hook(harness="claude-code", event="UserPromptSubmit", agent="bot"))

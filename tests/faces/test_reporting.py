@@ -100,6 +100,7 @@ async def test_days_are_those_of_the_time_zone(tools: Tools) -> None:
         ("2026-11-23T00:00:00+01:00", 1),
         ("2026-11-24T00:00:00+01:00", 3),
     ]
+    assert answer["message"].endswith("First of 2 groups: day 2026-11-23T00:00:00+01:00 with $1.")
 
 
 async def test_the_servers_time_zone_is_that_of_reports_that_name_none(meter: Meter) -> None:

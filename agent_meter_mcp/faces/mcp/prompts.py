@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from mcp import MCPError
 from mcp.server import MCPServer
@@ -12,6 +13,12 @@ from pydantic import Field
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.text import name
 from agent_meter_mcp.core.windows import parse_window
+from agent_meter_mcp.faces.wire.wording import quoted
+
+if TYPE_CHECKING:
+    from mcp.server.context import CallNext, HandlerResult, ServerMiddleware
+
+    from .callers import Request
 
 WindowArgument = Annotated[str, Field(description='"day", "week", "month", "24h", "total", …')]
 AgentArgument = Annotated[str, Field(description="the agent; everybody if left out")]
@@ -35,6 +42,34 @@ Stay within your budget while you work. Before each expensive step call reserve_
 cheaper one that fits `affordable`, or wait retry_after_s. After the step call settle_reservation with what
 was really used, or with action="release" if nothing was. Report other usage with record_usage. When an answer
 says to stop, stop, and say why to the person you work for."""
+
+
+def guard_prompts(server_of: Callable[[], MCPServer[Any]]) -> ServerMiddleware[Any]:
+    """Middleware: names an unknown prompt or argument, which to the SDK is an internal error with a trace."""
+
+    async def guard(ctx: Request, call_next: CallNext) -> HandlerResult:
+        if ctx.method == "prompts/get" and ctx.params is not None:
+            known = {
+                prompt.name: [argument.name for argument in prompt.arguments or ()]
+                for prompt in await server_of().list_prompts()
+            }
+            _check_known(known, ctx.params.get("name"), ctx.params.get("arguments") or {})
+        return await call_next(ctx)
+
+    return guard
+
+
+def _check_known(known: dict[str, list[str]], prompt: object, arguments: object) -> None:
+    """What is no text and no object is refused by the SDK afterwards."""
+    if isinstance(prompt, str) and prompt not in known:
+        said = f"there is no prompt {quoted(prompt)}: use {', '.join(known)}"
+        raise MCPError(INVALID_PARAMS, said)
+    if isinstance(prompt, str) and isinstance(arguments, dict):
+        for argument in cast("dict[str, object]", arguments):
+            if argument not in known[prompt]:
+                takes = ", ".join(known[prompt])
+                said = f"{quoted(argument)} is not an argument of {prompt}: it takes {takes}"
+                raise MCPError(INVALID_PARAMS, said)
 
 
 def add_prompts(server: MCPServer[Any]) -> None:

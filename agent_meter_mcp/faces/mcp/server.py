@@ -13,7 +13,7 @@ from .changes import Changes
 from .completion import add_completion
 from .control import remove_limit, set_agent, set_kill_switch, set_limit
 from .metering import check_budget, gate, record_usage, reserve_budget, settle_reservation
-from .prompts import add_prompts
+from .prompts import add_prompts, guard_prompts
 from .reports import get_usage_summary, list_agents, list_limits, list_usage_events
 from .resources import add_resources
 from .tools import Call, MeterTool
@@ -72,7 +72,7 @@ def build_server(
         tools=[MeterTool.of(definition, ledger, caller_of, timezone) for definition in TOOLS],
         lifespan=changes.lifespan,
         subscriptions=changes.bus,
-        middleware=[remember_request, changes.guard_listening, *middleware],
+        middleware=[remember_request, changes.guard_listening, guard_prompts(lambda: server), *middleware],
         cache_hints={"tools/list": _SAME_FOR_ALL, "prompts/list": _SAME_FOR_ALL},
         log_level="WARNING",
         **options,

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
-from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
@@ -14,7 +13,7 @@ from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilt
 from agent_meter_mcp.core.text import ID_MAX, name
 from agent_meter_mcp.core.windows import check_zone, parse_window, period
 
-from .fields import UTC_ZONE
+from .fields import UTC_ZONE, zone_of
 from .upstream import record_text, time_text_ms
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def day_of(text: str, zone: str) -> tuple[int, int]:
         if len(text) != 10:
             raise ValueError
         day = datetime.fromisoformat(text).date()
-        noon = datetime.combine(day, time(12), UTC_ZONE if zone == "UTC" else ZoneInfo(zone))
+        noon = datetime.combine(day, time(12), zone_of(zone))
         start_us, end_us = period(parse_window("day"), zone, (noon - _EPOCH) // timedelta(microseconds=1))
     except (ValueError, OverflowError):
         raise InvalidInput("day", 'must be a day such as "2026-01-31"') from None

@@ -9,6 +9,7 @@ from datetime import UTC as UTC_ZONE
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Strict, WithJsonSchema, model_validator
 from pydantic.functional_validators import BeforeValidator, PlainValidator
@@ -131,6 +132,11 @@ def time_text(at_us: int, zone: tzinfo = UTC_ZONE) -> str:
     if zone is UTC_ZONE:
         return time.isoformat().removesuffix("+00:00") + "Z"
     return time.astimezone(zone).isoformat()
+
+
+def zone_of(name: str) -> tzinfo:
+    """A time zone that is known to exist."""
+    return UTC_ZONE if name == "UTC" else ZoneInfo(name)
 
 
 def optional_time(at_us: int | None) -> str | None:

@@ -2,14 +2,12 @@
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
 
 from . import wording
 from .controls import ListedLimit
 from .fields import (
-    UTC_ZONE,
     ListElsewhere,
     ObjectElsewhere,
     OptionalElsewhere,
@@ -20,6 +18,7 @@ from .fields import (
     optional_number,
     optional_time,
     time_text,
+    zone_of,
 )
 from .results import DatedLimitState, Number
 
@@ -89,7 +88,7 @@ class UsageSummary(Result):
 
 
 def _group_key(query: "queries.SummaryQuery", key: tuple[str | int | None, ...]) -> dict[str, str | None]:
-    zone = UTC_ZONE if query.zone == "UTC" else ZoneInfo(query.zone)
+    zone = zone_of(query.zone)
     return {
         dimension: time_text(value, zone)
         if isinstance(value, int) and dimension in TIME_DIMENSIONS

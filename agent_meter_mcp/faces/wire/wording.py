@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.text import shown
 
-from .fields import decimal_of, time_text
+from .fields import decimal_of, time_text, zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -249,7 +249,7 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     if query.group_by and answer.groups:
         largest = answer.groups[0]
         named = ", ".join(
-            f"{dimension} {_key_text(dimension, value)}"
+            f"{dimension} {_key_text(value, query.zone)}"
             for dimension, value in zip(query.group_by, largest.key, strict=True)
         )
         spent = amount("cost_usd", largest.totals.cost_nano_usd)
@@ -263,9 +263,9 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     return f"{text}."
 
 
-def _key_text(dimension: str, value: str | int | None) -> str:
+def _key_text(value: str | int | None, zone: str) -> str:
     if isinstance(value, int):
-        return time_text(value)
+        return time_text(value, zone_of(zone))
     return "(none)" if value is None else quoted(value)
 
 

@@ -94,7 +94,10 @@ def meter_error(error: Exception, path: str) -> MeterError:
             f"the disk that holds {path} is full. Nothing was written; free some space and try again."
         )
     if code == _READONLY:
-        return StoreReadOnly(f"{path} cannot be written. Check the rights of the file and its folder.")
+        return StoreReadOnly(
+            f"{path} cannot be written. Check the rights of the file and its folder, or name another file "
+            f"with AGENT_METER_DB."
+        )
     if code in (_NOTADB, _CORRUPT):
         return StoreUnusable(
             f"{path} is not a usable database ({error}). Restore a copy, or name another file with"

@@ -208,7 +208,8 @@ def _migrate(path: str, connect: Callable[[], Connection]) -> None:
         pass
     except OSError as error:
         raise StoreReadOnly(
-            f"{path} cannot be written ({error.strerror}). Check the rights of its folder."
+            f"{path} cannot be written ({error.strerror}). Check the rights of its folder, or name another "
+            f"file with AGENT_METER_DB."
         ) from error
     connection = connect()
     if _is_current(connection, path):

@@ -36,8 +36,10 @@ class Turnstile:
     def __init__(self, path: str, wait_s: float) -> None:
         self._path = path
         self._wait_s = wait_s
-        self._queue = _open_lock(f"{path}-queue")
-        self._turn = _open_lock(f"{path}-turn")
+        # Whoever comes by a symbolic link stands in the same queue.
+        beside = os.path.realpath(path)
+        self._queue = _open_lock(f"{beside}-queue")
+        self._turn = _open_lock(f"{beside}-turn")
 
     def __enter__(self) -> None:
         if self._queue is None or self._turn is None:

@@ -498,6 +498,17 @@ async def test_a_meter_that_fails_breaks_nothing_and_hides_nothing(
     assert "without the meter" in caplog.text
 
 
+async def test_prices_that_cannot_be_read_are_no_way_past_a_limit(books: Books, tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text("[models", encoding="utf-8")
+    await books.limit(1)
+    async with client_of(api(books)) as client:
+        assert [(await client.get("/items/7")).status_code for _ in range(2)] == [200, 429]
+        (event,) = await books.settled()
+        assert event.event.usage.cost_source == "unpriced"
+        await books.stop("bot")
+        assert (await client.get("/items/7")).status_code == 403
+
+
 async def test_a_remote_meter_that_is_down_gets_the_usage_later(settings: Settings, tmp_path: Path) -> None:
     with_remote = MeterMiddleware(three_lines(), "my-api", url="http://127.0.0.1:9", key="am_1")
     async with living(with_remote), client_of(with_remote) as client:

@@ -102,6 +102,16 @@ def test_a_process_that_dies_while_it_makes_the_file_leaves_one_that_can_be_open
         store.close()
 
 
+def test_whoever_comes_by_a_link_stands_in_the_same_queue(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("usage.db")
+    with ExitStack() as stack:
+        first, second = (open_store(str(tmp_path / name)) for name in ("usage.db", "link.db"))
+        for store in (first, second):
+            stack.callback(store.close)
+        assert [record(first, "one"), record(second, "one")] == ["recorded", "duplicate"]
+    assert not list(tmp_path.glob("link.db-*"))
+
+
 def test_two_stores_in_one_process_see_each_other(tmp_path: Path) -> None:
     path = str(tmp_path / "usage.db")
     one, other = open_store(path), open_store(path)
