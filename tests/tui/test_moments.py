@@ -116,7 +116,7 @@ async def test_two_clicks_beside_the_palette_close_only_the_palette(
     async with watching(settings) as (app, pilot):
         await until(pilot, lambda: bool(agents(app)))
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: opened(app) == ["CommandPalette"] and app.screen.is_mounted)
+        await until(pilot, lambda: opened(app) == ["Palette"] and app.screen.is_mounted)
         for _ in range(2):
             for kind in (events.MouseDown, events.MouseUp):
                 app.post_message(kind(None, 1, 30, 0, 0, 1, False, False, False, 1, 30))

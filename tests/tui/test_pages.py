@@ -79,11 +79,11 @@ async def test_each_size_shows_spend_limit_and_who_is_refused(
         await until(pilot, lambda: len(agents(app)) == 6 and shows(app, "✖ OVER"))
         await until(pilot, lambda: shows(app, "$15.01"))
         await until(pilot, lambda: shows(app, "everyone: $15.01 of $100.00 per month"))
+        is_roomy = size[0] >= 100 and size[1] >= 30
+        await until(pilot, lambda: shows(app, "spend per hour, last 24h") is is_roomy)
         lines = screen_text(app)
         assert max(len(line) for line in lines) <= size[0]
         assert shows(app, "rogue was refused: over the limit")
-        is_roomy = size[0] >= 100 and size[1] >= 30
-        await until(pilot, lambda: shows(app, "spend per hour, last 24h") is is_roomy)
         assert shows(app, "resets in") is is_roomy
         assert any("600 in" in line for line in lines) is is_roomy
         assert any("Model" in line and "Session" in line for line in lines) is (size[0] >= 160)
