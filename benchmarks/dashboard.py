@@ -20,6 +20,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 
 from agent_meter_mcp.demo.filling import go_on, make
@@ -55,6 +56,7 @@ class Terminal:
     """A process in a terminal. `chunks` are (when, what) came from it."""
 
     def __init__(self, *command: str) -> None:
+        self._home = TemporaryDirectory()  # what somebody chose at a dashboard is not to be measured
         self.began = time.perf_counter()
         self.chunks: list[tuple[float, bytes]] = []
         self._came = Event()
@@ -65,7 +67,12 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**_plain_environment(), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            env={
+                **_plain_environment(),
+                "HOME": self._home.name,
+                "TERM": "xterm-256color",
+                "COLORTERM": "truecolor",
+            },
             start_new_session=True,
             preexec_fn=partial(os.login_tty, theirs),
         )
@@ -133,6 +140,7 @@ class Terminal:
                 self._process.wait()
         os.close(self._ours)
         self._reading.join(5)
+        self._home.cleanup()
 
 
 def _command(path: Path) -> tuple[str, ...]:

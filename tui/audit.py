@@ -11,7 +11,7 @@ from .happening import Happening, audit_facts, audit_row, heading_of
 from .page import KEYS, Page
 from .sheet import FactsSheet
 from .table import Column, LineTable
-from .view import matching_rows
+from .view import Rows, matching_rows
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import AuditEntry
@@ -39,21 +39,25 @@ class AuditPage(Page):
 
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
-        self._found: tuple[AuditEntry, ...] = ()
+        self._found: tuple[AuditEntry, ...] | None = None
 
     def compose_body(self) -> ComposeResult:
         yield LineTable(COLUMNS, empty="Nothing was changed yet.", id="audit")
 
     async def look(self, reader: Reader, wanted: Range) -> None:
-        self._found = await reader.audit()
-        self.refilter()
+        found = await reader.audit()
+        before = self._found
+        self._found = found
+        if before is None or [entry.seq for entry in before] != [entry.seq for entry in found]:
+            self.refilter()
 
     def refilter(self) -> None:
-        rows = [audit_row(entry, self.dashboard.zone) for entry in self._found]
-        self.query_one("#audit", LineTable).show(matching_rows(rows, self.wanted))
+        found, zone = self._found or (), self.dashboard.zone
+        rows = Rows([str(entry.seq) for entry in found], lambda place: audit_row(found[place], zone))
+        self.query_one("#audit", LineTable).show(matching_rows(rows, self.wanted) if self.wanted else rows)
 
     def open_row(self, table: LineTable, key: str) -> None:
-        entry = next((entry for entry in self._found if str(entry.seq) == key), None)
+        entry = next((entry for entry in self._found or () if str(entry.seq) == key), None)
         if entry is not None:
             heading = heading_of(Happening(entry, 1, entry.seq))
             self.dashboard.push_screen(FactsSheet(heading, audit_facts(entry, self.dashboard.zone)))

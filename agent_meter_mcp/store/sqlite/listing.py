@@ -75,17 +75,19 @@ def agents(reader: Reader, query: AgentsQuery, at_us: int) -> AgentsPage:
     totals = summarising.sums(reader, SummaryQuery(UsageFilter(), ("agent",)))
     seen = reader.remembered.last_seen()
     while True:
-        rows = _agent_rows(reader, query, after)
+        # One more than is wanted tells that there are more; of those that a status picks, some are left out.
+        most = _CHUNK if query.status else min(_CHUNK, query.limit + 1 - len(views))
+        rows = _agent_rows(reader, query, after, most)
         found = _views(reader, rows, totals, seen, at_us)
         views.extend(view for view in found if query.status in (None, view.status))
         if len(views) > query.limit:
             return AgentsPage(tuple(views[: query.limit]), views[query.limit - 1].agent.agent_id)
-        if len(rows) < _CHUNK:
+        if len(rows) < most:
             return AgentsPage(tuple(views), None)
         after = rows[-1][0]
 
 
-def _agent_rows(reader: Reader, query: AgentsQuery, after: str) -> list[tuple[Any, ...]]:
+def _agent_rows(reader: Reader, query: AgentsQuery, after: str, most: int) -> list[tuple[Any, ...]]:
     terms, values = ["agent_id > ?"], [after]
     for column, value in (("agent_id", query.agent), ("tier", query.tier), ("owner", query.owner)):
         if value is not None:
@@ -100,8 +102,8 @@ def _agent_rows(reader: Reader, query: AgentsQuery, after: str) -> list[tuple[An
         values.extend(sorted(tree))
     return reader.connection.execute(
         f"SELECT agent_id, name, tier, owner, parent, created FROM agent WHERE {' AND '.join(terms)}"
-        f" ORDER BY agent_id LIMIT {_CHUNK}",
-        values,
+        " ORDER BY agent_id LIMIT ?",
+        (*values, most),
     ).fetchall()
 
 
