@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -30,6 +31,10 @@ class Ahead(Generic[T]):
 
     async def take(self) -> T | None:
         """None where it failed: whoever looks then is told why. To be called once."""
+        if select.select([self._reading], [], [], 0)[0]:
+            return (
+                self._read()
+            )  # mostly it has been done for long: a thread would only come after the first layout
         from anyio import to_thread
 
         return await to_thread.run_sync(self._read, abandon_on_cancel=True)
