@@ -40,7 +40,10 @@ class Remembered:
         self.tail: Span = NOTHING
         """When the first and the last of the others were booked."""
         self._generation = self._corrected = self._late = -1
-        self._upto = self._settled = 0
+        self._upto = self._before = self._settled = 0
+        """Up to which event it has looked, this time and the time before."""
+        self._news: Span = NOTHING
+        """When the first and the last event in between were booked."""
         self._events: dict[Place, tuple[int, Sums]] = {}
         self._refusals: dict[Place, tuple[int, Sums]] = {}
         self._rows = 0
@@ -58,6 +61,7 @@ class Remembered:
             f" coalesce((SELECT v FROM meta WHERE k = '{LATE}'), 0),"
             " coalesce((SELECT max(id) FROM event), 0), (SELECT v FROM meta WHERE k = 'rolled')"
         ).fetchone()
+        self._before = before
         if rolled != self.rolled:
             self.tail, before = NOTHING, 0
         self._note_tail(before)
@@ -79,13 +83,19 @@ class Remembered:
             "SELECT min(coalesce(booked, id)), max(coalesce(booked, id)) FROM event WHERE id > ?",
             (max(self.rolled, upto),),
         ).fetchone()
-        if first is not None:
-            self.tail = min(first, self.tail[0]), max(last, self.tail[1])
+        news = NOTHING if first is None else (first, last)
+        self.tail = min(news[0], self.tail[0]), max(news[1], self.tail[1])
+        self._news = news if upto >= self.rolled else (0, FAR_US)
 
     def events(
-        self, place: Place, read: Callable[[], Iterable[Row]], since: Callable[[int], Iterable[Row]]
+        self,
+        within: Span,
+        place: Place,
+        read: Callable[[], Iterable[Row]],
+        since: Callable[[int], Iterable[Row]],
     ) -> Sums:
-        """Sums of events: `read` reads them all, `since(upto)` those that were recorded after `upto`.
+        """Sums of events that were booked `within` [start, end): `read` reads them all, `since(upto)` those
+        that were recorded after `upto`.
 
         They are kept here: neither the sums nor their figures are to be changed.
         """
@@ -95,7 +105,8 @@ class Remembered:
             self._rows += len(sums)
         else:
             upto, sums = known
-            if upto < self._upto:
+            is_apart = self._news[1] < within[0] or self._news[0] >= within[1]
+            if upto < self._upto and not (is_apart and upto == self._before):
                 before = len(sums)
                 sums = _added(sums, since(upto))
                 self._rows += len(sums) - before

@@ -156,6 +156,7 @@ class _Pieces:
             end_us = FAR_US  # nothing is booked after it was recorded
         place = (whole_us, end_us, self._keys, self._where, *self._values)
         used = self._remembered.events(
+            (whole_us, end_us),
             place,
             lambda: self._events_in(whole_us, end_us),
             lambda upto: self._events_since(upto, whole_us, end_us),
