@@ -31,10 +31,9 @@ class Ahead(Generic[T]):
 
     async def take(self) -> T | None:
         """None where it failed: whoever looks then is told why. To be called once."""
+        # Mostly it has been done for long, and what a thread brings would come after the first layout.
         if select.select([self._reading], [], [], 0)[0]:
-            return (
-                self._read()
-            )  # mostly it has been done for long: a thread would only come after the first layout
+            return self._read()
         from anyio import to_thread
 
         return await to_thread.run_sync(self._read, abandon_on_cancel=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +67,15 @@ def brief(item: FeedItem) -> str:
 
 async def briefs(items: Subscription, count: int) -> list[str]:
     return [brief(item) for item in await take(items, count)]
+
+
+@asynccontextmanager
+async def two_processes(tmp_path: Path, clock: ManualClock) -> AsyncGenerator[tuple[Ledger, Ledger]]:
+    """Ledgers on one file, as two processes have it; the first looks often for what the other does."""
+    path = str(tmp_path / "meter.db")
+    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
+    async with ledger_on(here, clock, poll_s=0.001) as mine, ledger_on(there, clock) as theirs:
+        yield mine, theirs
 
 
 async def test_events_come_after_their_commit(ledger: Ledger, store: AnyStore, clock: ManualClock) -> None:
@@ -141,13 +152,7 @@ async def test_refusals_alerts_and_control_actions_are_news_at_once(
 
 
 async def test_what_other_processes_do_is_news_once(tmp_path: Path, clock: ManualClock) -> None:
-    path = str(tmp_path / "meter.db")
-    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
-    async with (
-        ledger_on(here, clock, poll_s=0.001) as mine,
-        ledger_on(there, clock) as theirs,
-        mine.subscribe() as items,
-    ):
+    async with two_processes(tmp_path, clock) as (mine, theirs), mine.subscribe() as items:
         await theirs.set_limit(OPERATOR, requests_per_day(), 10, thresholds=(10, 20, 30, 40, 50))
         assert (await briefs(items, 1))[0].startswith("set_limit")
         for ledger in (theirs, mine, theirs, mine, theirs):
@@ -171,13 +176,7 @@ async def test_what_other_processes_do_is_news_once(tmp_path: Path, clock: Manua
 async def test_refusals_of_other_processes_are_news_and_what_they_grow_by(
     tmp_path: Path, clock: ManualClock
 ) -> None:
-    path = str(tmp_path / "meter.db")
-    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
-    async with (
-        ledger_on(here, clock, poll_s=0.001) as mine,
-        ledger_on(there, clock) as theirs,
-        mine.subscribe() as items,
-    ):
+    async with two_processes(tmp_path, clock) as (mine, theirs), mine.subscribe() as items:
         await theirs.set_limit(OPERATOR, requests_per_day(), 0)
         await take(items, 1)
         assert not (await theirs.check(OPERATOR, Who("bot", "openai"), Usage())).allowed
@@ -208,13 +207,7 @@ async def test_refusals_of_other_processes_are_news_and_what_they_grow_by(
 async def test_usage_of_several_processes_is_news_once_and_in_its_order(
     tmp_path: Path, clock: ManualClock
 ) -> None:
-    path = str(tmp_path / "meter.db")
-    here, there = AnyStore(open_store(path)), AnyStore(open_store(path))
-    async with (
-        ledger_on(here, clock, poll_s=0.001) as mine,
-        ledger_on(there, clock) as theirs,
-        mine.subscribe() as items,
-    ):
+    async with two_processes(tmp_path, clock) as (mine, theirs), mine.subscribe() as items:
 
         async def write(ledger: Ledger, who: str) -> None:
             for number in range(100):

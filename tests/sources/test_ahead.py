@@ -87,7 +87,16 @@ asyncio.run(look())
     assert told[1:] == ["False", "True"]
 
 
-def test_where_there_is_no_file_none_is_made_and_it_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "NotFound"), (b"no database at all, but long enough to look like one" * 50, "StoreUnusable")],
+    ids=["none", "no-ledger"],
+)
+def test_what_is_wrong_with_the_file_is_said_as_without_it(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "meter.db").write_bytes(content)
     told = told_by(
         tmp_path,
         """
@@ -100,8 +109,8 @@ async def look():
 asyncio.run(look())
 """,
     )
-    assert told == ["NotFound", "True"]
-    assert not list(tmp_path.iterdir())
+    assert told == [said, "True"]
+    assert (tmp_path / "meter.db").exists() is (content is not None), "none is made"
 
 
 async def test_a_child_that_dies_is_no_trouble(tmp_path: Path) -> None:
@@ -119,20 +128,3 @@ asyncio.run(look())
 """,
     )
     assert told == ["ann", "bob"]
-
-
-async def test_what_cannot_be_read_is_said_as_without_it(tmp_path: Path) -> None:
-    (tmp_path / "meter.db").write_bytes(b"no database at all, but long enough to look like one" * 50)
-    told = told_by(
-        tmp_path,
-        """
-source.look_ahead(RANGES[1])
-async def look():
-    try:
-        await source.snapshot(RANGES[1])
-    except MeterError as error:
-        print(type(error).__name__, no_child())
-asyncio.run(look())
-""",
-    )
-    assert told == ["StoreUnusable", "True"]

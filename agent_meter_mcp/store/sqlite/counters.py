@@ -120,6 +120,11 @@ class Counter:
         self.filled = (-1, 0)
         """(bucket, when it leaves the window) of the oldest bucket with usage, as it was last looked for."""
 
+    @property
+    def exceeded(self) -> bool:
+        """As of its state, which need not be made to know it."""
+        return self.used + self.held >= self.maximum
+
     # -- loading ---------------------------------------------------------------------------------------------
 
     def load(self, connection: Connection, at_us: int) -> None:

@@ -130,7 +130,7 @@ def _views(
         status: AgentStatus = "idle"
         if plan.switch is not None:
             status = "stopped"
-        elif any(one.used + one.held >= one.maximum for one in own):
+        elif any(counter.exceeded for counter in own):
             status = "over_limit"
         elif last_seen is not None and at_us - last_seen <= ACTIVE_WITHIN_US:
             status = "active"

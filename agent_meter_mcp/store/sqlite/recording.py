@@ -159,7 +159,7 @@ def _limits(
         moments = [
             writer.book.retry_at(counter, None, at_us)
             for counter in counters
-            if counter.hard and counter.used + counter.held >= counter.maximum
+            if counter.hard and counter.exceeded
         ]
         if moments and None not in moments:
             retry_after_us = max(moment for moment in moments if moment is not None) - at_us
