@@ -23,6 +23,7 @@ from agent_meter_mcp.core.errors import (
     MeterError,
     NotFound,
     Overloaded,
+    StoreError,
     Unreachable,
 )
 from agent_meter_mcp.core.text import shown
@@ -230,16 +231,23 @@ class Recorder:
         while not self._closing:
             await self._spooled.wait()
             self._spooled.clear()
-            while not self._closing and await to_thread.run_sync(self._spool.waiting):
+            while not self._closing and await self._has_waiting():
                 try:
                     await self._drain_files()
                 except MeterError as error:
                     _log.warning("what is on disk cannot be sent yet: %s", error)
                 else:
-                    if not await to_thread.run_sync(self._spool.waiting):
+                    if not await self._has_waiting():
                         break  # else another process is writing there
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopped.wait(), self._connection.outage_s)
+
+    async def _has_waiting(self) -> bool:
+        try:
+            return await to_thread.run_sync(self._spool.waiting)
+        except StoreError as error:  # it is looked at again when something has been kept there
+            _log.warning("what is on disk cannot be sent: %s", error)
+            return False
 
     async def _drain_files(self) -> None:
         files = self._spool.files()
