@@ -300,13 +300,16 @@ async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
             tasks.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("encoding", [b"identity", b"gzip"])
-async def test_what_is_no_meter_is_not_taken_for_one(encoding: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("identity", b"<html/>"), ("gzip", b"<html/>"), ("identity", b'{"results": [{"status": "recorded"}]}')],
+)
+async def test_what_is_no_meter_is_not_taken_for_one(encoding: str, body: bytes, tmp_path: Path) -> None:
     async def page(stream: anyio.abc.SocketStream) -> None:
-        head = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\ncontent-encoding: "
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
         async with stream:
             await stream.receive()
-            await stream.send(head + encoding + b"\r\n\r\n<html/>")
+            await stream.send(f"{head}content-encoding: {encoding}\r\n\r\n".encode() + body)
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
