@@ -102,9 +102,8 @@ def period_name(unit: str, start_us: int, zone: tzinfo) -> str:
     """What the hour, day, week or month that starts then is called."""
     start = local(start_us, zone)
     if unit == "hour":
-        offset = (
-            "" if zone is UTC else f" {start.isoformat()[-6:]}"
-        )  # the hour that is repeated in autumn has two names
+        # The hour that is repeated in autumn has two names.
+        offset = "" if zone is UTC else f" {start.isoformat()[-6:]}"
         return f"{start:%Y-%m-%d %H:%M}{offset}"
     return f"{start:%Y-%m}" if unit == "month" else f"{start:%Y-%m-%d}"
 

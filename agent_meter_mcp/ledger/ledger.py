@@ -175,9 +175,8 @@ class Ledger(Keyring):
         try:
             reserved = await self._engine.write(make, Reserved)
         except CancelledError:
-            if (
-                report.id is None
-            ):  # behind the other in the queue, so by then there is a hold, if there will be
+            if report.id is None:
+                # Behind the other one in the queue: by then there is a hold, if there will be one.
                 self._engine.write_unawaited(lambda _: self._intake.release(made[0]))
             raise
         if reserved.reservation is None:

@@ -81,8 +81,7 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
         row[:3]: list(row[3:13])
         for row in execute(
             "SELECT grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write,"
-            " cache_write_1h,"
-            " cost, unpriced FROM rollup"
+            " cache_write_1h, cost, unpriced FROM rollup"
         )
     }
     for place in sorted({*rebuilt, *live}):
