@@ -36,6 +36,8 @@ BAD = [
     ([*RECORD, "--unit-type", "x" * 65], "--unit-type"),
     ([*RECORD, "--occurred-at", "2999-01-01T00:00:00Z"], "--occurred-at"),
     ([*RECORD, "--occurred-at", "tomorrow"], "--occurred-at"),
+    ([*RECORD, "--occurred-at", "9999999h"], '--occurred-at: must be a duration from "1s" to "366d"'),
+    (["demo", "--until", "0001-01-01"], "--until"),
     ([*RECORD, "--status-code", "65536"], "--status-code"),
     ([*RECORD, "--duration-ms", "-1"], "--duration-ms"),
     ([*RECORD, "--metadata", '"' + "x" * 9000 + '"'], "--metadata"),

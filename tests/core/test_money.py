@@ -11,7 +11,8 @@ from agent_meter_mcp.core.money import micro_units, nano_usd, typed_maximum
 
 
 def test_the_callers_decimal_context_changes_no_amount() -> None:
-    with localcontext(prec=3, rounding=ROUND_UP, traps=[Inexact]):
+    with localcontext(prec=3, rounding=ROUND_UP) as narrow:
+        narrow.traps[Inexact] = True
         assert nano_usd("1234.567890123") == 1_234_567_890_123
         assert nano_usd("0.0000000014") == 1
         assert micro_units(Decimal("999999999.999999")) == 999_999_999_999_999

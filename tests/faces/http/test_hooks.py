@@ -100,9 +100,9 @@ async def test_the_header_is_utf8(site: Site) -> None:
     async with site.client() as client:
         engaged = {"engaged": True, "agent": "bot-é", "reason": "runs in circles"}
         assert (await client.put("/v1/kill-switch", json=engaged)).status_code == 200
-        told = await client.post("/hooks/claude-code", json=PROMPT, headers={"X-Agent-Id": "bot-é".encode()})
+        told = await client.post("/hooks/claude-code", json=PROMPT, headers={b"X-Agent-Id": "bot-é".encode()})
         assert told.json()["decision"] == "block"
-        latin = await client.post("/hooks/claude-code", json=PROMPT, headers={"X-Agent-Id": b"bot-\xe9"})
+        latin = await client.post("/hooks/claude-code", json=PROMPT, headers={b"X-Agent-Id": b"bot-\xe9"})
         assert problem_in(latin, 422, "invalid_input")["field"] == "X-Agent-Id"
 
 
