@@ -18,6 +18,8 @@ _exact: dict[int, tuple[Context, Decimal, Decimal]] = {}
 
 NANO_PER_USD = 1_000_000_000
 MICRO_PER_UNIT = 1_000_000
+SCALES: dict[Metric, int] = {"requests": 1, "units": MICRO_PER_UNIT, "tokens": 1, "cost_usd": NANO_PER_USD}
+"""By metric, how many of its integer unit one is."""
 
 COST_USD_MAX = 1_000_000
 UNITS_MAX = 1_000_000_000
@@ -90,7 +92,7 @@ def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: 
     """
     from decimal import Decimal
 
-    scale = {"cost_usd": NANO_PER_USD, "units": MICRO_PER_UNIT}.get(metric, 1)
+    scale = SCALES[metric]
     maximum = scaled(value, scale, field=field, maximum=LIMIT_MAX_INTEGER // scale)
     exact = Decimal(str(value))
     if scale == 1 and exact != maximum:

@@ -1,9 +1,9 @@
 """Who has signed a request, and what only a signature allows.
 
 An agent signs the raw body with its secret (`X-Agent-Signature`, beside `X-Agent-Id`). Where the operator
-has configured that secret, nobody reports usage of that agent without it. A service's own key is the
-exception: it vouches for what the service has measured, and names the signature of the request that the agent
-made there.
+has configured that secret, the routes for batches, sessions and telemetry take no usage of that agent without
+it; MCP and reservations know no signatures. A service's own key is the exception: it vouches for what the
+service has measured, and names the signature of the request that the agent made there.
 """
 
 from __future__ import annotations
