@@ -65,12 +65,12 @@ def demo(session: Session, seed: int, agents: int, until: str, rate: float | Non
     from agent_meter_mcp.demo.month import Month
     from agent_meter_mcp.runtime import system_clock_us
 
-    path = os.path.abspath(os.path.expanduser(session.options.get("AGENT_METER_DB", FILE)))
-    check_free(path)
     now_us = system_clock_us()
     until_us = min(parse_moment(until, "until", "UTC", now_us), now_us)
     if until_us < EARLIEST_US:
         raise InvalidInput("until", "must be in April 1970 or later: usage is recorded from 1970 on")
+    path = os.path.abspath(os.path.expanduser(session.options.get("AGENT_METER_DB", FILE)))
+    check_free(path)
     events = usual_events(agents)
     month = Month(seed, agents, events, until_us)
     progress = _Progress(events)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def typed(draw: st.DrawFn) -> list[str]:
 @given(words=typed())
 def test_no_words_bring_a_traceback(home: Path, words: list[str]) -> None:
     before = kept(home / "meter.db")
-    result: Any = CliRunner().invoke(program, words)
+    with chdir(home):  # where `demo` makes its file
+        result: Any = CliRunner().invoke(program, words)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert result.exit_code in (0, 2, 3, 4, 5, 7), result.stderr
     assert "Traceback" not in result.stderr
