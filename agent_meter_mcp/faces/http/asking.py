@@ -42,3 +42,14 @@ async def _call_of(request: Request) -> Call:
 
 Asked = Annotated[Call, Depends(_call_of)]
 """What a route takes to know who asks."""
+
+
+def header_text(header: str | None) -> str | None:
+    """What a header says: UTF-8, as curl and most others send it, or Latin-1, as JavaScript does, and as which
+    Starlette reads all."""
+    if header is None:
+        return None
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return header

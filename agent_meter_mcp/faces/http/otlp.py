@@ -23,7 +23,7 @@ from agent_meter_mcp.faces.wire.telemetry import Sender, log_reports, span_repor
 from agent_meter_mcp.intake import Report
 
 from .answers import JSON
-from .asking import Asked
+from .asking import Asked, header_text
 from .batches import RECORDS_MAX, M, read_as
 from .signing import AGENT, signing_of
 
@@ -96,7 +96,7 @@ async def _read(kind: type[M], request: Request) -> M:
 def _sender(caller: Caller, request: Request) -> Sender:
     if caller.role == "agent":
         return Sender("self", caller.bound_to)
-    return Sender("otlp", usual=request.headers.get(AGENT) or caller.default_agent)
+    return Sender("otlp", usual=header_text(request.headers.get(AGENT)) or caller.default_agent)
 
 
 async def _recorded(

@@ -20,6 +20,8 @@ from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.upstream import signature_in
 from agent_meter_mcp.secrets import NO_SECRETS, Secrets, SecretsFile
 
+from .asking import header_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -94,7 +96,7 @@ async def signing_of(request: Request, caller: Caller) -> Signing:
         Refused: the agent that they name has not signed it, or that cannot be checked.
     """
     secrets = await secrets_of(request)
-    agent = request.headers.get(AGENT) or (caller.bound_to if caller.role == "agent" else None)
+    agent = header_text(request.headers.get(AGENT)) or (caller.bound_to if caller.role == "agent" else None)
     secret = None if agent is None else secrets.agents.get(agent)
     if agent is None or secret is None:
         return Signing(secrets)

@@ -96,6 +96,15 @@ async def test_the_header_says_who_it_is_and_a_key_more(site: Site) -> None:
         problem_in(another, 403, "forbidden")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+async def test_a_name_in_a_header_is_the_agent_s_however_it_is_encoded(site: Site, encoding: str) -> None:
+    await exhaust(site, "Zoë")
+    async with site.client() as client:
+        sent = {"X-Agent-Id": "Zoë".encode(encoding)}
+        told = await client.post("/hooks/claude-code", json=BATCH, headers=sent)
+    assert told.json()["continue"] is False
+
+
 async def test_who_only_looks_is_refused_and_so_is_what_is_no_hook(site: Site) -> None:
     async with site.client() as client, site.client(VIEWER) as viewer:
         problem_in(await viewer.post("/hooks/codex", json=PROMPT), 403, "forbidden")
