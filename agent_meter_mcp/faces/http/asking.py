@@ -45,8 +45,8 @@ Asked = Annotated[Call, Depends(_call_of)]
 
 
 def header_text(header: str | None) -> str | None:
-    """What a header says: UTF-8, as curl and most others send it, or Latin-1, as JavaScript does, and as which
-    Starlette reads all."""
+    """What a header says: UTF-8, as curl and most others send it, or Latin-1, as JavaScript does, and as
+    which Starlette reads all."""
     if header is None:
         return None
     try:

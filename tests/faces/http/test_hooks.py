@@ -100,7 +100,7 @@ async def test_the_header_says_who_it_is_and_a_key_more(site: Site) -> None:
 async def test_a_name_in_a_header_is_the_agent_s_however_it_is_encoded(site: Site, encoding: str) -> None:
     await exhaust(site, "Zoë")
     async with site.client() as client:
-        sent = {"X-Agent-Id": "Zoë".encode(encoding)}
+        sent = {b"X-Agent-Id": "Zoë".encode(encoding)}
         told = await client.post("/hooks/claude-code", json=BATCH, headers=sent)
     assert told.json()["continue"] is False
 
