@@ -146,6 +146,9 @@ class Meter:
 
         if not url.startswith(("http://", "https://")):
             raise InvalidInput("url", "must begin with http:// or https://, such as http://127.0.0.1:8787")
+        if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+            # A header cannot carry it, and what says so would show it.
+            raise InvalidInput("key", "must be as it was shown: strip the spaces and line breaks around it")
         if not 0 < timeout_s <= 600:
             raise InvalidInput("timeout_s", "must be a number of seconds above 0, at most 600")
         folder = Path(f"{FOLDER}/spool" if spool is None else spool).expanduser()
