@@ -50,6 +50,7 @@ _SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+# A word in the font makes the page wait for it: the terminal measures its cells when the page has loaded.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -59,21 +60,30 @@ _PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="/static/css/xterm.css">
 <style>
 @font-face {{ font-family: "Roboto Mono"; src: url("/static/fonts/RobotoMono-VariableFont_wght.ttf"); }}
-body {{ margin: 0; background: #121212; color: #e0e0e0; font-family: monospace; }}
+body {{ margin: 0; overflow: hidden; background: #121212; color: #e0e0e0; }}
+body {{ font-family: "Roboto Mono", monospace; }}
 .textual-terminal {{ width: 100vw; height: 100vh; }}
-#ended {{ display: none; padding: 2rem; }}
+p {{ position: absolute; z-index: 1; padding: 1rem; }}
+#ended, body.-first-byte #starting {{ display: none; }}
 body.-closed #ended {{ display: block; }}
 body.-closed .textual-terminal {{ display: none; }}
 a {{ color: inherit; }}
 </style>
 <script src="/static/js/textual.js"></script>
+<script src="/keys.js" defer></script>
 </head>
 <body>
+<p id="starting">Starting…</p>
 <p id="ended">The dashboard has ended. <a href="/">Start it again</a></p>
 <div id="terminal" class="textual-terminal" data-session-websocket-url="ws://{host}/ws"
  data-font-size="{size}"></div>
 </body>
 </html>
+"""
+_KEYS = """// What is typed is for the dashboard, also if nobody has clicked into it yet.
+const focus = () => document.querySelector(".xterm-helper-textarea")?.focus();
+new MutationObserver(focus).observe(document.body, { attributeFilter: ["class"] });
+addEventListener("focus", focus);
 """
 
 
@@ -136,6 +146,7 @@ class Guarded(Server):
         app.add_routes(
             [
                 web.get("/", self.handle_index),
+                web.get("/keys.js", _keys),
                 web.get("/ws", self.handle_websocket),
                 web.get("/download/{key}", self.handle_download),
                 web.static("/static", self.statics_path),
@@ -226,6 +237,10 @@ def serve(command: Sequence[str], port: int) -> None:
 def child_command(*arguments: str) -> list[str]:
     """What a tab runs: this program again."""
     return [sys.executable, "-m", "agent_meter_mcp", "dashboard", *arguments]
+
+
+async def _keys(_: web.Request) -> web.Response:
+    return web.Response(text=_KEYS, content_type="text/javascript")
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:

@@ -24,7 +24,7 @@ from .watching import use
 
 WAIT_S = 30
 CODES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
-PAGES = ["/", "/static/js/textual.js", "/static/css/xterm.css", "/download/x", "/ws", "/nothing"]
+PAGES = ["/", "/keys.js", "/static/js/textual.js", "/static/css/xterm.css", "/download/x", "/ws", "/nothing"]
 SAFE = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -179,6 +179,20 @@ async def test_the_token_becomes_a_cookie_and_leaves_the_address(site: Site) -> 
             assert page.status == 200
             assert token not in text and "https://" not in text
             assert page.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_page_has_all_that_it_asks_for(site: Site) -> None:
+    """Whoever looked in a real browser had to click before keys did anything, and rows were cut off below."""
+    async with browser(site) as session:
+        async with session.get("/") as page:
+            asked = re.findall(r'(?:src|href)="(/[^"]+)"|url\("(/[^"]+)"\)', await page.text())
+        paths = [one or other for one, other in asked]
+        assert {"/keys.js", "/static/js/textual.js"} < set(paths)
+        assert any(path.endswith(".ttf") for path in paths)
+        for path in paths:
+            async with session.get(path) as part:
+                assert part.status == 200, path
+                assert not path.endswith(".js") or part.content_type.endswith("/javascript")
 
 
 async def test_the_link_shows_the_dashboard_which_only_shows(settings: Settings, site: Site) -> None:
