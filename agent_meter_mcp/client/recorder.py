@@ -115,7 +115,9 @@ class Recorder:
         if not self._tasks or len(self._waiting) >= QUEUE_MAX:
             self._counters["lost"] += 1
             raise Overloaded(
-                f"{len(self._waiting)} records are waiting, or this meter is closed; nothing was kept."
+                f"{len(self._waiting)} records are waiting; nothing was kept."
+                if self._tasks
+                else "this meter is not open: use it inside `async with Meter(url=...)`. Nothing was kept."
             )
         answer: asyncio.Future[UsageRecorded] = asyncio.get_running_loop().create_future()
         line = json.dumps(members, ensure_ascii=False)

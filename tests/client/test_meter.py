@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from agent_meter_mcp.client import Meter, OverBudget, SyncMeter, fields, results
-from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound
+from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound, Overloaded
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
 from agent_meter_mcp.settings import Settings
@@ -171,6 +171,13 @@ async def test_a_local_meter_is_for_somebody(settings: Settings, monkeypatch: py
     assert [stored.event.who.agent for stored in await events(settings)] == ["bound"]
 
 
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
+async def test_a_meter_that_is_not_open_says_so(tmp_path: Any, url: str | None) -> None:
+    place: dict[str, Any] = {"db": tmp_path / "x.db"} if url is None else {"url": url, "spool": tmp_path}
+    with pytest.raises(Overloaded, match="not open: use it inside `async with"):
+        await Meter(**place).record(agent="bot", service="s")
+
+
 def test_a_meter_is_at_one_place(tmp_path: Any) -> None:
     with pytest.raises(InvalidInput, match="url"):
         Meter(url="http://x", db=tmp_path / "x.db")
@@ -178,6 +185,10 @@ def test_a_meter_is_at_one_place(tmp_path: Any) -> None:
         Meter(key="am_1")
     with pytest.raises(InvalidInput, match="url"):
         Meter(url="localhost:8787")
+    for key in ("am_1\n", " am_1", "am_é", ""):
+        with pytest.raises(InvalidInput, match="key") as refused:
+            Meter(url="http://x", key=key)
+        assert "am_" not in str(refused.value)
     wrong: Any = "ignore"
     with pytest.raises(InvalidInput, match="on_error"):
         Meter(on_error=wrong)
