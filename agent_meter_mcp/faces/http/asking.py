@@ -27,6 +27,16 @@ class Call:
     timezone: str
 
 
+def utf8_of(header: str | None, named: str) -> str | None:
+    """A header's text: servers hand its bytes over as Latin-1. Raises InvalidInput, names the header."""
+    if header is None or header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        raise InvalidInput(named, "must be UTF-8") from None
+
+
 async def _call_of(request: Request) -> Call:
     """Raises InvalidInput for what would be lost: a query parameter given twice, or beside a body."""
     if request.method in ("PUT", "POST"):
@@ -42,14 +52,3 @@ async def _call_of(request: Request) -> Call:
 
 Asked = Annotated[Call, Depends(_call_of)]
 """What a route takes to know who asks."""
-
-
-def header_text(header: str | None) -> str | None:
-    """What a header says: UTF-8, as curl and most others send it, or Latin-1, as JavaScript does, and as
-    which Starlette reads all."""
-    if header is None:
-        return None
-    try:
-        return header.encode("latin-1").decode()
-    except UnicodeDecodeError:
-        return header

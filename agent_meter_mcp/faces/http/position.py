@@ -23,9 +23,8 @@ REPLAYED_MAX = 1000
 """The most events, alerts and control actions each that are sent again; of more, the newest."""
 COUNTED_MAX = 10_000
 """How many that are not sent again are counted at most."""
-_LARGEST = 2**63 - 1
-"""What a store counts up to."""
-_DIGITS_MAX = 19
+_DIGITS_MAX = 18
+"""Any number that has more is larger than the ledger's can be, or SQLite's."""
 
 
 class Position(NamedTuple):
@@ -67,8 +66,7 @@ class Position(NamedTuple):
         """Raises InvalidInput."""
         parts = text.split("-")
         if len(parts) != len(cls._fields) or not all(
-            part.isascii() and part.isdigit() and len(part) <= _DIGITS_MAX and int(part) <= _LARGEST
-            for part in parts
+            part.isascii() and part.isdigit() and len(part) <= _DIGITS_MAX for part in parts
         ):
             raise InvalidInput(
                 "Last-Event-ID", "is not one that this stream sent: leave it out to begin with what is new"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import shown
 
 from .fields import decimal_of, time_text, zone_of
@@ -27,7 +28,6 @@ _PERIODS = {
     "month": "this month",
     "year": "this year",
 }
-_METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 
 
 def quoted(name: str) -> str:
@@ -158,7 +158,7 @@ def _next_step(denied: Decision) -> str:
         return "Stop this work and tell the person you work for."
     left = [
         amount(metric, most)
-        for metric, most in zip(_METRICS, denied.affordable, strict=True)
+        for metric, most in zip(METRICS, denied.affordable, strict=True)
         if most and any(why.state and why.state.limit.key.metric == metric for why in denied.reasons)
     ]
     fits = (
