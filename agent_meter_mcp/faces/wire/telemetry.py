@@ -159,8 +159,11 @@ def _claude_code(found: Attributes, at_ns: int, sender: Sender) -> Report:
 
 
 def _codex(found: Attributes, at_ns: int, sender: Sender) -> Report | None:
-    """`input_token_count` has the cached ones in it, `output_token_count` the reasoning."""
-    if found.get("event.kind") != "response.completed":
+    """`input_token_count` has the cached ones in it, `output_token_count` the reasoning.
+
+    A response is completed twice: once with how long it took, and then with its tokens. That is the call.
+    """
+    if found.get("event.kind") != "response.completed" or found.get("input_token_count") is None:
         return None
     session = _text(found, "conversation.id")
     usage = _with_cache(

@@ -207,6 +207,19 @@ async def test_other_events_of_codex_are_passed_over(site: Site) -> None:
     assert await events(site) == []
 
 
+async def test_a_response_of_codex_that_is_told_twice_is_one_call(site: Site) -> None:
+    """Codex 0.171 says first that it is completed, and how long it took, and then its tokens."""
+    body = capture("codex")
+    records = records_of(body)
+    timed = copy.deepcopy(records[0])
+    timed["attributes"] = [each for each in timed["attributes"] if not each["key"].endswith("_token_count")]
+    timed["attributes"].append({"key": "duration_ms", "value": {"stringValue": "9"}})
+    timed["observedTimeUnixNano"] = "1795465654712000000"
+    records.insert(0, timed)
+    await taken(site, LOGS, body)
+    assert (await only_event(site)).event.usage.tokens == 2125
+
+
 async def test_one_of_two_events_of_gemini_is_counted_and_thoughts_are_output(site: Site) -> None:
     body = capture("gemini")
     assert len(records_of(body)) == 2
