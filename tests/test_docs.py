@@ -190,9 +190,20 @@ def test_three_lines_meter_an_api(folder: Path) -> None:
     assert (group["key"], group["requests"]) == ({"agent": "reader", "service": "my-api"}, 1)
 
 
+def command_of_a_hook(settings: str) -> str:
+    """Its one hook, as the harness runs it: with the event on stdin. The answer is JSON."""
+    ((event, ((hook,),)),) = (
+        (event, [group["hooks"] for group in groups])
+        for event, groups in json.loads(settings)["hooks"].items()
+    )
+    assert hook["type"] == "command"
+    said = json.dumps({"hook_event_name": event, "session_id": "s-1", "cwd": "/srv/project"})
+    return f"echo {shlex.quote(said)} | {hook['command']} | python3 -m json.tool\n"
+
+
 def test_the_page_about_http_does_what_it_shows(folder: Path) -> None:
     blocks = [Block(*found) for found in FENCED.findall((ROOT / "docs" / "http.md").read_text("utf-8"))]
-    assert {block.language for block in blocks} == {"sh", "python", "toml"}
+    assert {block.language for block in blocks} == {"sh", "python", "toml", "json"}
     (folder / ".agent-meter").mkdir(mode=0o700)
     with http_server(folder / ".agent-meter" / "meter.db") as url:
         here = url.removesuffix("/mcp")
@@ -201,6 +212,8 @@ def test_the_page_about_http_does_what_it_shows(folder: Path) -> None:
             if block.language == "toml":
                 tomllib.loads(text)
                 continue
+            if block.language == "json":
+                text = command_of_a_hook(text)
             if block.language == "python":
                 text += ASKING.replace("PATH", "/reports/may") if "FastAPI" in text else ""
                 text = f"{shlex.quote(sys.executable)} - <<'END'\n{text}END\n"
