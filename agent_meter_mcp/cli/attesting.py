@@ -74,7 +74,7 @@ def create(session: Session, /, service: str | None, day: str | None, **given: A
     "agent-meter attest verify day.json",
     "curl -s https://meter.example/day.json | agent-meter attest verify -",
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=options.FILE, metavar="FILE")
 @options.as_json
 @options.pass_session
 def verify(session: Session, file: str, as_json: bool) -> int:

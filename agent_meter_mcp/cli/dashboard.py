@@ -43,7 +43,7 @@ LOOK_AT_SERVER_S = 1.0
     metavar="KEY",
     help=f"For --url. Others on this machine can read it here: rather set the variable. [{KEY_VARIABLE}]",
 )
-@click.option("--key-file", metavar="PATH", help="For --url: a file with the key.")
+@click.option("--key-file", type=options.FILE, metavar="PATH", help="For --url: a file with the key.")
 @click.option("--web", is_flag=True, help="Show it in a browser on this machine; it only shows.")
 @click.option("--port", type=int, metavar="PORT", help="For --web; 0 takes a free one. [default 8788]")
 @click.option("--allow-actions", is_flag=True, help="For --web: agents can be stopped from it.")

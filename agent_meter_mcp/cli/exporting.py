@@ -55,7 +55,14 @@ STDOUT = "-"
     show_default=True,
     help="jsonl: an object per line; csv: for spreadsheets.",
 )
-@click.option("--output", metavar="FILE", default=STDOUT, show_default=True, help="The file; - is stdout.")
+@click.option(
+    "--output",
+    type=options.FILE,
+    metavar="FILE",
+    default=STDOUT,
+    show_default=True,
+    help="The file; - is stdout.",
+)
 @options.span
 @options.filters
 @options.pass_session

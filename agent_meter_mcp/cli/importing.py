@@ -35,7 +35,7 @@ REFUSED = 2
     "agent-meter import ~/.agent-meter/spend.jsonl --agent my-laptop",
     "agent-meter import spend.jsonl --json",
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=options.FILE, metavar="FILE")
 @options.name_option("--agent", "agent", "Whose usage it is where a row does not say. [AGENT_METER_AGENT]")
 @options.as_json
 @options.pass_session

@@ -48,8 +48,8 @@ class Command(click.Command):
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
-        self.params.append(click.Option(["--db"], metavar="PATH", expose_value=False, callback=choose_db,
-                                        help="The ledger's file."))  # fmt: skip
+        self.params.append(click.Option(["--db"], type=FILE, metavar="PATH", expose_value=False,
+                                        callback=choose_db, help="The ledger's file."))  # fmt: skip
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -127,6 +127,22 @@ class Known(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - ol
         except MeterError:
             return []
         return [CompletionItem(name) for name in names if name.isprintable() and " " not in name]
+
+
+class File(click.ParamType):  # pyright: ignore[reportMissingTypeArgument] - older clicks have none
+    """The name of a file, which the shell completes. Whoever opens it says what is wrong with it."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+FILE = File()
 
 
 def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:

@@ -18,7 +18,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import SHAPES, shape_of, text_of
 
 from .exits import DONE, INTERRUPTED, READER_GONE, exit_codes
-from .options import HELP_NAMES, Failed, choose_db, examples
+from .options import FILE, HELP_NAMES, Failed, choose_db, examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,6 +232,7 @@ def _drop_output() -> None:
 )
 @click.option(
     "--db",
+    type=FILE,
     metavar="PATH",
     expose_value=False,
     callback=choose_db,

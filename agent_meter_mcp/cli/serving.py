@@ -42,8 +42,10 @@ def mcp(session: Session, agent: str | None) -> None:
 )
 @click.option("--host", metavar="ADDRESS", help="Where to listen. [AGENT_METER_HOST; default 127.0.0.1]")
 @click.option("--port", metavar="PORT", help="0 takes a free one. [AGENT_METER_PORT; default 8787]")
-@click.option("--tls-cert", metavar="PATH", help="Serve HTTPS with this certificate, a PEM file.")
-@click.option("--tls-key", metavar="PATH", help="The private key of the certificate.")
+@click.option(
+    "--tls-cert", type=options.FILE, metavar="PATH", help="Serve HTTPS with this certificate, a PEM file."
+)
+@click.option("--tls-key", type=options.FILE, metavar="PATH", help="The private key of the certificate.")
 @options.pass_session
 def serve(
     session: Session, host: str | None, port: str | None, tls_cert: str | None, tls_key: str | None
@@ -65,6 +67,18 @@ def serve(
     serve_http(settings, settings.host, settings.port, tls=tls)
 
 
+_MENDED = {
+    # A name or a description may have a comma in it.
+    "fish": ('string split ","', 'string split --max 1 ","'),
+    # A fresh zsh has no completion before somebody asks for it.
+    "zsh": (
+        "    compdef ",
+        "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n    compdef ",
+    ),
+}
+"""What click's scripts lack."""
+
+
 @options.command(
     "completion",
     "agent-meter completion bash >> ~/.bashrc",
@@ -80,4 +94,5 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is not None:
-        click.echo(kind(program, {}, NAME, "_AGENT_METER_COMPLETE").source())
+        script = kind(program, {}, NAME, "_AGENT_METER_COMPLETE").source()
+        click.echo(script.replace(*_MENDED.get(shell, ("", ""))))

@@ -392,6 +392,13 @@ def test_a_completion_script_is_printed(run: Run, shell: str) -> None:
     assert "agent-meter" in script
 
 
+def test_the_scripts_mind_commas_in_fish_and_a_fresh_zsh(run: Run) -> None:
+    """fish showed "Set" for "Set, list and remove limits"; zsh said "command not found: compdef"."""
+    assert 'set -l metadata (string split --max 1 "," $completion)' in run("completion", "fish").out
+    script = run("completion", "zsh").out
+    assert 0 < script.index("autoload -Uz compinit && compinit") < script.index("    compdef _agent_meter")
+
+
 def completed(*words: str) -> list[str]:
     asked = process(
         _AGENT_METER_COMPLETE="bash_complete",
@@ -410,6 +417,20 @@ def test_the_shell_completes_commands_options_choices_and_names(ok: Run) -> None
     assert completed("summary", "--order-by", "co") == ["cost_usd"]
     assert completed("summary", "--agent", "c") == ["coder", "critic"]
     assert completed("kill", "agent", "cr") == ["critic"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--db", "summary --db", "export --output", "import", "attest verify", "dashboard --key-file",
+     "serve --tls-cert", "serve --tls-key"],
+)  # fmt: skip
+def test_the_shell_completes_files(words: str) -> None:
+    asked = process(
+        _AGENT_METER_COMPLETE="bash_complete",
+        COMP_WORDS=f"agent-meter {words} some/fi",
+        COMP_CWORD=str(len(words.split()) + 1),
+    )
+    assert asked.out == "file,some/fi\n"
 
 
 def test_completion_makes_no_file_and_no_noise(home: Path) -> None:
