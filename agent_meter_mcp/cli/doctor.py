@@ -13,7 +13,7 @@ from agent_meter_mcp.core.figures import counted, length
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
 from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
-from agent_meter_mcp.settings import VARIABLES
+from agent_meter_mcp.settings import FOLDER, VARIABLES
 
 from . import options
 from .dashboard import KEY_VARIABLE
@@ -119,13 +119,15 @@ def _sqlite(settings: Settings) -> Iterator[Finding]:
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
     """Whatever needs the file. One that is not there yet, or is older, is left as it is."""
-    from agent_meter_mcp.store.sqlite.schema import refuse_orphaned_log
+    from agent_meter_mcp.store.sqlite.schema import refuse_missing_folder, refuse_orphaned_log
 
     yield _file_system(settings.db)
     exists = os.path.exists(settings.db)
     try:
         if not exists:
             refuse_orphaned_log(settings.db)
+            if os.path.dirname(settings.db) != os.path.expanduser(FOLDER):  # which is made with the file
+                refuse_missing_folder(settings.db)
             text = f"{settings.db} is not there yet; the first record makes it"
             yield Finding("file", "warning", text, {"path": settings.db, "exists": False})
             return

@@ -118,6 +118,14 @@ def test_doctor_makes_no_file(ok: Run, home: Path) -> None:
     assert not (home / "meter.db").exists()
 
 
+def test_doctor_tells_that_a_file_has_no_folder(run: Run, home: Path) -> None:
+    """No record would make it."""
+    ran = run("doctor", "--json", "--db", str(home / "nowhere" / "x.db"))
+    found = findings(ran)["file"]
+    assert (ran.code, found["state"], found["facts"]["exists"]) == (PROBLEMS, "problem", False)
+    assert found["text"].endswith("x.db does not exist. Make it, or name another file with AGENT_METER_DB.")
+
+
 def test_doctor_leaves_an_empty_file_as_it_is(ok: Run, home: Path) -> None:
     (home / "meter.db").write_bytes(b"")
     found = findings(ok("doctor", "--json"))

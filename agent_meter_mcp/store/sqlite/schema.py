@@ -149,10 +149,7 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
     """
     if os.path.isdir(path):
         raise StoreUnusable(f"{path} is a folder. Name a file with AGENT_METER_DB or --db.")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise StoreUnusable(
-            f"the folder of {path} does not exist. Make it, or name another file with AGENT_METER_DB."
-        )
+    refuse_missing_folder(path)
     if os.path.exists(path):
         connection = connect()
         if _is_current(connection, path):
@@ -195,6 +192,14 @@ def _is_current(connection: Connection, path: str) -> bool:
             f" {VERSION}). Upgrade agent-meter-mcp, or name another file with AGENT_METER_DB."
         )
     return version == VERSION
+
+
+def refuse_missing_folder(path: str) -> None:
+    """Raises StoreUnusable."""
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise StoreUnusable(
+            f"the folder of {path} does not exist. Make it, or name another file with AGENT_METER_DB."
+        )
 
 
 def refuse_orphaned_log(path: str) -> None:
