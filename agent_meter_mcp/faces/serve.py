@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import uvicorn
+from anyio import to_thread
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.runtime import collect_seldom, open_ledger, process_caller
 from agent_meter_mcp.secrets import SecretsFile
 
@@ -47,6 +49,7 @@ GRACE_S = 2
 MCP_PATH = "/mcp"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _SERVER = Caller("operator", "serve")
+_log = logging.getLogger(__name__)
 
 
 class Tls(NamedTuple):
@@ -71,6 +74,14 @@ def serve(settings: Settings, host: str, port: int, *, tls: Tls | None = None) -
         # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
         anyio.run(_serve, settings, host, listener, tls)
+
+
+def _mind_secrets(settings: Settings) -> None:
+    """Without its secrets a server takes no usage, so that is said before the first of it is refused."""
+    try:
+        SecretsFile(settings.secrets).read()
+    except InvalidInput as error:
+        _log.error("usage is refused as long as the file of secrets cannot be used: %s", shown(error.problem))
 
 
 def local_server(ledger: Ledger, settings: Settings) -> MCPServer[None]:
@@ -142,6 +153,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
+            await to_thread.run_sync(_mind_secrets, settings)
             collect_seldom()
             await http.serve([listener])
             tasks.cancel_scope.cancel()

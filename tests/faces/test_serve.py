@@ -128,6 +128,19 @@ def test_it_says_where_it_is_and_who_may_do_what(tmp_path: Path) -> None:
         )
 
 
+def test_it_says_at_once_that_its_secrets_cannot_be_used(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets.toml"
+    secrets.write_text('receipt = "x"')
+    secrets.chmod(0o644)
+    with serving(tmp_path, AGENT_METER_SECRETS=str(secrets)) as (_, process):
+        assert process.stderr is not None
+        process.stderr.readline()
+        assert process.stderr.readline() == (
+            "ERROR: usage is refused as long as the file of secrets cannot be used:"
+            f" {secrets} can be read by others: chmod 600 {secrets}\n"
+        )
+
+
 def test_a_web_page_cannot_reach_it_through_a_browser(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _):
         for headers, status in (
