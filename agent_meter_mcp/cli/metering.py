@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent_meter_mcp.core.figures import amount, dollars, length
 from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import ID_MAX, shown
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.runtime import system_clock_us
 
@@ -20,6 +21,7 @@ from .times import moment, parse_moment, zone_name, zone_of
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Recorded
     from agent_meter_mcp.core.decide import Decision, LimitState, Reason
+    from agent_meter_mcp.core.models import KillSwitch
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
@@ -152,8 +154,9 @@ def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:
     if decision.retry_after_us is not None:
         at = moment(at_us + decision.retry_after_us + SECOND_US - 1, local_zone)
         lines.append(f"enough comes back in {length(decision.retry_after_us)}, at {at} ({zone_name(zone)})")
-    elif any(reason.code == "kill_switch" for reason in hard):
-        lines.append("it stays so until an operator resumes it: agent-meter resume")
+    elif switches := [reason.switch for reason in hard if reason.switch is not None]:
+        resume = " && ".join(_resume(switch) for switch in switches)
+        lines.append(f"it stays so until an operator resumes it: {resume}")
     elif hard:
         lines.append("waiting alone does not bring it back: it takes a higher limit, or less work")
     if hard and all(reason.code != "kill_switch" for reason in hard):
@@ -172,6 +175,13 @@ def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:
             lines.append(f"at this rate it runs out in {length(closest.runs_out_at_us - at_us)}")
     lines += [f"mind: {_why(reason)}" for reason in decision.reasons if reason.code == "soft_limit"]
     return lines
+
+
+def _resume(switch: KillSwitch) -> str:
+    words = ["agent-meter", "resume", switch.kind] + (
+        [] if switch.name is None else [shown(switch.name, width=ID_MAX)]
+    )
+    return shlex.join(words)
 
 
 def _why(reason: Reason) -> str:

@@ -305,7 +305,8 @@ def _why(error: BaseException) -> str:
         if isinstance(cause, socket.gaierror):
             return "its name is not known (DNS)."
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not to be trusted ({shown(cause.verify_message, width=WHY_WIDTH)})."
+            why = shown(cause.verify_message, width=WHY_WIDTH)
+            return f"its certificate is not to be trusted ({why}). For your own authority set SSL_CERT_FILE."
         if isinstance(cause, ssl.SSLError):
             return "it does not speak TLS as it should. Is it http, not https?"
         if isinstance(cause, ConnectionRefusedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,14 @@ def test_check_tells_what_waiting_does_not_bring_back(run: Run, ok: Run) -> None
     assert stopped.code == NOT_ALLOWED
     assert stopped.lines == [
         "not allowed: everything was stopped by olga: drill",
-        "it stays so until an operator resumes it: agent-meter resume",
+        "it stays so until an operator resumes it: agent-meter resume everything",
     ]
+    ok("resume", "everything", "--yes")
+    ok("record", "--agent", "it's me", "--service", "s")
+    ok("kill", "agent", "it's me", "--reason", "drill")
+    (told,) = run("check", "--agent", "it's me").lines[1:]
+    ok(*shlex.split(told.partition("agent-meter ")[2]))
+    assert run("check", "--agent", "it's me").code == 0
 
 
 def test_check_minds_a_limit_that_only_warns(ok: Run) -> None:
