@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("Time", 15),
     Column("Who", 12, drop=1),
-    Column("Did", 19),
+    Column("Did", 13),
     Column("To what", 0, least=20),
-    Column("Before → after", 0, least=20, drop=3),
-    Column("Why", 0, least=18, drop=2),
+    Column("Before → after", 20, drop=3),
+    Column("Why", 16, drop=2),
 )
 
 

@@ -222,7 +222,7 @@ async def test_the_feed_has_a_filter_of_its_own(settings: Settings, ledger: Ledg
         assert len(agents(app)) == 3
         await pilot.press("f", "escape", "E")
         await until(pilot, lambda: len(feed(app)) == 1)
-        assert "429 rogue api chat over budget ×5" in feed(app)[0]
+        assert "429 rogue ×5 over 1 request in total api chat" in feed(app)[0]
         await until(pilot, lambda: shows(app, "refusals"))
         await pilot.press("E")
         assert len(feed(app)) > 3
@@ -407,7 +407,7 @@ async def test_the_audit_says_what_was_before(settings: Settings, ledger: Ledger
     async with watching(settings) as (app, pilot):
         await pilot.press("5")
         await until(pilot, lambda: len(rows(app, "#audit")) == 3)
-        assert rows(app, "#audit")[0][1:] == ["olga", "engage_kill_switch", "service api", "", "too dear"]
+        assert rows(app, "#audit")[0][1:] == ["olga", "stopped", "service api", "", "too dear"]
         assert rows(app, "#audit")[1][4] == "max $10.00 → $20.00"
         await pilot.press("j")
         text = await open_sheet(pilot, app, FactsSheet)

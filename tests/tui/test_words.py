@@ -33,6 +33,7 @@ from tui.filters import Facts, number_of, wanted
 from tui.roster import Roster
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
     from agent_meter_mcp.core.queries import AgentStatus
 
 NOW_US = 1_795_521_600_000_000
@@ -109,7 +110,7 @@ def test_a_large_sum_is_not_cut_in_a_line_of_the_feed() -> None:
     large = event()
     usage = large.event.usage.replace(cost_nano_usd=1_204_500_000_000)
     large = large.replace(event=large.event.replace(usage=usage))
-    cell = happening.feed_row(happening.Happening(large, 1, large.seq), UTC).cells[4]
+    cell = happening.feed_row(happening.Happening(large, 1, large.seq), UTC, {}).cells[4]
     assert (cell.text, cell.full) == ("$1,204", "1204.5")
 
 
@@ -180,8 +181,8 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
     alert = Alert(1, NOW_US, "l", name, NOW_US, 80, 4, 5)
     rows = [
         *rows_of(agent(name)),
-        happening.feed_row(one, UTC),
-        happening.feed_row(done, UTC),
+        happening.feed_row(one, UTC, {"l": limit}),
+        happening.feed_row(done, UTC, {}),
         happening.audit_row(entry, UTC),
         view.group_row(group),
         view.limit_row(LimitView(limit, None), NOW_US),
@@ -201,26 +202,38 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
 
 
 def test_a_refusal_says_which_and_how_often() -> None:
-    def fed(stored: StoredEvent) -> view.Row:
-        (one,) = happening.folded([stored])
-        return happening.feed_row(one, UTC)
+    """Both first: at 120 columns no more of a row can be seen than they take."""
 
-    over = fed(event(outcome="rejected", limit_id="l", count=14))
-    assert [cell.text for cell in over.cells[1:4]] == ["429", "bot", "api chat over budget ×14"]
+    def fed(stored: StoredEvent, *limits: Limit) -> view.Row:
+        (one,) = happening.folded([stored])
+        return happening.feed_row(one, UTC, happening.limits_by_id(limits))
+
+    def limit(metric: Metric, window: str, most: int) -> Limit:
+        return Limit("l", LimitKey(Subject("agent", "bot"), None, metric, window), most)
+
+    refused = event(outcome="rejected", limit_id="l", count=14)
+    over = fed(refused, limit("cost_usd", "24h", 800 * CENT))
+    assert [cell.text for cell in over.cells[1:4]] == ["429", "bot", "×14 over $8.00/24h api chat"]
     assert over.cells[1].style == over.cells[2].style == "alarm"
+    for known, told in (
+        ([limit("requests", "total", 75)], "×14 over 75 requests in total api chat"),
+        ([limit("tokens", "7d", 100_000_000)], "×14 over 100M tokens/7d api chat"),
+        ([], "×14 over budget api chat"),
+    ):
+        assert fed(refused, *known).cells[3].text == told
     stopped = fed(event(outcome="rejected", limit_id=None))
-    assert [cell.text for cell in stopped.cells[1:4]] == ["403", "bot", "api chat stopped"]
+    assert [cell.text for cell in stopped.cells[1:4]] == ["403", "bot", "stopped api chat"]
 
 
 def test_repeats_of_a_refusal_are_one_row_though_others_come_between() -> None:
     second = 1_000_000
     refused = [event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - n * second) for n in range(10)]
     others = [event("good", seq=NOW_US - n * second - 1) for n in range(10)]
-    late = event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - 60 * second)
+    late = event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - 120 * second)
     found = happening.folded(sorted([*refused, *others, late], key=lambda one: -one.seq))
     assert len(found) == 12
     assert (found[0].count, found[-1].count) == (10, 1)
-    assert "api chat over budget ×10 in 9 s" in happening.feed_row(found[0], UTC).cells[3].text
+    assert happening.feed_row(found[0], UTC, {}).cells[3].text == "×10 over budget api chat in 9 s"
 
 
 @given(
@@ -246,7 +259,7 @@ def test_who_did_what_is_among_what_happens() -> None:
     entry = AuditEntry(NOW_US + 5, "olga", "engage_kill_switch", "agent planner", None, None, "wild")
     now = snapshot().replace(events=(event(),), actions=(entry,))
     first, second = happening.happenings(now)
-    assert [cell.text for cell in happening.feed_row(first, UTC).cells[1:4]] == [
+    assert [cell.text for cell in happening.feed_row(first, UTC, {}).cells[1:4]] == [
         "ADM",
         "olga",
         "stopped agent planner",
@@ -287,6 +300,35 @@ def test_only_what_changed_stands_in_a_line_of_the_audit() -> None:
     assert happening.what_changed(entry.replace(after=None)) == "max $10.00 → —"
     assert dict(happening.audit_facts(entry, UTC))["after: max"] == "$20.00"
     assert happening.fields_of("no json") == [("", "no json")]
+
+
+def test_the_audit_names_what_was_done_and_to_what_as_other_pages_do() -> None:
+    """Cut on the right, "cost_usd per 24h for…" was all that could be seen of whom a limit was for."""
+    subject = '{"kind": "agent", "name": "coder"}'
+    key = f'{{"metric": "cost_usd", "service": "api", "subject": {subject}, "window": "24h"}}'
+    target = "cost_usd per 24h for agent coder at api"
+    limit = AuditEntry(
+        NOW_US, "olga", "set_limit", target, None, f'{{"key": {key}, "max": 8000000000}}', None
+    )
+    everyone = limit.replace(
+        after=limit.after and limit.after.replace(subject, '{"kind": "pool", "name": null}')
+    )
+    made = '{"agent_id": "coder", "name": "Coder", "owner": "ann", "parent": null, "tier": "gold"}'
+    agent = AuditEntry(NOW_US, "olga", "set_agent", "agent coder", None, made, None)
+    switch = '{"engaged_by": "olga", "kind": "agent", "name": "coder", "reason": "wild"}'
+    stopped = AuditEntry(NOW_US, "olga", "engage_kill_switch", "agent coder", None, switch, "wild")
+    key_made = AuditEntry(NOW_US, "olga", "create_key", "key k1", None, None, None)
+    told = [
+        [cell.text for cell in happening.audit_row(entry, UTC).cells[2:]]
+        for entry in (limit, everyone, agent, stopped, key_made)
+    ]
+    assert told == [
+        ["set limit", "agent coder · cost_usd/24h at api", "max — → $8.00", ""],
+        ["set limit", "everyone · cost_usd/24h at api", "max — → $8.00", ""],
+        ["changed", "agent coder", "name — → Coder, owner — → ann, tier — → gold", ""],
+        ["stopped", "agent coder", "", "wild"],
+        ["create key", "key k1", "", ""],
+    ]
 
 
 def test_what_an_agent_said_of_itself_stands_against_what_was_measured() -> None:
