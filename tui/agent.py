@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 LIMIT_COLUMNS = (
-    Column("Limit", 0, least=22),
+    Column("Limit", 0, least=26),
     Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=2),
     Column("Full", 6, right=True),

@@ -25,7 +25,7 @@ def short_count(count: int) -> str:
     return f"{count:,}"
 
 
-def brief_dollars(nano_usd: int, width: int = 10) -> str:
+def brief_dollars(nano_usd: int, width: int = 9) -> str:
     """ "$1,204.50", "$120,450", "$12.05M": with as many digits as there is room for, for none may be cut."""
     whole = nano_usd // NANO_PER_USD
     for text in (dollars(nano_usd), f"${whole:,}"):

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from .faces import Face
 
 AGENT_COLUMNS = (
-    Column("Agent", 0, least=12),
+    Column("Agent", 0, least=14),
     Column("State", 9),
     Column("Req", 6, right=True, drop=3),
     Column("Tokens", 6, right=True, drop=4),
-    Column("Cost", 10, right=True),
+    Column("Cost", 9, right=True),
     Column("Budget", BAR_WIDTH, drop=1),
     Column("Used", 6, right=True),
     Column("Burn", 9, right=True, drop=5),
@@ -78,8 +78,8 @@ class Overview(Page):
     Overview #fleet { display: none; }
     Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
     Overview #tables { height: 1fr; }
-    Overview #agents { width: 3fr; }
-    Overview #beside { width: 2fr; border-left: vkey $panel; }
+    Overview #agents { width: 5fr; }
+    Overview #beside { width: 3fr; border-left: vkey $panel; }
     Overview #alarms { height: auto; padding: 0 1; display: none; }
     Overview.-broad #beside { width: 54%; }
     Overview.-broad #agents { width: 1fr; }

@@ -47,7 +47,7 @@ def headline(snapshot: Snapshot, range_name: str) -> str:
 def exceptions(snapshot: Snapshot) -> str:
     """What of it was not as it should be; nothing where all was."""
     total = snapshot.total
-    counts = ((total.rejected, "refused"), (total.unpriced, "unpriced"), (total.over_limit, "over a limit"))
+    counts = ((total.rejected, "refused"), (total.unpriced, "unpriced"), (total.over_limit, "over"))
     return "  ".join(f"{short_count(count)} {name}" for count, name in counts if count)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
 
 NAME_WIDTH = 128
-BAR_WIDTH = 10
+BAR_WIDTH = 8
 WARN_PERCENT = 80.0
 NOTHING = Totals()
 _figures = attrgetter(*Totals.fields)
@@ -117,8 +117,9 @@ def dollars_in_full(nano_usd: int) -> str:
 
 
 def fullness_cells(full: float, style: Style) -> tuple[Cell, Cell]:
-    """The bar and the percentage."""
-    return Cell(bar(full, BAR_WIDTH), style, f"{full:.2f}"), Cell(percent(full), style, f"{full:.2f}")
+    """The bar and the percentage. A bar that asks for nothing is not the brightest thing on the screen."""
+    of_bar: Style = style or "dim"
+    return Cell(bar(full, BAR_WIDTH), of_bar, f"{full:.2f}"), Cell(percent(full), style, f"{full:.2f}")
 
 
 def plus(*totals: Totals) -> Totals:

@@ -159,12 +159,12 @@ def test_unlimited_unknown_and_nothing_are_told_apart() -> None:
         agent("free"), agent("limited", "active", state(0)), free=Totals(events=1, requests=1, unpriced=1)
     )[::-1]
     assert [cell.text for cell in free.cells[4:9]] == ["—", "unlimited", "—", "—", "—"]
-    assert [cell.text for cell in limited.cells[4:9]] == ["$0.00", "··········", "0 %", "0/h", "—"]
+    assert [cell.text for cell in limited.cells[4:9]] == ["$0.00", "········", "0 %", "0/h", "—"]
 
 
 def test_over_a_hundred_percent_the_real_figure_stands_beside_a_full_bar() -> None:
     (row,) = rows_of(agent("a", "over_limit", state(322)))
-    assert [cell.text for cell in row.cells[5:9]] == ["██████████", "322 %", "322/h", "over"]
+    assert [cell.text for cell in row.cells[5:9]] == ["████████", "322 %", "322/h", "over"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
