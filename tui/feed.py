@@ -59,6 +59,7 @@ class Feed(LineTable):
         if self._shown is None:
             return
         follows = self.follows
+        self.is_filtered = self.only_refused or bool(self.typed)
         self._found = found = happenings(self._shown, only_refused=self.only_refused, typed=self.typed)
         limits, zone = limits_by_id(self._shown.limits), self._zone
         self.show(Rows([one.key for one in found], lambda place: feed_row(found[place], zone, limits)))

@@ -267,6 +267,8 @@ class Page(Screen[None]):
     def filter_by(self, words: str) -> None:
         """Other words are wanted now."""
         self.wanted = words
+        for table in self.query(LineTable):
+            table.is_filtered = bool(words)
         self.refilter()
         self._show_title(self.dashboard.looked)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .view import Cell, Row
 
+NO_MATCH = "Nothing matches the filter."
 HEADER = 1
 FLEXIBLE_MIN = 10
 MARKS_MAX = 8
@@ -115,6 +116,7 @@ class LineTable(ScrollView, can_focus=True):
         self._gap = gap
         self._columns = tuple(columns)
         self._empty = empty
+        self.is_filtered = False
         self._was_shown = False
         self._rows: Sequence[Row] = []
         self._keys: Sequence[str] = []
@@ -354,7 +356,8 @@ class LineTable(ScrollView, can_focus=True):
             return self._strip(titles, width, "header")
         place = y - HEADER + self.scroll_offset.y
         if place >= len(self._rows):
-            text = self._empty if self._was_shown and not self._rows and y == 2 else ""
+            empty = NO_MATCH if self.is_filtered else self._empty
+            text = empty if self._was_shown and not self._rows and y == 2 else ""
             return Strip([Segment(fitted(f" {text}", width), self._style("dim"))], width)
         cells: list[tuple[str, str]] = [_parts(cell) for cell in self._rows[place].cells]
         return self._strip(cells, width, "cursor" if place == self._cursor else "")
