@@ -13,7 +13,18 @@ from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
 from .format import age, brief, brief_dollars, short_count
-from .view import NAME_WIDTH, Cell, Row, cost_of, dollars_in_full, moment, name_cell, what_of
+from .view import (
+    NAME_WIDTH,
+    Cell,
+    Row,
+    cost_of,
+    counted_by,
+    dollars_in_full,
+    moment,
+    name_cell,
+    what_of,
+    whom_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +48,8 @@ _DONE = {
     "set_limit": "set limit",
     "remove_limit": "removed limit",
     "set_agent": "changed",
+    "create_key": "made",
+    "revoke_key": "revoked",
 }
 
 
@@ -122,9 +135,17 @@ def feed_row(one: Happening, zone: tzinfo, limits: Mapping[str, Limit]) -> Row:
     """When, what became of it, who, what, what it cost, with which model, in which session."""
     if isinstance(one.newest, AuditEntry):
         entry = one.newest
-        did = f"{_done(entry)} {_target(entry)}"
+        whom, what = _concerns(entry)
+        did = " ".join(part for part in (_done(entry), what, "by", entry.actor) if part)
         when = Cell(moment(entry.seq, zone, "%H:%M:%S"), "dim")
-        told = (Cell("ADM", "held"), name_cell(entry.actor), Cell(shown(did)), Cell(""), Cell(""), Cell(""))
+        told = (
+            Cell("ADM", "held"),
+            name_cell(whom),
+            Cell(shown(did, width=TEXT_MAX)),
+            Cell(""),
+            Cell(""),
+            Cell(""),
+        )
         return Row(one.key, (when, *told))
     usage, who = one.newest.event.usage, one.newest.event.who
     when, code, what, cost = event_row(one, zone, limits).cells
@@ -348,11 +369,23 @@ def _done(entry: AuditEntry) -> str:
     return _DONE.get(entry.action, entry.action.replace("_", " "))
 
 
+def _concerns(entry: AuditEntry) -> tuple[str, str]:
+    """For the feed, in whose column it stands: whom it is about, and which limit of his."""
+    key = _limit_key(entry)
+    whom = entry.target if key is None else whom_of(key.subject)
+    return whom.removeprefix("agent "), "" if key is None else counted_by(key)
+
+
 def _target(entry: AuditEntry) -> str:
     """A limit by the name that it has on all pages, which begins with whom it is for."""
+    key = _limit_key(entry)
+    return shown(entry.target, width=NAME_WIDTH) if key is None else what_of(key)
+
+
+def _limit_key(entry: AuditEntry) -> LimitKey | None:
     told = dict(fields_of(entry.after or entry.before))
     if told.get("key.metric") not in METRICS:
-        return shown(entry.target, width=NAME_WIDTH)
+        return None
     subject = Subject(cast("SubjectKind", told.get("key.subject.kind", "pool")), told.get("key.subject.name"))
     metric, window = cast("Metric", told["key.metric"]), told.get("key.window", UNKNOWN)
-    return what_of(LimitKey(subject, told.get("key.service"), metric, window))
+    return LimitKey(subject, told.get("key.service"), metric, window)

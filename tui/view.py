@@ -149,9 +149,14 @@ def whom_of(subject: Subject) -> str:
 
 def what_of(key: LimitKey) -> str:
     """ "everyone · cost_usd/day at openai"."""
+    return f"{whom_of(key.subject)} · {counted_by(key)}"
+
+
+def counted_by(key: LimitKey) -> str:
+    """ "cost_usd/day at openai"."""
     window = "total" if key.window == "total" else f"/{key.window}"
     at = f" at {shown(key.service)}" if key.service else ""
-    return f"{whom_of(key.subject)} · {key.metric}{' in ' if window == 'total' else ''}{window}{at}"
+    return f"{key.metric}{' in ' if window == 'total' else ''}{window}{at}"
 
 
 def fullness(full: float) -> Style:

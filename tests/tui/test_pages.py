@@ -263,7 +263,7 @@ async def test_what_a_person_did_is_in_the_feed(settings: Settings, ledger: Ledg
     await use(ledger, "planner")
     await ledger.set_switch(OPERATOR, "agent", "planner", True, "runs wild")
     async with watching(settings) as (app, pilot):
-        await until(pilot, lambda: bool(feed(app)) and "ADM olga stopped agent planner" in feed(app)[0])
+        await until(pilot, lambda: bool(feed(app)) and "ADM planner stopped by olga" in feed(app)[0])
         await pilot.press("f")
         assert "runs wild" in await open_sheet(pilot, app, FactsSheet)
 

@@ -261,8 +261,8 @@ def test_who_did_what_is_among_what_happens() -> None:
     first, second = happening.happenings(now)
     assert [cell.text for cell in happening.feed_row(first, UTC, {}).cells[1:4]] == [
         "ADM",
-        "olga",
-        "stopped agent planner",
+        "planner",
+        "stopped by olga",
     ]
     assert second.newest == event()
     assert happening.happenings(now, only_refused=True) == []
@@ -327,7 +327,17 @@ def test_the_audit_names_what_was_done_and_to_what_as_other_pages_do() -> None:
         ["set limit", "everyone · cost_usd/24h at api", "max — → $8.00", ""],
         ["changed", "agent coder", "name — → Coder, owner — → ann, tier — → gold", ""],
         ["stopped", "agent coder", "", "wild"],
-        ["create key", "key k1", "", ""],
+        ["made", "key k1", "", ""],
+    ]
+    fed = [
+        [cell.text for cell in happening.feed_row(happening.Happening(entry, 1, NOW_US), UTC, {}).cells[2:4]]
+        for entry in (limit, everyone, stopped, key_made)
+    ]
+    assert fed == [
+        ["coder", "set limit cost_usd/24h at api by olga"],
+        ["everyone", "set limit cost_usd/24h at api by olga"],
+        ["coder", "stopped by olga"],
+        ["key k1", "made by olga"],
     ]
 
 
