@@ -33,7 +33,7 @@ LIMIT_COLUMNS = (
     Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=2),
     Column("Full", 6, right=True),
-    Column("Resets", 18, right=True, drop=1),
+    Column("Resets", 16, right=True, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 COLUMNS = (
-    Column("Time", 15),
-    Column("Who", 12, drop=1),
+    Column("Time", 12),
+    Column("Who", 10, drop=1),
     Column("Did", 13),
-    Column("To what", 0, least=20),
-    Column("Before → after", 20, drop=3),
-    Column("Why", 16, drop=2),
+    Column("To what", 0, least=30, share=2),
+    Column("Before → after", 0, least=18, drop=3),
+    Column("Why", 0, least=18, drop=2),
 )
 
 

@@ -360,7 +360,7 @@ def what_changed(entry: AuditEntry) -> str:
 
 def audit_row(entry: AuditEntry, zone: tzinfo) -> Row:
     """When, who, what, to what, what was changed, and why."""
-    when = Cell(moment(entry.seq, zone), "dim")
+    when = Cell(moment(entry.seq, zone, "%d %b %H:%M"), "dim")
     words = (entry.actor, _done(entry), _target(entry), what_changed(entry), entry.reason or "")
     return Row(str(entry.seq), (when, *(Cell(shown(word, width=NAME_WIDTH)) for word in words)))
 

@@ -18,7 +18,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import bar, brief, brief_dollars, percent, short_count, until
+from .format import bar, brief, brief_dollars, percent, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -164,33 +164,26 @@ def fullness(full: float) -> Style:
     return "alarm" if full >= 100 else "warn" if full >= WARN_PERCENT else ""
 
 
-def limit_row(view: LimitView, now_us: int) -> Row:
-    """A limit of one agent: what it is, how full, when it resets, and whether it binds or was replaced."""
+def limit_row(view: LimitView) -> Row:
+    """A limit of one agent: what it is, how full, and whether it binds or was replaced."""
     limit, state = view.limit, view.state
     key = limit.key
     binds = view.bound is None or view.bound.replaced_by is None
     if state is None:
-        return Row(limit.limit_id, (Cell(what_of(key)), Cell(UNKNOWN), Cell(""), Cell(""), Cell("")))
+        return Row(limit.limit_id, (Cell(what_of(key)), Cell(UNKNOWN), Cell(""), Cell("")))
     full = state.percent
     style: Style = fullness(full) if binds else "dim"
-    resets = state.resets_at_us or state.frees_at_us
+    used = state.used + state.held
     return Row(
         limit.limit_id,
         (
             Cell(what_of(key), style),
             Cell(
-                f"{brief(key.metric, state.used)} of {brief(key.metric, limit.max)}",
+                f"{brief(key.metric, used)} of {brief(key.metric, limit.max)}",
                 style,
-                f"{number(key.metric, state.used)} of {number(key.metric, limit.max)}",
+                f"{number(key.metric, used)} of {number(key.metric, limit.max)}",
             ),
             *fullness_cells(full, style),
-            Cell(
-                "replaced"
-                if not binds
-                else "never resets"
-                if resets is None
-                else f"in {until(resets, now_us)}"
-            ),
         ),
     )
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp.core.decide import LimitState
+from agent_meter_mcp.core.figures import UNKNOWN
 from agent_meter_mcp.core.models import (
     Agent,
     Alert,
@@ -27,7 +28,7 @@ from agent_meter_mcp.core.models import (
 )
 from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
-from tui import chart, happening, portrait, totals, usage, view
+from tui import chart, happening, limit_view, portrait, totals, usage, view
 from tui import format as written
 from tui.filters import Facts, number_of, wanted
 from tui.roster import Roster
@@ -185,7 +186,7 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
         happening.feed_row(done, UTC, {}),
         happening.audit_row(entry, UTC),
         view.group_row(group),
-        view.limit_row(LimitView(limit, None), NOW_US),
+        view.limit_row(LimitView(limit, None)),
         *usage.service_rows(summary, summary, [KillSwitch("service", name, name, name, NOW_US)]),
         *usage.session_rows(summary, summary, Summary(Totals(), ()), "hour", UTC, only_projects=False),
     ]
@@ -425,6 +426,22 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     assert lines[0][0] == "everyone: $8.10 of $10.00 per month"
     assert "81 %  resets in 8 h" in lines[0][1]
     assert lines[0][2] == "burn $0.81/h  runs out in 2 h 21 min"
+
+
+def test_a_limit_stands_at_the_same_on_all_pages_and_only_one_in_total_never_resets() -> None:
+    """A rolling window in which nothing is has no moment yet, and what is held is in the percentage."""
+    for window, told, fact in (("7d", UNKNOWN, UNKNOWN), ("total", "never resets", "never")):
+        limit = Limit("l", LimitKey(Subject(), None, "cost_usd", window), 1000 * CENT)
+        standing = state(0, held=250 * CENT).replace(limit=limit, resets_at_us=None)
+        found = LimitView(limit, standing)
+        (row,) = portrait.limit_rows([found], UTC, NOW_US)
+        assert [cell.text for cell in row.cells][1:] == ["$2.50 of $10.00", "██······", "25 %", told]
+        assert limit_view.row(found, NOW_US, UTC).cells[1] == row.cells[1]
+        assert ("frees", fact) in portrait.limit_facts("l", [found], UTC)
+        lines = totals.fleet_lines(snapshot().replace(fleet=(found,)), 48)
+        assert lines is not None
+        assert "$2.50 of $10.00" in lines[0][0]
+        assert ("never resets" in lines[0][1]) is (window == "total")
 
 
 def test_units_burn_in_units() -> None:
