@@ -72,7 +72,7 @@ class Report(Value):
 
 
 class Intake:
-    """Makes commands. `lineage` answers an agent's line of ancestors, as `known_lineage`."""
+    """Makes commands. `lineage` answers an agent's line of ancestors, as `known_lineage`; it may block."""
 
     def __init__(self, prices: Prices, new_id: Callable[[int], str], lineage: Lineage) -> None:
         self._prices = prices
@@ -146,7 +146,7 @@ class Intake:
     def may_hold(self, caller: Caller, who: Who) -> None:
         """Raises Forbidden unless the caller may finish a reservation that `who` made."""
         allow(caller, "use")
-        allow_agent(caller, who.agent, self._lineage(who.agent))
+        self._may_act_for(caller, who)
         allow_service(caller, who.service)
 
     def release(self, reservation_id: str) -> Release:
@@ -272,10 +272,14 @@ class Intake:
             raise InvalidInput(
                 "service", "is required: name the API, tool server or LLM provider that is used"
             )
-        if caller.role == "agent" or who.parent is not None:
+        self._may_act_for(caller, who)
+        allow_service(caller, who.service)
+
+    def _may_act_for(self, caller: Caller, who: Who) -> None:
+        """Ancestors are looked up only for an agent that acts for another one, or names a parent."""
+        if caller.role == "agent" and (who.agent != caller.bound_to or who.parent is not None):
             above = () if who.parent is None else (who.parent, *self._lineage(who.parent))
             allow_agent(caller, who.agent, self._lineage(who.agent), above)
-        allow_service(caller, who.service)
 
     def _source(self, caller: Caller, source: Source) -> None:
         if caller.role == "agent" and source != "self":

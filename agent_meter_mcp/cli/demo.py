@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 
 from . import options
 from .table import show_progress
-from .times import parse_moment
+from .times import DAY_US, parse_moment
 
 if TYPE_CHECKING:
     from agent_meter_mcp.demo.filling import Made
@@ -26,6 +27,7 @@ FILE = "agent-meter-demo.db"
 AGENTS_MIN, AGENTS_MAX = 12, 2000
 RATE_MAX = 1000.0
 TELL_S = 0.2
+EARLIEST_US = 90 * DAY_US
 
 
 @options.command(
@@ -63,10 +65,12 @@ def demo(session: Session, seed: int, agents: int, until: str, rate: float | Non
     from agent_meter_mcp.demo.month import Month
     from agent_meter_mcp.runtime import system_clock_us
 
-    path = os.path.abspath(os.path.expanduser(session.options.get("AGENT_METER_DB", FILE)))
-    check_free(path)
     now_us = system_clock_us()
     until_us = min(parse_moment(until, "until", "UTC", now_us), now_us)
+    if until_us < EARLIEST_US:
+        raise InvalidInput("until", "must be in April 1970 or later: usage is recorded from 1970 on")
+    path = os.path.abspath(os.path.expanduser(session.options.get("AGENT_METER_DB", FILE)))
+    check_free(path)
     events = usual_events(agents)
     month = Month(seed, agents, events, until_us)
     progress = _Progress(events)

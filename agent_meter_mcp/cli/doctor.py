@@ -118,7 +118,7 @@ def _sqlite(settings: Settings) -> Iterator[Finding]:
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
-    """Whatever needs the file. A file that is not there yet is made by the first record."""
+    """Whatever needs the file. One that is not there yet, or is older, is left as it is."""
     from agent_meter_mcp.store.sqlite.schema import refuse_orphaned_log
 
     yield _file_system(settings.db)
@@ -128,6 +128,13 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
             refuse_orphaned_log(settings.db)
             text = f"{settings.db} is not there yet; the first record makes it"
             yield Finding("file", "warning", text, {"path": settings.db, "exists": False})
+            return
+        if not _is_up_to_date(settings):
+            text = (
+                f"{settings.db} is empty or of an older format: the next command that opens it brings it up"
+                " to date, and programs of the older version that use it stop then"
+            )
+            yield Finding("file", "warning", text, {"path": settings.db, "exists": True})
             return
         store = open_store(settings)
     except MeterError as error:
@@ -142,6 +149,18 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         yield Finding("ledger", "problem", text_of(error), {"error": error.code})
     finally:
         store.close()
+
+
+def _is_up_to_date(settings: Settings) -> bool:
+    """Raises StoreError."""
+    from agent_meter_mcp.store.sqlite import driver, schema
+
+    def connect() -> driver.Connection:
+        return driver.connect(
+            settings.db, synchronous=settings.synchronous, busy_timeout_s=settings.busy_timeout_s
+        )
+
+    return os.path.isdir(settings.db) or schema.is_up_to_date(settings.db, connect)
 
 
 def _file(path: str) -> Finding:

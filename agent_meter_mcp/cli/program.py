@@ -67,7 +67,7 @@ SECTIONS = {
     },
     "Servers": {
         "mcp": Entry("serving", "Serve MCP on stdin and stdout."),
-        "serve": Entry("serving", "Serve MCP over HTTP."),
+        "serve": Entry("serving", "Serve MCP and the API over HTTP."),
         "keys": Entry("keys", "Make, list and revoke the keys that let callers in."),
         "completion": Entry("serving", "Print the completion script of a shell."),
     },

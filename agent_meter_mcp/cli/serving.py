@@ -48,9 +48,9 @@ def mcp(session: Session, agent: str | None) -> None:
 def serve(
     session: Session, host: str | None, port: str | None, tls_cert: str | None, tls_key: str | None
 ) -> None:
-    """Serve MCP over HTTP, at /mcp, until it is interrupted.
+    """Serve MCP (at /mcp) and the HTTP API (under /v1) until it is interrupted.
 
-    Another address than this machine's own needs a key first: see agent-meter keys create.
+    To listen on another address than this machine's own, make a key first: see agent-meter keys create.
     """
     session.options |= {} if host is None else {"AGENT_METER_HOST": host}
     session.options |= {} if port is None else {"AGENT_METER_PORT": port}

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.windows import check_zone, parse_window, period, span
+from agent_meter_mcp.core.models import SECOND_US
+from agent_meter_mcp.core.windows import check_zone, parse_duration, parse_window, period, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_MAX = 64
 DAY_US = 86_400_000_000
+AGO_MAX_US = 366 * DAY_US
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PAST_US, _FUTURE_US = -62_000_000_000_000_000, 253_300_000_000_000_000
@@ -41,7 +43,7 @@ def parse_moment(text: str, field: str, zone: str, now_us: int) -> int:
         start_us, _ = period(parse_window("day"), zone, now_us)
         return start_us if text == "today" else period(parse_window("day"), zone, start_us - 1)[0]
     if text[:-1].isdigit() and text[-1:] in "smhd":
-        return now_us - parse_window(text, field=field).length_us
+        return now_us - parse_duration(text, field=field, minimum_us=SECOND_US, maximum_us=AGO_MAX_US)
     try:
         if len(text) > CHARACTERS_MAX:
             raise ValueError
@@ -102,9 +104,8 @@ def period_name(unit: str, start_us: int, zone: tzinfo) -> str:
     """What the hour, day, week or month that starts then is called."""
     start = local(start_us, zone)
     if unit == "hour":
-        offset = (
-            "" if zone is UTC else f" {start.isoformat()[-6:]}"
-        )  # the hour that is repeated in autumn has two names
+        # The hour that is repeated in autumn has two names.
+        offset = "" if zone is UTC else f" {start.isoformat()[-6:]}"
         return f"{start:%Y-%m-%d %H:%M}{offset}"
     return f"{start:%Y-%m}" if unit == "month" else f"{start:%Y-%m-%d}"
 

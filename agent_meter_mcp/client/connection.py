@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from anyio import to_thread
 
-from agent_meter_mcp.core.errors import Unreachable
+from agent_meter_mcp.core.errors import InvalidInput, Unreachable
 from agent_meter_mcp.core.text import shown
 
 from .errors import error_of
@@ -37,6 +37,13 @@ class Connection:
     """
 
     def __init__(self, url: str, key: str | None, timeout_s: float, counters: Counter[str]) -> None:
+        """Raises InvalidInput for what is no URL."""
+        try:
+            has_host = httpx2.URL(url).host != ""
+        except httpx2.InvalidURL as error:
+            raise InvalidInput("url", f"is no URL: {error}") from None
+        if not has_host:
+            raise InvalidInput("url", "names no host: it must be such as http://127.0.0.1:8787")
         self._url = url
         self._key = key
         self._timeout_s = timeout_s
@@ -98,11 +105,9 @@ class Connection:
                 await asyncio.sleep(random.uniform(0, PAUSE_S * 2**attempt))
             try:
                 response = await self._http.request(method, path, content=body)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:  # a body that cannot be decoded, too
                 said = self._unreachable(str(error) or type(error).__name__)
                 continue
-            except httpx2.InvalidURL as error:
-                raise Unreachable(f"{self._url} is no URL: {error}") from error
             document = _json(response)
             if response.status_code not in AGAIN:
                 return response.status_code, document

@@ -149,7 +149,7 @@ def settle_of(given: Mapping[str, Any], reservation_id: str, *, want_limits: boo
     """Without any amount: as estimated. Raises InvalidInput."""
     return Settle(
         reservation_id,
-        usage_of(given) if AMOUNTS.intersection(given) else None,
+        usage_of(given) if any(given.get(field) is not None for field in AMOUNTS) else None,
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
         _metadata_text(given.get("metadata")),
@@ -204,7 +204,7 @@ def _moment_us(value: datetime | str | None) -> int | None:
         if time.tzinfo is None:
             raise ValueError
         return (time - _EPOCH) // _MICROSECOND
-    except (TypeError, ValueError, OverflowError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise InvalidInput(
             "occurred_at", 'must be a time with an offset from UTC, such as "2026-01-31T18:00:00Z"'
         ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.keys import can_be_sent
 from agent_meter_mcp.settings import FOLDER, load_settings
 
 from .errors import UNAVAILABLE
@@ -146,6 +147,10 @@ class Meter:
 
         if not url.startswith(("http://", "https://")):
             raise InvalidInput("url", "must begin with http:// or https://, such as http://127.0.0.1:8787")
+        if key is not None:
+            key = key.strip()  # a file that it was read from ends with a line break
+            if not can_be_sent(key):
+                raise InvalidInput("key", "is no key: it is empty, or has characters that no key has")
         if not 0 < timeout_s <= 600:
             raise InvalidInput("timeout_s", "must be a number of seconds above 0, at most 600")
         folder = Path(f"{FOLDER}/spool" if spool is None else spool).expanduser()

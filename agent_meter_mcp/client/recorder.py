@@ -23,6 +23,7 @@ from agent_meter_mcp.core.errors import (
     MeterError,
     NotFound,
     Overloaded,
+    StoreError,
     Unreachable,
 )
 from agent_meter_mcp.core.text import shown
@@ -42,6 +43,7 @@ BYTES_MAX = 3 * 1024 * 1024
 """Of one request. The server takes 4 MiB."""
 QUEUE_MAX = 10_000
 SAID_WIDTH = 200
+NO_METER = "this is not the answer of a meter."
 SETTLED = frozenset(SettleFields.__annotations__)
 _log = logging.getLogger(__name__)
 
@@ -206,11 +208,7 @@ class Recorder:
         )
         results = members_of(document).get("results")
         if not isinstance(results, list) or len(cast("list[Any]", results)) != len(lines):
-            raise (
-                error_of(status, document)
-                if status == 429
-                else Unreachable("this is not the answer of a meter.")
-            )
+            raise (error_of(status, document) if status == 429 else Unreachable(NO_METER))
         return [_answer(result) for result in cast("list[Any]", results)]
 
     async def _append(self, lines: list[str]) -> None:
@@ -230,16 +228,23 @@ class Recorder:
         while not self._closing:
             await self._spooled.wait()
             self._spooled.clear()
-            while not self._closing and await to_thread.run_sync(self._spool.waiting):
+            while not self._closing and await self._has_waiting():
                 try:
                     await self._drain_files()
                 except MeterError as error:
                     _log.warning("what is on disk cannot be sent yet: %s", error)
                 else:
-                    if not await to_thread.run_sync(self._spool.waiting):
+                    if not await self._has_waiting():
                         break  # else another process is writing there
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopped.wait(), self._connection.outage_s)
+
+    async def _has_waiting(self) -> bool:
+        try:
+            return await to_thread.run_sync(self._spool.waiting)
+        except StoreError as error:  # it is looked at again when something has been kept there
+            _log.warning("what is on disk cannot be sent: %s", error)
+            return False
 
     async def _drain_files(self) -> None:
         files = self._spool.files()
@@ -359,17 +364,21 @@ STORED = ("recorded", "duplicate", "corrected")
 
 
 def _answer(result: object) -> UsageRecorded | MeterError:
+    """What became of one record. Raises Unreachable for what no meter says."""
     members = members_of(result)
     if members.get("status") not in STORED:
         return error_of(
             422, {"code": members.get("code"), "field": members.get("field"), "detail": _said(members)}
         )
+    event_id = members.get("id")
+    if not isinstance(event_id, str):
+        raise Unreachable(NO_METER)
     known = {
         field: members[field] for field in ("cost_usd", "cost_source", "retry_after_s") if field in members
     }
     return UsageRecorded(
         str(members.get("message") or "Recorded."),
-        str(members["id"]),
+        event_id,
         members["status"],
         members.get("outcome"),
         **known,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from agent_meter_mcp.core.models import METRICS
-from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
+from agent_meter_mcp.core.money import SCALES
 from agent_meter_mcp.core.value import Value
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     ReasonCode: TypeAlias = Literal["kill_switch", "limit", "soft_limit", "unreachable"]
     Finished: TypeAlias = Literal["recorded", "duplicate", "corrected", "spooled"]
 
-_SCALES: dict[Metric, int] = {
-    "requests": 1,
-    "units": MICRO_PER_UNIT,
-    "tokens": 1,
-    "cost_usd": NANO_PER_USD,
-}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_9999_US = 253_370_764_800 * 1_000_000
 
@@ -152,7 +146,7 @@ def parsed(kind: type[T], document: object) -> T:
 
 def number_of(metric: Metric, value: int) -> Number:
     """An amount in the metric's integer unit, as the nearest number of requests, units, tokens or dollars."""
-    scale = _SCALES[metric]
+    scale = SCALES[metric]
     whole, rest = divmod(value, scale)
     return value / scale if rest else whole
 

@@ -45,7 +45,7 @@ class Spool:
         """On return they are on the disk, all of them.
 
         Raises:
-            Overloaded: the spool is full. StoreError: the disk cannot be written. Nothing was kept then.
+            Overloaded: the spool is full. StoreError: the disk cannot be used. Nothing was kept then.
         """
         data = "".join(f"{line}\n" for line in lines).encode()
         with self._lock:
@@ -60,7 +60,7 @@ class Spool:
                 raise StoreError(f"the spool {self._folder} cannot be written ({error.strerror}).") from error
 
     def waiting(self) -> bool:
-        """Whether there is something to send."""
+        """Whether there is something to send. Raises StoreError when the folder cannot be read."""
         with self._lock:
             return self._bytes() > 0
 
@@ -95,6 +95,8 @@ class Spool:
                         total += entry.stat().st_size
         except FileNotFoundError:  # no folder yet
             pass
+        except OSError as error:
+            raise StoreError(f"the spool {self._folder} cannot be read ({error.strerror}).") from error
         return total
 
     def _write(self, data: bytes) -> None:

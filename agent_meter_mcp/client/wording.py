@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
+from agent_meter_mcp.core.money import SCALES
 from agent_meter_mcp.core.text import shown
 
 from .results import seconds
@@ -20,7 +20,7 @@ REASON_WIDTH = 200
 
 def number(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200"."""
-    scale = {"units": MICRO_PER_UNIT, "cost_usd": NANO_PER_USD}.get(metric, 1)
+    scale = SCALES[metric]
     whole, rest = divmod(value, scale)
     places = f".{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
     return f"{'$' * (metric == 'cost_usd')}{whole:,}{places}"

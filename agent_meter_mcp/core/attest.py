@@ -113,7 +113,7 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
     """Whether the records are those that were signed with this secret.
 
     Raises:
-        InvalidInput: it is no attestation; names what is missing.
+        InvalidInput: it is no attestation; names the field that is missing or cannot be read.
     """
     parts = parse(attestation, "attestation")
     if not isinstance(parts, dict):
@@ -127,10 +127,15 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
     problems: list[str] = []
     if str(parts.get("recordCount")) != str(len(records)):
         problems.append(f"recordCount is not {len(records)}, the number of records")
-    if len({source_text(record) for record in records}) < len(records):
+    try:
+        has_twice = len({source_text(record) for record in records}) < len(records)
+        is_root = any(is_same(_root(secret, records, spelled), root) for spelled in (js_text, source_text))
+    except RecursionError:
+        raise InvalidInput("records", "has one that is nested too deeply") from None
+    if has_twice:
         # An odd level's last node stands twice, so the root does not tell how often the last record was.
         problems.append("records has one of them twice")
-    if not any(is_same(_root(secret, records, spelled), root) for spelled in (js_text, source_text)):
+    if not is_root:
         problems.append("merkleRoot is not that of the records: one was changed, or the secret is another")
     try:
         signed = f"{batch_id}:{timestamp}:{root}".encode()

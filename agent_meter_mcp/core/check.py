@@ -149,7 +149,7 @@ def limit_key(key: LimitKey) -> LimitKey:
         if subject_name is not None:
             raise InvalidInput("agent", "a limit for everybody has no name")
     else:
-        name(subject_name or "", kind, maximum=ID_MAX if kind in ("project", "session") else 128)
+        name(subject_name or "", kind, maximum=ID_MAX if kind in ("project", "session") else NAME_MAX)
     if kind == "tier" and subject_name == EACH:
         raise InvalidInput("tier", 'must name one tier; for each agent separately use agent="*"')
     optional_name(key.service, "service")

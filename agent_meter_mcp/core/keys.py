@@ -81,6 +81,11 @@ def digest_of(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
+def can_be_sent(token: str) -> bool:
+    """Whether a header can hold it, as it can every key. It need not be one."""
+    return token != "" and token.isascii() and token.isprintable() and " " not in token
+
+
 def same(digest: bytes, other: bytes) -> bool:
     """Whether both are of one token; it takes as long either way."""
     from hmac import compare_digest

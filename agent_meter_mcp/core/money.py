@@ -9,25 +9,33 @@ from .errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from decimal import Decimal
+    from decimal import Context, Decimal
 
     from .models import Metric
 
+_exact: dict[int, tuple[Context, Decimal, Decimal]] = {}
+"""By scale: how to round exactly, to what, and the scale. The caller's own context may be a narrow one."""
+
 NANO_PER_USD = 1_000_000_000
 MICRO_PER_UNIT = 1_000_000
+SCALES: dict[Metric, int] = {"requests": 1, "units": MICRO_PER_UNIT, "tokens": 1, "cost_usd": NANO_PER_USD}
+"""By metric, how many of its integer unit one is."""
 
 COST_USD_MAX = 1_000_000
 UNITS_MAX = 1_000_000_000
 TOKENS_MAX = 1_000_000_000_000
 REQUESTS_MAX = 1_000_000_000
+_DIGITS_MAX = 40
+"""More than any amount has in its integer unit."""
 LIMIT_MAX_INTEGER = 9_000_000_000_000_000_000
 """Largest `max` of a limit, in its integer unit: below 2**63, with room for one event above it."""
 
 
 def scaled(value: Decimal | int | float | str, scale: int, *, field: str, maximum: int) -> int:
-    """`value * scale` as an integer, rounded half-even.
+    """`value * scale`, a power of ten, as an integer, rounded half-even.
 
-    A float is read as the decimal number that it prints as, so 0.1 is one tenth.
+    A float is read as the decimal number that it prints as, so 0.1 is one tenth. The decimal context of
+    whoever calls does not matter.
 
     Raises:
         InvalidInput: not a number, NaN, infinite, negative, or above `maximum` (in whole units); names
@@ -39,6 +47,7 @@ def scaled(value: Decimal | int | float | str, scale: int, *, field: str, maximu
         raise InvalidInput(field, "must be a decimal number of at most 64 characters")
     from decimal import (  # 5 ms that most one-shot records never need
         ROUND_HALF_EVEN,
+        Context,
         Decimal,
         InvalidOperation,
     )
@@ -53,7 +62,13 @@ def scaled(value: Decimal | int | float | str, scale: int, *, field: str, maximu
         raise InvalidInput(field, "must not be negative")
     if number > maximum:
         raise InvalidInput(field, f"must be at most {maximum}")
-    return int((number * scale).to_integral_value(rounding=ROUND_HALF_EVEN))
+    known = _exact.get(scale)
+    if known is None:
+        places = len(str(scale)) - 1
+        context = Context(prec=_DIGITS_MAX, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
+        known = _exact[scale] = context, Decimal((0, (1,), -places)), Decimal(scale)
+    context, smallest, by = known
+    return int(context.multiply(context.quantize(number, smallest), by))
 
 
 def nano_usd(
@@ -77,7 +92,7 @@ def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: 
     """
     from decimal import Decimal
 
-    scale = {"cost_usd": NANO_PER_USD, "units": MICRO_PER_UNIT}.get(metric, 1)
+    scale = SCALES[metric]
     maximum = scaled(value, scale, field=field, maximum=LIMIT_MAX_INTEGER // scale)
     exact = Decimal(str(value))
     if scale == 1 and exact != maximum:
@@ -106,10 +121,11 @@ def typed_maximum(metric: Metric, text: str) -> int:
     digits = written[:-1].strip() if letter else written
     if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?", digits):
         digits = digits.replace(",", "")
-    value: Decimal | str = digits
-    if letter and re.fullmatch(r"[0-9]{1,30}(\.[0-9]{0,30})?", digits):
-        value = Decimal(digits) * _SIZES[letter]
-    return limit_maximum(metric, value)
+    if not letter:
+        return limit_maximum(metric, digits)
+    if not re.fullmatch(r"[0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30}", digits):
+        raise InvalidInput("max", f"must be a plain number before the {letter}, such as 1.5{letter}")
+    return limit_maximum(metric, Decimal(digits) * _SIZES[letter])
 
 
 def usd(cost_nano_usd: int) -> Decimal:

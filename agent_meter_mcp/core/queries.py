@@ -94,9 +94,8 @@ class Totals(Value):
 
 
 class Group(Value):
-    """`key` has one entry per dimension of `group_by`; None:
-
-    not given. A time is the period's start (integer us).
+    """`key` has one entry per dimension of `group_by`: None where it was not given; of a time, the start of
+    the period (microseconds since 1970).
     """
 
     key: tuple[str | int | None, ...]

@@ -63,9 +63,19 @@ def allow_agent(
 
     `lineage` is the agent's line of ancestors, itself first; empty for an agent that nobody has heard of.
     Such a one may be spawned: then `parent_lineage`, of the parent that the request names, counts. An agent
-    that exists already is not adopted like that: its usage and its budget are its own.
+    that exists already is not adopted like that: its usage and its budget are its own. Nor does it choose its
+    own parent, whose budget it would use.
     """
-    if caller.role != "agent" or caller.bound_to == agent or caller.bound_to in lineage:
+    if caller.role != "agent":
+        return
+    if caller.bound_to == agent:
+        if not parent_lineage or parent_lineage[0] in lineage[1:2]:
+            return
+        raise Forbidden(
+            f"you are agent {agent!r} and cannot choose your parent: leave `parent` out. Only "
+            f"{parent_lineage[0]!r} or an operator can say that it spawned you. Nothing was changed."
+        )
+    if caller.bound_to in lineage:
         return
     if not lineage and caller.bound_to in parent_lineage:
         return

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from agent_meter_mcp.core.errors import MeterError
 
-RETRY = "Nothing was written. Try again in a second."
-
 
 class Shape(NamedTuple):
-    """`next_step` is added to the error's text where a model or a person reads it."""
+    """`next_step` is added to the error's text where a model or a person reads it; "" where that says it."""
 
     http_status: int
     exit_code: int
@@ -29,12 +27,12 @@ SHAPES = {
     "forbidden": Shape(403, 77),
     "unauthorized": Shape(401, 77, "Nothing was changed."),
     "store_error": Shape(500, 74),
-    "store_busy": Shape(503, 75, RETRY),
-    "store_full": Shape(507, 74, "Free some space, then try again."),
+    "store_busy": Shape(503, 75),
+    "store_full": Shape(507, 74),
     "store_read_only": Shape(500, 73),
     "store_unusable": Shape(500, 65),
-    "store_too_new": Shape(500, 78, "Upgrade agent-meter-mcp."),
-    "overloaded": Shape(503, 75, RETRY),
+    "store_too_new": Shape(500, 78),
+    "overloaded": Shape(503, 75),
     "unreachable": Shape(503, 69, "Start the meter, or try again in a moment."),
     "error": Shape(500, 70),
 }

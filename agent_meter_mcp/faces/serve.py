@@ -192,8 +192,8 @@ def _is_ours_alone(settings: Settings, host: str) -> bool:
 
 def _without_keys(host: str) -> Forbidden:
     return Forbidden(
-        f"{host} can be reached from other machines, and without keys whoever does so would be the operator. "
-        "Make one first with `agent-meter keys create`. Or: Listen on 127.0.0.1."
+        f"{host} can be reached from other machines, and without a key whoever reaches it would be the "
+        "operator. Make one first with `agent-meter keys create`, or listen on 127.0.0.1."
     )
 
 

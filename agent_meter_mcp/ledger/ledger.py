@@ -98,10 +98,9 @@ class Ledger(Keyring):
         entropy: Callable[[int], bytes] = urandom,
     ) -> None:
         engine = Engine(store, clock, queue_max=queue_max, batch_max=batch_max, poll_s=poll_s)
-        super().__init__(store, engine, Intake(prices, new_id, lambda agent: (agent,)), clock, entropy)
+        super().__init__(store, engine, Intake(prices, new_id, partial(known_lineage, store)), clock, entropy)
         self._prices = prices
         self._batch_max = batch_max
-        self._kin_intake = Intake(prices, new_id, partial(known_lineage, store))
         self._prices_loaded = False
         self._holds = Holds(store)
 
@@ -154,12 +153,11 @@ class Ledger(Keyring):
         Where the caller is cancelled it is let go of, unless the report has an id: it can be asked for again.
         """
         await self._load_prices(report.usage)
-        intake = self._intake_for(caller, report.who.agent)
         # With an id of the caller's own it may be a replay of one that was granted: only the writer knows.
         if report.id is None and self._engine.refused_lately(report.who):
 
             def ask(now_us: int) -> Ask:
-                command = intake.reserve(caller, report, ttl_us, now_us)
+                command = self._intake.reserve(caller, report, ttl_us, now_us)
                 return Ask(command.who, command.usage)
 
             asked, decision = await self._engine.peek(ask)
@@ -170,16 +168,15 @@ class Ledger(Keyring):
         made: list[str] = []
 
         def make(now_us: int) -> Reserve:
-            command = intake.reserve(caller, report, ttl_us, now_us)
+            command = self._intake.reserve(caller, report, ttl_us, now_us)
             made.append(command.reservation_id)
             return command
 
         try:
             reserved = await self._engine.write(make, Reserved)
         except CancelledError:
-            if (
-                report.id is None
-            ):  # behind the other in the queue, so by then there is a hold, if there will be
+            if report.id is None:
+                # Behind the other one in the queue: by then there is a hold, if there will be one.
                 self._engine.write_unawaited(lambda _: self._intake.release(made[0]))
             raise
         if reserved.reservation is None:
@@ -193,8 +190,8 @@ class Ledger(Keyring):
             await self._load_prices(settle.usage)
 
         def make(now_us: int) -> Settle:
-            held, intake = self._find_hold(caller, settle.reservation_id, now_us)
-            return intake.settle(caller, held, settle, now_us)
+            held = self._find_hold(caller, settle.reservation_id, now_us)
+            return self._intake.settle(caller, held, settle, now_us)
 
         return await self._engine.write(make, Recorded)
 
@@ -349,25 +346,19 @@ class Ledger(Keyring):
             await to_thread.run_sync(self._prices.price, Usage(model="-", input_tokens=0), self._clock(), "-")
         self._prices_loaded = True
 
-    def _intake_for(self, caller: Caller, agent: str) -> Intake:
-        """For an agent that acts for another one, it looks up ancestors (which blocks); others need none."""
-        return self._intake if caller.role != "agent" or agent == caller.bound_to else self._kin_intake
-
     def _record(self, caller: Caller, report: Report, want_limits: bool, now_us: int) -> Record:
-        intake = self._intake_for(caller, report.who.agent)
-        return intake.record(caller, report, now_us, want_limits=want_limits)
+        return self._intake.record(caller, report, now_us, want_limits=want_limits)
 
     async def _peek(self, caller: Caller, who: Who, usage: Usage) -> tuple[Ask, Decision]:
         await self._load_prices(usage)
-        return await self._engine.peek(partial(self._intake_for(caller, who.agent).ask, caller, who, usage))
+        return await self._engine.peek(partial(self._intake.ask, caller, who, usage))
 
-    def _find_hold(self, caller: Caller, reservation_id: str, now_us: int) -> tuple[Reservation, Intake]:
+    def _find_hold(self, caller: Caller, reservation_id: str, now_us: int) -> Reservation:
         """The reservation, if the caller may finish it. Blocks."""
         allow(caller, "use")
         held = self._holds.find(self._intake.release(reservation_id).reservation_id, now_us)
-        intake = self._intake_for(caller, held.who.agent)
-        intake.may_hold(caller, held.who)
-        return held, intake
+        self._intake.may_hold(caller, held.who)
+        return held
 
     async def _policy(self, caller: Caller) -> Policy:
         allow(caller, "read")

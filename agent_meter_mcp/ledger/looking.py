@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 NAMED = ("agent", "service", "operation", "model", "project", "session")
 NAMES_MAX = 1000
 ALERTS_MAX = 1000
+CORRECTIONS_MAX = 1000
 AUDIT_MAX = 1000
 
 
@@ -100,6 +101,8 @@ class Looking:
 
     def corrections(self, after: int, limit: int) -> list[Correction]:
         """The events that were corrected last, each once, with a number above `after`; newest first."""
+        check.integer(limit, "limit", CORRECTIONS_MAX)
+        check.integer(after, "after", LEDGER_MAX)
         policy = self._reads.policy()
         found = self._reads.corrections(after=after, limit=limit)
         return [one for one in found if sight.sees_item(self._caller, policy, one)]

@@ -25,6 +25,7 @@ from mcp.types import CallToolResult, Implementation, TextContent
 import agent_meter_mcp
 from agent_meter_mcp.client.errors import error_of
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Unauthorized, Unreachable
+from agent_meter_mcp.core.keys import can_be_sent
 from agent_meter_mcp.core.text import shown
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Key(httpx2.Auth):
 
     def __init__(self, text: str) -> None:
         """Raises InvalidInput, without saying what it is."""
-        if not text.isascii() or not text.isprintable() or not text or " " in text:
+        if not can_be_sent(text):
             raise InvalidInput("key", "is no key: it has characters that no key has")
         self._header = f"Bearer {text}"
 

@@ -1,4 +1,4 @@
-"""Where the ledger is kept:
+"""Where the ledger is kept.
 
-the protocol (`base`), SQLite (`sqlite`), and the readable reference (`memory`).
+- `base`: the protocol. `sqlite`: the ledger's file. `memory`: the readable reference that tests compare with.
 """

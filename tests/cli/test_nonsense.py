@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ BAD = [
     ([*RECORD, "--unit-type", "x" * 65], "--unit-type"),
     ([*RECORD, "--occurred-at", "2999-01-01T00:00:00Z"], "--occurred-at"),
     ([*RECORD, "--occurred-at", "tomorrow"], "--occurred-at"),
+    ([*RECORD, "--occurred-at", "9999999h"], '--occurred-at: must be a duration from "1s" to "366d"'),
+    (["demo", "--until", "0001-01-01"], "--until"),
     ([*RECORD, "--status-code", "65536"], "--status-code"),
     ([*RECORD, "--duration-ms", "-1"], "--duration-ms"),
     ([*RECORD, "--metadata", '"' + "x" * 9000 + '"'], "--metadata"),
@@ -140,7 +143,8 @@ def typed(draw: st.DrawFn) -> list[str]:
 @given(words=typed())
 def test_no_words_bring_a_traceback(home: Path, words: list[str]) -> None:
     before = kept(home / "meter.db")
-    result: Any = CliRunner().invoke(program, words)
+    with chdir(home):  # where `demo` makes its file
+        result: Any = CliRunner().invoke(program, words)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert result.exit_code in (0, 2, 3, 4, 5, 7), result.stderr
     assert "Traceback" not in result.stderr

@@ -118,6 +118,23 @@ def test_doctor_makes_no_file(ok: Run, home: Path) -> None:
     assert not (home / "meter.db").exists()
 
 
+def test_doctor_leaves_an_empty_file_as_it_is(ok: Run, home: Path) -> None:
+    (home / "meter.db").write_bytes(b"")
+    found = findings(ok("doctor", "--json"))
+    assert (found["file"]["state"], found["file"]["facts"]["exists"]) == ("warning", True)
+    assert (home / "meter.db").read_bytes() == b""
+
+
+def test_doctor_does_not_migrate(ok: Run, home: Path) -> None:
+    ok("record", "--agent", "a", "--service", "s")
+    connection = driver.connect(str(home / "meter.db"), synchronous="FULL", busy_timeout_s=5)
+    connection.execute("PRAGMA user_version = 1")
+    found = findings(ok("doctor", "--json"))
+    assert (found["file"]["state"], "older format" in found["file"]["text"]) == ("warning", True)
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.close()
+
+
 def test_doctor_tells_of_a_log_whose_file_was_moved(run: Run, home: Path) -> None:
     (home / "meter.db-wal").write_bytes(b"usage")
     ran = run("doctor", "--json")

@@ -115,6 +115,7 @@ async def test_the_same_id_counts_once_and_other_content_is_a_conflict(
         ("occurred_at", "yesterday"),
         ("occurred_at", "2026-01-31T18:00:00"),
         ("occurred_at", "2999-01-31T18:00:00Z"),
+        ("occurred_at", 1_769_882_400),
         ("source", "me"),
         ("operation", "\x1b[31m"),
         ("duration_ms", 12.7),
@@ -182,6 +183,24 @@ def test_a_meter_is_at_one_place(tmp_path: Any) -> None:
         Meter(on_error=wrong)
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://", "https:///usage"])
+def test_a_url_that_is_none_is_named_when_the_meter_is_made(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^url: "):
+        Meter(url=url)
+
+
+@pytest.mark.parametrize("key", ["", " ", "am_se cret", "am_secret\nx", "am_sécret"])
+def test_a_key_that_is_none_is_named_and_not_repeated(key: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^key: ") as told:
+        Meter(url="http://127.0.0.1:9", key=key)
+    assert "cret" not in str(told.value)
+
+
+async def test_a_key_may_come_from_a_file_with_a_line_break(url: str, tmp_path: Any) -> None:
+    async with Meter(url=url, key="am_1\n", spool=tmp_path) as meter:
+        assert (await meter.record(service="s", agent="bot")).status == "recorded"
+
+
 async def test_a_check_says_what_is_left_and_holds_nothing(meter: Meter, settings: Settings) -> None:
     await limit(settings, 10)
     await meter.record(service="s", agent="bot", requests=4)
@@ -235,6 +254,13 @@ async def test_a_block_that_raises_before_anything_was_used_gives_it_back(
 async def test_a_block_that_says_nothing_used_what_was_estimated(meter: Meter, settings: Settings) -> None:
     async with meter.reserve(service="s", agent="bot", units=9, requests=3):
         pass
+    (stored,) = await events(settings)
+    assert (stored.event.usage.units_micro, stored.event.usage.requests) == (9_000_000, 3)
+
+
+async def test_an_amount_that_is_none_is_not_said(meter: Meter, settings: Settings) -> None:
+    async with meter.reserve(service="s", agent="bot", units=9, requests=3) as hold:
+        await hold.settle(cost_usd=None)
     (stored,) = await events(settings)
     assert (stored.event.usage.units_micro, stored.event.usage.requests) == (9_000_000, 3)
 

@@ -25,6 +25,7 @@ from agent_meter_mcp.core.errors import (
     NotFound,
     Overloaded,
     StoreBusy,
+    StoreError,
     Unauthorized,
     Unreachable,
 )
@@ -225,6 +226,17 @@ async def test_a_full_spool_is_said_aloud_counted_and_raised(
     assert len(await events(settings)) == kept + 1
 
 
+async def test_a_spool_that_cannot_be_used_is_said_aloud_and_nobody_waits(
+    down: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with Meter(url=down.url, spool=tmp_path / "file") as meter:
+        with anyio.fail_after(SECONDS), pytest.raises(StoreError, match="cannot be read"):
+            await meter.record(service="s", agent="bot")
+        assert meter.counters["lost"] == 1
+    assert "usage is lost to the meter" in caplog.text
+
+
 async def test_what_the_meter_refuses_of_what_was_kept_holds_up_nothing(
     away: Meter, down: Server, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -288,11 +300,16 @@ async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
             tasks.cancel_scope.cancel()
 
 
-async def test_what_is_no_meter_is_not_taken_for_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("identity", b"<html/>"), ("gzip", b"<html/>"), ("identity", b'{"results": [{"status": "recorded"}]}')],
+)
+async def test_what_is_no_meter_is_not_taken_for_one(encoding: str, body: bytes, tmp_path: Path) -> None:
     async def page(stream: anyio.abc.SocketStream) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
         async with stream:
             await stream.receive()
-            await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\n<html/>")
+            await stream.send(f"{head}content-encoding: {encoding}\r\n\r\n".encode() + body)
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)

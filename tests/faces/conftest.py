@@ -54,7 +54,7 @@ class Tools:
         assert content is not None
         assert content["message"]
         if tool != "gate":
-            assert text_of(result) == content["message"]
+            assert text_of(result).split("\n")[0] == content["message"]
         return content
 
     async def refused(self, tool: str, /, **arguments: Any) -> str:

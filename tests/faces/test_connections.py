@@ -94,7 +94,9 @@ def test_a_head_that_comes_byte_by_byte_is_cut_off(port: int) -> None:
     with connected(port) as connection:
         began = time.monotonic()
         answer = dripped(connection, HEAD + b"X-Padding: " + b"a" * 2000)
-        assert HEAD_S <= time.monotonic() - began < SECONDS
+        assert (
+            HEAD_S * 0.9 <= time.monotonic() - began < SECONDS
+        )  # the server began to count a little earlier
     assert answer.startswith(b"HTTP/1.1 408")
     assert problem_in(answer)["status"] == 408
 

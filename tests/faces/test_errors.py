@@ -14,14 +14,15 @@ from mcp import Client
 from mcp.types import CallToolResult
 from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
 
-from agent_meter_mcp.core.errors import InvalidInput, MeterError, StoreBusy, StoreFull
+from agent_meter_mcp.core.errors import InvalidInput, MeterError, Overloaded, Unreachable
 from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.faces.errors import SHAPES, shape_of, text_of
+from agent_meter_mcp.faces.errors import SHAPES, text_of
 from agent_meter_mcp.faces.mcp import build_server, local_caller
 from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.ledger.worker import CLOSED
 from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id
-from agent_meter_mcp.store.sqlite import open_store
+from agent_meter_mcp.store.sqlite import driver, open_store
 
 from .conftest import OPERATOR, ManualClock, Meter
 from .conftest import text_of as spoken
@@ -40,24 +41,32 @@ def test_every_failure_has_its_shape_at_every_face() -> None:
         assert 0 < shape.exit_code < 126
 
 
-def test_what_passes_by_itself_says_so_at_every_face() -> None:
+def test_what_passes_by_itself_has_a_status_that_says_so() -> None:
     for kind in all_errors():
-        shape = SHAPES[kind.code]
-        if kind.retryable:
-            assert shape.http_status in (503, 507)
-            assert "try again" in shape.next_step.lower()
+        assert not kind.retryable or SHAPES[kind.code].http_status in (503, 507)
 
 
 def test_the_next_step_is_said_once() -> None:
     assert text_of(InvalidInput("max", "must not be negative")) == (
         "max: must not be negative. Nothing was changed."
     )
-    assert text_of(StoreBusy("the file is in use.")) == (
-        "the file is in use. Nothing was written. Try again in a second."
+    assert text_of(Unreachable("no answer within 5 s.")) == (
+        "no answer within 5 s. Start the meter, or try again in a moment."
     )
-    full = StoreFull("no space left. Free some space, then try again.")
-    assert text_of(full) == str(full)
-    assert shape_of(full).exit_code == 74
+    for error in (
+        driver.meter_error(failed(sqlite3.SQLITE_BUSY), "meter.db"),
+        driver.meter_error(failed(sqlite3.SQLITE_FULL), "meter.db"),
+        Overloaded(CLOSED),
+    ):
+        assert text_of(error).lower().count("try again") == 1
+        assert text_of(error).lower().count("nothing was written") == 1
+
+
+def failed(code: int) -> Exception:
+    """What SQLite raises."""
+    error = driver.Error("it failed")
+    error.sqlite_errorcode = code
+    return error
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

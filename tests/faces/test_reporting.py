@@ -144,7 +144,7 @@ async def test_events_come_newest_first_page_by_page(tools: Tools) -> None:
         cursor = page["next_cursor"]
         if cursor is None:
             break
-        assert "pass next_cursor as cursor" in page["message"]
+        assert f"pass cursor='{cursor}'" in page["message"]
     assert seen == ["ann", "kid", "bot", "bot"]
 
 

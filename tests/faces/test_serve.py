@@ -159,7 +159,7 @@ async def test_a_signal_stops_it_with_open_streams(tmp_path: Path, number: int) 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com", ""])
 def test_another_address_is_refused_while_there_are_no_tokens(tmp_path: Path, host: str) -> None:
-    with pytest.raises(Forbidden, match=r"Listen on 127\.0\.0\.1\.$"):
+    with pytest.raises(Forbidden, match=r"or listen on 127\.0\.0\.1\.$"):
         serve(load_settings(environment(tmp_path)), host, 0)
     assert list(tmp_path.iterdir()) == []
 

@@ -129,6 +129,24 @@ async def test_a_role_may_do_what_the_table_says(
             assert [entry.actor for entry in await ledger.audit(OPERATOR) if entry.actor != "olga"] == []
 
 
+async def test_an_agent_does_not_use_the_budget_of_a_parent_of_its_own_choice(ledger: Ledger) -> None:
+    bot = ROLES["agent"]
+    async with ledger:
+        await ledger.set_limit(OPERATOR, requests_per_day(), 5)
+        await ledger.record(OPERATOR, report("other"))
+        chosen = Who("bot", "openai", "other")
+        for act in (
+            lambda: ledger.record(bot, Report(chosen, Usage())),
+            lambda: ledger.reserve(bot, Report(chosen, Usage())),
+            lambda: ledger.check(bot, chosen, Usage()),
+            lambda: ledger.gate(bot, chosen, Usage()),
+        ):
+            with pytest.raises(Forbidden, match="cannot choose your parent"):
+                await act()
+        await ledger.set_agent(OPERATOR, "bot", {"parent": "other"})
+        await ledger.record(bot, Report(chosen, Usage()))
+
+
 async def family(ledger: Ledger) -> None:
     """bot has a child and a grandchild; `other` stands alone. Each has one event, at openai."""
     for agent, parent in (("bot", None), ("child", "bot"), ("grandchild", "child"), ("other", None)):

@@ -27,6 +27,16 @@ class Call:
     timezone: str
 
 
+def utf8_of(header: str | None, named: str) -> str | None:
+    """A header's text: servers hand its bytes over as Latin-1. Raises InvalidInput, names the header."""
+    if header is None or header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        raise InvalidInput(named, "must be UTF-8") from None
+
+
 async def _call_of(request: Request) -> Call:
     """Raises InvalidInput for what would be lost: a query parameter given twice, or beside a body."""
     if request.method in ("PUT", "POST"):

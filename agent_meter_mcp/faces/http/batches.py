@@ -181,9 +181,8 @@ class Batch:
         return [
             reason
             for decision in decisions
-            if not isinstance(
-                decision, BaseException
-            )  # all is stored: that it cannot be asked changes nothing
+            # All is stored: that somebody cannot be asked about changes nothing.
+            if not isinstance(decision, BaseException)
             for reason in decision.reasons
             if reason.code == "limit"
         ]

@@ -25,7 +25,7 @@ from agent_meter_mcp.intake import Report
 from .answers import JSON
 from .asking import Asked
 from .batches import RECORDS_MAX, M, read_as
-from .signing import AGENT, signing_of
+from .signing import agent_in, signing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ async def _read(kind: type[M], request: Request) -> M:
 def _sender(caller: Caller, request: Request) -> Sender:
     if caller.role == "agent":
         return Sender("self", caller.bound_to)
-    return Sender("otlp", usual=request.headers.get(AGENT) or caller.default_agent)
+    return Sender("otlp", usual=agent_in(request) or caller.default_agent)
 
 
 async def _recorded(

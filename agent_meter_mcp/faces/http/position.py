@@ -23,7 +23,8 @@ REPLAYED_MAX = 1000
 """The most events, alerts and control actions each that are sent again; of more, the newest."""
 COUNTED_MAX = 10_000
 """How many that are not sent again are counted at most."""
-_DIGITS_MAX = 19
+_DIGITS_MAX = 18
+"""Any number that has more is larger than the ledger's can be, or SQLite's."""
 
 
 class Position(NamedTuple):

@@ -1,9 +1,9 @@
 """Who has signed a request, and what only a signature allows.
 
 An agent signs the raw body with its secret (`X-Agent-Signature`, beside `X-Agent-Id`). Where the operator
-has configured that secret, nobody reports usage of that agent without it. A service's own key is the
-exception: it vouches for what the service has measured, and names the signature of the request that the agent
-made there.
+has configured that secret, the routes for batches, sessions and telemetry take no usage of that agent without
+it; MCP and reservations know no signatures. A service's own key is the exception: it vouches for what the
+service has measured, and names the signature of the request that the agent made there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.upstream import signature_in
 from agent_meter_mcp.secrets import NO_SECRETS, Secrets, SecretsFile
 
+from .asking import utf8_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.intake import Report
 
-AGENT, SIGNED, RECEIPT = "x-agent-id", "x-agent-signature", "X-Usage-Receipt"
+_AGENT, SIGNED, RECEIPT = "x-agent-id", "x-agent-signature", "X-Usage-Receipt"
 NAME_SHOWN = 60
 _log = logging.getLogger(__name__)
 
@@ -87,14 +89,20 @@ async def secrets_of(request: Request) -> Secrets:
     )
 
 
+def agent_in(request: Request) -> str | None:
+    """The agent that `X-Agent-Id` names. Raises InvalidInput."""
+    return utf8_of(request.headers.get(_AGENT), "X-Agent-Id")
+
+
 async def signing_of(request: Request, caller: Caller) -> Signing:
     """What the request's headers say, checked.
 
     Raises:
         Refused: the agent that they name has not signed it, or that cannot be checked.
+        InvalidInput: they name an agent in other bytes than UTF-8.
     """
     secrets = await secrets_of(request)
-    agent = request.headers.get(AGENT) or (caller.bound_to if caller.role == "agent" else None)
+    agent = agent_in(request) or (caller.bound_to if caller.role == "agent" else None)
     secret = None if agent is None else secrets.agents.get(agent)
     if agent is None or secret is None:
         return Signing(secrets)

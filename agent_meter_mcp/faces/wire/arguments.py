@@ -170,7 +170,7 @@ class SettleReservation(AmountsArguments, DetailArguments):
     ttl: str = TTL
 
     def settle(self) -> Settle:
-        """What was used; nothing at all, if no amount is stated. Raises InvalidInput."""
+        """What was used; as estimated, if no amount is stated. Raises InvalidInput."""
         self._refuse("ttl")
         stated = self.model_fields_set.intersection(AMOUNTS)
         return Settle(

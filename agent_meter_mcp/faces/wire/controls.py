@@ -1,8 +1,9 @@
 """What the tools about limits and kill switches give."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from . import wording
+from . import rows, wording
 from .fields import (
     ObjectElsewhere,
     OptionalElsewhere,
@@ -13,6 +14,7 @@ from .fields import (
     time_text,
 )
 from .results import DatedLimitState, LimitState, Number, state_fields
+from .rows import Listed
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -108,12 +110,14 @@ def _unused(limit: "models.Limit", fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class Limits(Result):
+class Limits(Listed):
     limits: Annotated[list[ListedLimit], beside("timezone", "thresholds", "binds", "replaced_by")]
 
     @classmethod
     def of(cls, views: "list[queries.LimitView]") -> Self:
-        return cls(message=wording.limits(views), limits=[ListedLimit.of_view(view) for view in views])
+        made = cls(message=wording.limits(views), limits=[ListedLimit.of_view(view) for view in views])
+        made._rows = partial(rows.of_limits, views)
+        return made
 
 
 class KillSwitchSet(Result):

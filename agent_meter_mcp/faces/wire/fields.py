@@ -16,7 +16,7 @@ from pydantic.functional_validators import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
+from agent_meter_mcp.core.money import SCALES
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
@@ -149,17 +149,14 @@ def seconds(length_us: int | None) -> int | None:
     return None if length_us is None else -(-length_us // SECOND_US)
 
 
-_SCALES: "dict[Metric, int]" = {"requests": 1, "units": MICRO_PER_UNIT, "tokens": 1, "cost_usd": NANO_PER_USD}
-
-
 def decimal_of(metric: "Metric", value: int) -> Decimal:
     """An amount in the metric's integer unit, as the exact number of requests, units, tokens or dollars."""
-    return Decimal(value) / _SCALES[metric]
+    return Decimal(value) / SCALES[metric]
 
 
 def number_of(metric: "Metric", value: int) -> int | float:
     """As `decimal_of`, as a JSON number: of two integers, Python gives the float that is nearest."""
-    scale = _SCALES[metric]
+    scale = SCALES[metric]
     return value / scale if value % scale else value // scale
 
 
@@ -169,4 +166,4 @@ def optional_number(metric: "Metric", value: int | None) -> int | float | None:
 
 def amount_of(metric: "Metric", number: float) -> int:
     """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
-    return round(Decimal(str(number)) * _SCALES[metric])
+    return round(Decimal(str(number)) * SCALES[metric])

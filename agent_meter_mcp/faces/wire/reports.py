@@ -1,11 +1,12 @@
 """What the tools about usage and agents give."""
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
 
-from . import wording
+from . import rows, wording
 from .controls import ListedLimit
 from .fields import (
     ListElsewhere,
@@ -21,6 +22,7 @@ from .fields import (
     zone_of,
 )
 from .results import DatedLimitState, Number
+from .rows import Listed
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -65,7 +67,7 @@ class Group(Totals):
     key: dict[str, str | None]
 
 
-class UsageSummary(Result):
+class UsageSummary(Listed):
     since: str | None
     until: str | None
     total: Totals
@@ -74,7 +76,7 @@ class UsageSummary(Result):
 
     @classmethod
     def of_query(cls, query: "queries.SummaryQuery", summary: "queries.Summary") -> Self:
-        return cls(
+        made = cls(
             message=wording.summary(query, summary),
             since=optional_time(query.filter.since_us),
             until=optional_time(query.filter.until_us),
@@ -85,6 +87,8 @@ class UsageSummary(Result):
             ],
             groups_left_out=summary.groups_left_out,
         )
+        made._rows = partial(rows.of_summary, query, summary)
+        return made
 
 
 def _group_key(query: "queries.SummaryQuery", key: tuple[str | int | None, ...]) -> dict[str, str | None]:
@@ -168,7 +172,7 @@ class Event(Part):
         )
 
 
-class UsageEvents(Result):
+class UsageEvents(Listed):
     events: Annotated[
         list[Event], beside("outcome", "recorded_at", "counted_at", "cost_source", "limit_id", "count")
     ]
@@ -176,11 +180,13 @@ class UsageEvents(Result):
 
     @classmethod
     def of(cls, page: "queries.EventsPage") -> Self:
-        return cls(
+        made = cls(
             message=wording.events(page),
             events=[Event.of(stored) for stored in page.events],
             next_cursor=None if page.next_seq is None else str(page.next_seq),
         )
+        made._rows = partial(rows.of_events, page)
+        return made
 
 
 class Agent(Part):
@@ -220,14 +226,16 @@ def _agent_fields(agent: "models.Agent") -> dict[str, Any]:
     }
 
 
-class Agents(Result):
+class Agents(Listed):
     agents: list[Agent]
     next_cursor: str | None
 
     @classmethod
     def of(cls, page: "queries.AgentsPage") -> Self:
         agents = [Agent.of(view) for view in page.agents]
-        return cls(message=wording.agents(page), agents=agents, next_cursor=page.next_agent)
+        made = cls(message=wording.agents(page), agents=agents, next_cursor=page.next_agent)
+        made._rows = partial(rows.of_agents, page)
+        return made
 
 
 class AgentSet(Result):

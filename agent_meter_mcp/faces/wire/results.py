@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from agent_meter_mcp.core.models import METRICS
+
 from . import wording
 from .fields import (
     ListElsewhere,
@@ -21,10 +23,9 @@ from .fields import (
 if TYPE_CHECKING:
     from agent_meter_mcp.core import decide
     from agent_meter_mcp.core.commands import Recorded, Reserved
-    from agent_meter_mcp.core.models import Metric, Reservation
+    from agent_meter_mcp.core.models import Reservation
 
 Number = int | float
-METRICS: "tuple[Metric, ...]" = ("requests", "units", "tokens", "cost_usd")
 
 
 class LimitState(Part):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import shown
 
 from .fields import decimal_of, time_text, zone_of
@@ -27,7 +28,6 @@ _PERIODS = {
     "month": "this month",
     "year": "this year",
 }
-_METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 
 
 def quoted(name: str) -> str:
@@ -158,7 +158,7 @@ def _next_step(denied: Decision) -> str:
         return "Stop this work and tell the person you work for."
     left = [
         amount(metric, most)
-        for metric, most in zip(_METRICS, denied.affordable, strict=True)
+        for metric, most in zip(METRICS, denied.affordable, strict=True)
         if most and any(why.state and why.state.limit.key.metric == metric for why in denied.reasons)
     ]
     fits = (
@@ -248,10 +248,7 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     text = ", ".join(parts)
     if query.group_by and answer.groups:
         largest = answer.groups[0]
-        named = ", ".join(
-            f"{dimension} {_key_text(value, query.zone)}"
-            for dimension, value in zip(query.group_by, largest.key, strict=True)
-        )
+        named = group_name(query, largest.key)
         spent = amount("cost_usd", largest.totals.cost_nano_usd)
         groups = len(answer.groups) + answer.groups_left_out
         which = "All" if groups == 1 else f"First of {groups} groups"
@@ -261,6 +258,14 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
             f". {count(answer.groups_left_out, 'more group')} left out: raise limit, or narrow the filters"
         )
     return f"{text}."
+
+
+def group_name(query: queries.SummaryQuery, key: tuple[str | int | None, ...]) -> str:
+    """ "agent 'coder', day 2026-01-31T00:00:00Z"."""
+    return ", ".join(
+        f"{dimension} {_key_text(value, query.zone)}"
+        for dimension, value in zip(query.group_by, key, strict=True)
+    )
 
 
 def _key_text(value: str | int | None, zone: str) -> str:
@@ -274,8 +279,7 @@ def events(page: queries.EventsPage) -> str:
     if not page.events:
         return "No usage matches. Widen since/until or drop a filter."
     newest = moment(page.events[0].recorded_at_us)
-    more = "" if page.next_seq is None else " More exist: pass next_cursor as cursor."
-    return f"{count(len(page.events), 'event')}, newest first, from {newest} back.{more}"
+    return f"{count(len(page.events), 'event')}, newest first, from {newest} back.{_more(page.next_seq)}"
 
 
 def agents(page: queries.AgentsPage) -> str:
@@ -287,7 +291,11 @@ def agents(page: queries.AgentsPage) -> str:
         names = [view.agent.agent_id for view in page.agents if view.status == status]
         if names:
             text += f"; {words}: {_names(names)}"
-    return f"{text}.{'' if page.next_agent is None else ' More exist: pass next_cursor as cursor.'}"
+    return f"{text}.{_more(page.next_agent)}"
+
+
+def _more(cursor: str | int | None) -> str:
+    return "" if cursor is None else f" More exist: pass cursor='{shown(str(cursor))}'."
 
 
 def _names(names: list[str]) -> str:

@@ -85,15 +85,11 @@ class Book:
         """When the first of the open holds is over, as others have left them."""
         self.generation = 0
         self.expired: list[Reservation] = []
-        """Holds that are over but still counted in the cells:
-
-        a reader takes them off as it loads a counter.
-        """
+        """Holds that are over, but still counted in the cells. A reader takes them off as it loads a
+        counter."""
         self.settle_events: Callable[[int], None] = lambda cutoff_us: None
-        """Called before events booked before a cutoff are read:
-
-        a writer puts down what it has not written yet.
-        """
+        """Called before events are read that were booked before a cutoff (in microseconds), so that a writer
+        puts down what it has not written yet."""
         self.put_down: Callable[[], None] = lambda: None
         """Writes all that is pending, before a counter is read from the file again."""
         self._version = -1
@@ -147,16 +143,15 @@ class Book:
         agents = [
             Agent(*row)
             for row in execute(
-                "SELECT agent_id, name, tier, owner, parent FROM agent WHERE tier IS NOT NULL OR parent IS"
-                " NOT NULL"
+                "SELECT agent_id, name, tier, owner, parent FROM agent"
+                " WHERE tier IS NOT NULL OR parent IS NOT NULL"
             )
         ]
         limits: list[Limit] = [
             limit_of(row)
             for row in execute(
                 "SELECT limit_id, subject, name, service, metric, window, max, action, zone, thresholds,"
-                " created"
-                " FROM quota ORDER BY created, limit_id"
+                " created FROM quota ORDER BY created, limit_id"
             )
         ]
         switches = [

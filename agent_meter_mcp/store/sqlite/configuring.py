@@ -1,7 +1,5 @@
-"""Agents, limits and kill switches:
-
-changed at once, audited, and every counter that it touches computed anew.
-"""
+"""Agents, limits and kill switches. A change takes effect at once and is audited, and every counter that it
+touches is computed anew."""
 
 from __future__ import annotations
 

@@ -180,10 +180,8 @@ class Counter:
         return True
 
     def _kept_from(self, at_us: int) -> int:
-        """The oldest bucket that may still matter:
-
-        a writer judges past bookings by the window before, too.
-        """
+        """The oldest bucket that may still matter. A writer judges past bookings by the window before as
+        well."""
         if self.window.kind == "rolling":
             return oldest_bucket(self.window, at_us - (self.window.length_us if self._looks_back else 0))
         return bucket(self.window, self.limit.zone, at_us)

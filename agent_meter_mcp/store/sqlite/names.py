@@ -33,16 +33,14 @@ class Names:
         known = self._dims.get(key)
         if known is None:
             row = self._connection.execute(
-                "SELECT id FROM dim WHERE service = ? AND agent = ? AND operation = ? AND model = ? AND"
-                " project = ?"
-                " AND session = ? AND source = ? AND unit_type = ? AND outcome = ?",
+                "SELECT id FROM dim WHERE service = ? AND agent = ? AND operation = ? AND model = ?"
+                " AND project = ? AND session = ? AND source = ? AND unit_type = ? AND outcome = ?",
                 key,
             ).fetchone()
             if row is None:
                 row = self._connection.execute(
-                    "INSERT INTO dim (service, agent, operation, model, project, session, source,"
-                    " unit_type, outcome)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                    "INSERT INTO dim (service, agent, operation, model, project, session, source, unit_type,"
+                    " outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                     key,
                 ).fetchone()
             if len(self._dims) > KNOWN_MAX:

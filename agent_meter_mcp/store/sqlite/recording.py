@@ -186,9 +186,9 @@ def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: 
     status, differing = classify(stored.event, sent)
     if status == "conflict":
         raise Conflict(
-            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)} differ. Nothing"
-            f" was "
-            "changed. Use a new id for new usage; only growing amounts correct an earlier report.",
+            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)} differ."
+            " Nothing was changed. Use a new id for new usage; only growing amounts correct an earlier"
+            " report.",
             differing,
         )
     if status == "corrected":
@@ -244,8 +244,8 @@ def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEve
     )
     settings = ", ".join(f"{column} = ?" for column in AMOUNT_COLUMNS.split(", "))
     execute(
-        f"UPDATE event SET dim = ?, {settings}, price = ?, status = ?, duration = ?, metadata = ? WHERE id"
-        f" = ?",
+        f"UPDATE event SET dim = ?, {settings}, price = ?, status = ?, duration = ?, metadata = ?"
+        " WHERE id = ?",
         (
             dims[1],
             *amount_columns(usage),

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 ROLL_AT = 2048
 """So many events beyond the watermark are rolled up together."""
 LOOK_EVERY = 256
-"""After so many events of its own a process looks how many there are;
-
-one that writes few looks now and then.
+"""After so many events of its own a process looks how many there are. One that writes few looks now and then.
 """
 HEADROOM = 2**62
 """Below this total, what is not rolled up yet cannot bring a sum past the largest integer."""
@@ -109,10 +107,8 @@ class Rollups:
         self._add([(seq // GRAIN_US[HOUR], dim, count, 0, 0, 0, 0, 0, 0, 0, 0, 0, seq)])
 
     def correct(self, seq: int, booked_us: int, older: Sums, newer: Sums) -> None:
-        """Replaces an event's figures, if it is rolled up:
-
-        (dim, requests, units, five tokens, cost, unpriced).
-        """
+        """Replaces an event's figures, if it is rolled up. Both are (dim, requests, units, the five kinds of
+        tokens, cost, unpriced)."""
         if seq > self._rolled:
             return
         hour = booked_us // GRAIN_US[HOUR]

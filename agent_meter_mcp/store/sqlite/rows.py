@@ -55,10 +55,8 @@ OPEN, SETTLED, RELEASED, EXPIRED = range(4)
 
 
 def key_of(event_id: str) -> str | bytes:
-    """The id as it is stored:
-
-    a canonical lower-case UUID as 16 bytes (a third of the size), else the text.
-    """
+    """The id as it is stored: of a canonical lower-case UUID its 16 bytes (a third of the size), else the
+    text."""
     if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
         digits = event_id.replace("-", "")
         try:

@@ -162,8 +162,17 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
     return connect()
 
 
+def is_up_to_date(path: str, connect: Callable[[], Connection]) -> bool:
+    """Whether opening the file changes nothing in it. Raises StoreError."""
+    connection = connect()
+    try:
+        return _is_current(connection, path)
+    finally:
+        connection.close()
+
+
 def _is_current(connection: Connection, path: str) -> bool:
-    """Whether the file has had all migrations. Raises StoreError, and closes the connection."""
+    """Whether the file has had all migrations. Raises StoreError; then the connection is closed."""
     try:
         version, owner, tables = connection.execute(
             "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)"

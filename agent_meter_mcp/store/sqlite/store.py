@@ -237,10 +237,8 @@ class SqliteStore:
             return info(reader)
 
     def close(self) -> None:
-        if (
-            not self._standing.end()
-        ):  # after a fork: SQLite would clean up behind the process that is there still
-            return
+        if not self._standing.end():
+            return  # after a fork: SQLite would clean up behind the process that is there still
         with self._writing:
             if self._readers is not None:
                 self._readers.close()

@@ -8,7 +8,7 @@ from .book import Book
 from .counters import Counter
 from .rollups import HOURLY
 from .rows import RESERVATION_COLUMNS, reservation_of
-from .schema import ALL, BROAD, DAY, HOUR
+from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 from .sums import FAR_US
 
 TYPE_CHECKING = False
@@ -76,13 +76,12 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
         after = upto
         report("rollups", done, total)
     for seq, dim, count in execute("SELECT id, dim, count FROM refusal"):
-        _add(rebuilt, seq // 3_600_000_000, (dim, broad[dim]), (count, *(0,) * 9))
+        _add(rebuilt, seq // GRAIN_US[HOUR], (dim, broad[dim]), (count, *(0,) * 9))
     live = {
         row[:3]: list(row[3:13])
         for row in execute(
             "SELECT grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write,"
-            " cache_write_1h,"
-            " cost, unpriced FROM rollup"
+            " cache_write_1h, cost, unpriced FROM rollup"
         )
     }
     for place in sorted({*rebuilt, *live}):

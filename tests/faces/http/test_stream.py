@@ -390,7 +390,7 @@ async def test_a_stream_ends_with_its_ledger(site: Site) -> None:
     await until_nobody_watches(site)
 
 
-@pytest.mark.parametrize("last", ["x", "1-2-3-4-5", "1-2-3-4-5-x", "-1-2-3-4-5-6", "1-2-3-4-5-" + "6" * 30])
+@pytest.mark.parametrize("last", ["x", "1-2-3-4-5", "1-2-3-4-5-x", "-1-2-3-4-5-6", "1-2-3-4-5-" + "6" * 19])
 async def test_a_place_that_is_none_is_refused(client: httpx2.AsyncClient, last: str) -> None:
     told = problem_in(await client.get("/v1/stream", headers={"last-event-id": last}), 422, "invalid_input")
     assert told["field"] == "Last-Event-ID"
