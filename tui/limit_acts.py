@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .limit_preview import Preview
 
 COLUMNS = (
-    Column("Limit", 0, least=24),
+    Column("Limit", 0, least=30),
     Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=4),
     Column("Full", 6, right=True),

@@ -414,14 +414,14 @@ async def test_the_audit_says_what_was_before(settings: Settings, ledger: Ledger
         assert all(told in text for told in ("before: max", "$10.00", "after: max", "$20.00", "olga"))
 
 
-@pytest.mark.parametrize("size", [(120, 36), (80, 24)])
+@pytest.mark.parametrize(("size", "where"), [((120, 36), "52"), ((80, 24), "5")])
 async def test_whom_a_limit_is_for_and_of_what_can_be_read(
-    settings: Settings, ledger: Ledger, size: tuple[int, int]
+    settings: Settings, ledger: Ledger, size: tuple[int, int], where: str
 ) -> None:
     key = LimitKey(Subject("agent", "code-reviewer"), None, "requests", "24h")
     await ledger.set_limit(OPERATOR, key, 75)
     async with watching(settings, size=size) as (app, pilot):
-        for page in "52":
+        for page in where:
             await pilot.press(page)
             await until(pilot, lambda: shows(app, "agent code-reviewer · requests/24h"))
 
