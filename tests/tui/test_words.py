@@ -96,6 +96,9 @@ def test_counts_are_short(count: int, text: str) -> None:
         ("12045000", 10, "$12.04M"),
         ("12045000", 11, "$12,045,000"),
         ("0.0012", 7, "$0.0012"),
+        ("0.00005", 8, "<$0.0001"),
+        ("0.00005", 7, "<$0.01"),
+        ("0", 7, "$0.00"),
     ],
 )
 def test_dollars_have_as_many_digits_as_there_is_room_for(dollars: str, width: int, text: str) -> None:
