@@ -106,7 +106,7 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
     resets_us = state.resets_at_us or state.frees_at_us
     told = [percent(state.percent)]
     if resets_us is not None:
-        told += [f"resets in {until(resets_us, now_us)}"]
+        told += [f"{'resets' if state.resets_at_us else 'frees'} in {until(resets_us, now_us)}"]
     elif state.limit.key.window == "total":
         told += ["never resets"]
     pace = [f"burn {brief(metric, state.burn_per_hour)}/h"]

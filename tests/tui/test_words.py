@@ -429,6 +429,10 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     assert lines[0][0] == "everyone: $8.10 of $10.00 per month"
     assert "81 %  resets in 8 h" in lines[0][1]
     assert lines[0][2] == "burn $0.81/h  runs out in 2 h 21 min"
+    rolling = standing.replace(frees_at_us=NOW_US + 8 * hour, resets_at_us=None)
+    lines = totals.fleet_lines(snapshot().replace(fleet=(LimitView(limit, rolling),)), 48)
+    assert lines is not None
+    assert "81 %  frees in 8 h" in lines[0][1]  # then it is not empty: only its oldest usage has left
 
 
 def test_a_limit_stands_at_the_same_on_all_pages_and_only_one_in_total_never_resets() -> None:
