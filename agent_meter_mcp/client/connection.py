@@ -26,6 +26,7 @@ OUTAGE_S = 0.5
 OUTAGE_S_MAX = 30.0
 AGAIN = (502, 503, 504)
 SAID_WIDTH = 200
+NOT_OPEN = "this meter is not open: use it inside `async with Meter(url=...)`."
 
 
 class Connection:
@@ -97,7 +98,7 @@ class Connection:
 
     async def _repeat(self, method: str, path: str, body: str) -> tuple[int, Any]:
         if self._http is None:
-            raise Unreachable("this meter is not open: use it inside `async with Meter(url=...)`.")
+            raise Unreachable(NOT_OPEN)
         said: MeterError = self._unreachable("nothing was tried")
         for attempt in range(TRIES):
             if attempt:

@@ -28,6 +28,7 @@ from agent_meter_mcp.core.errors import (
 )
 from agent_meter_mcp.core.text import shown
 
+from .connection import NOT_OPEN
 from .errors import UNAVAILABLE, error_of
 from .fields import SettleFields
 from .results import UsageRecorded, members_of, time_text
@@ -114,9 +115,8 @@ class Recorder:
         Raises MeterError; Overloaded when neither the meter nor the disk takes it."""
         if not self._tasks or len(self._waiting) >= QUEUE_MAX:
             self._counters["lost"] += 1
-            raise Overloaded(
-                f"{len(self._waiting)} records are waiting, or this meter is closed; nothing was kept."
-            )
+            waiting = f"{len(self._waiting)} records are waiting; nothing was kept."
+            raise Overloaded(waiting if self._tasks else NOT_OPEN)
         answer: asyncio.Future[UsageRecorded] = asyncio.get_running_loop().create_future()
         line = json.dumps(members, ensure_ascii=False)
         self._waiting.append(Waiting(line, members["id"], at_us, answer, asked))

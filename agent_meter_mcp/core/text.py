@@ -55,3 +55,11 @@ def shown(value: str, *, width: int | None = None) -> str:
 def guarded(text: str) -> str:
     """What a spreadsheet takes for text. One apostrophe less gives back what it was."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def from_header(value: bytes) -> str:
+    """What a header of HTTP says: UTF-8, as curl and most others send it, or Latin-1, as JavaScript does."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

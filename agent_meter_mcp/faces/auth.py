@@ -66,6 +66,14 @@ class KnownHosts:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             hosts = [_without_port(host) for host in headers.getlist("host")]
+            if not scope["path"].startswith("/"):
+                found = _parted(scope)
+                if found is None:
+                    detail = "what is asked for is neither a path nor a URL: begin it with a slash."
+                    refusal = problem(400, "Bad request", detail, code="malformed")
+                    return await refusal(scope, receive, send)
+                host, scope = found
+                hosts = [_without_port(host)]  # whatever the header says, as HTTP has it
             if len(hosts) != 1 or hosts[0] not in self._names:
                 refusal = problem(
                     421,
@@ -85,6 +93,16 @@ class KnownHosts:
                 )
                 return await refusal(scope, receive, send)
         await self._app(scope, receive, send)
+
+
+def _parted(scope: Scope) -> tuple[str, Scope] | None:
+    """The host of a request for a whole URL, and the scope of a request for its path; None: it is no URL."""
+    scheme, _, rest = scope["path"].partition("://")
+    host, _, path = rest.partition("/")
+    if scheme.lower() not in ("http", "https") or not host:
+        return None
+    raw = scope["raw_path"].partition(b"://")[2].partition(b"/")[2]
+    return host, {**scope, "path": f"/{path}", "raw_path": b"/" + raw}
 
 
 def _without_port(place: str) -> str | None:

@@ -109,9 +109,13 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
 
 def _mcp_app(server: MCPServer[Any], **options: Any) -> Starlette:
     hosts_are_checked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    return server.streamable_http_app(
+    app = server.streamable_http_app(
         streamable_http_path=MCP_PATH, transport_security=hosts_are_checked, **options
     )
+    (served,) = (route for route in app.routes if isinstance(route, Route) and route.path == MCP_PATH)
+    # No redirect: behind a proxy it could lead, key and all, to http instead of https, or to another path.
+    app.routes.append(Route(f"{MCP_PATH}/", served.endpoint))
+    return app
 
 
 async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tls | None) -> None:

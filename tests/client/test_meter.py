@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from agent_meter_mcp.client import Meter, OverBudget, SyncMeter, fields, results
-from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound
+from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound, Overloaded
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
 from agent_meter_mcp.settings import Settings
@@ -169,6 +169,13 @@ async def test_a_local_meter_is_for_somebody(settings: Settings, monkeypatch: py
     async with Meter() as meter:
         await meter.record(service="s")
     assert [stored.event.who.agent for stored in await events(settings)] == ["bound"]
+
+
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
+async def test_a_meter_that_is_not_open_says_so(tmp_path: Any, url: str | None) -> None:
+    place: dict[str, Any] = {"db": tmp_path / "x.db"} if url is None else {"url": url, "spool": tmp_path}
+    with pytest.raises(Overloaded, match="not open: use it inside `async with"):
+        await Meter(**place).record(agent="bot", service="s")
 
 
 def test_a_meter_is_at_one_place(tmp_path: Any) -> None:

@@ -188,6 +188,31 @@ def test_many_slow_heads_hold_nobody_up(port: int) -> None:
                 connection.close()
 
 
+def answer_to(server_url: str, target: str, host: str) -> tuple[int, bytes]:
+    """The status and the body of what is answered to a target of any form."""
+    with connected(int(server_url.rpartition(":")[2])) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = heard(connection).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def test_what_is_asked_for_may_be_a_whole_url(tmp_path: Path) -> None:
+    with running_server(tmp_path / "meter.db") as server:
+        url = server.url.removesuffix("/mcp")
+        for target, host, status in (
+            (f"{url}/healthz", "127.0.0.1", 200),
+            (f"{url}/v1/agents?tier=a%2Fb", "somewhere.example", 200),  # HTTP: the URL's host counts
+            ("http://somewhere.example/healthz", "127.0.0.1", 421),
+            (url, "127.0.0.1", 404),
+            ("*", "127.0.0.1", 400),
+            ("healthz", "127.0.0.1", 400),
+            ("http:///healthz", "127.0.0.1", 400),
+        ):
+            found, body = answer_to(url, target, host)
+            assert (found, target) == (status, target)
+            assert status == 200 or json.loads(body)["status"] == status
+
+
 def test_the_server_that_is_started_does_so(tmp_path: Path) -> None:
     with running_server(tmp_path / "meter.db") as server:
         port = int(server.url.rpartition(":")[2])

@@ -140,6 +140,11 @@ def test_a_web_page_cannot_reach_it_through_a_browser(tmp_path: Path) -> None:
             assert httpx2.post(url, json=HELLO, headers={**POST, **headers}).status_code == status, headers
 
 
+def test_a_slash_at_its_end_leads_nobody_elsewhere(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, _):
+        assert httpx2.post(f"{url}/", json=HELLO, headers=POST, follow_redirects=False).status_code == 200
+
+
 def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _):
         answer = httpx2.post(url, content=b"x" * (5 * 1024 * 1024), headers=POST)

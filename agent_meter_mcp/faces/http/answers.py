@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 PROBLEM = "Problem"
+PROBLEM_SCHEMA = {"$ref": f"#/components/schemas/{PROBLEM}"}
 _PROBLEMS = {
     400: "The request cannot be read: malformed JSON or gzip, or another character set than UTF-8",
     401: "No valid key: `Authorization: Bearer <key>` is missing, wrong, revoked or expired",
@@ -68,9 +69,8 @@ LINKED: dict[int | str, dict[str, Any]] = {
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route says of the problems that it may answer with."""
-    schema = {"$ref": f"#/components/schemas/{PROBLEM}"}
     return {
-        status: {"description": _PROBLEMS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        status: {"description": _PROBLEMS[status], "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}}
         for status in statuses
     }
 

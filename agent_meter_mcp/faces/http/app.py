@@ -15,7 +15,7 @@ from . import budgets, control, health, hooks, otlp, reading, stream, upstream
 from .answers import EVERYWHERE, problems
 from .bodies import BoundedBodies
 from .document import DESCRIPTION, serve_document
-from .failures import UnexpectedFailures, tell_failures
+from .failures import Heads, UnexpectedFailures, tell_failures
 from .metrics import Counted, Metrics
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def build_api(
     tell_failures(api)
     # The last one added is the outermost.
     api.add_middleware(BoundedBodies)
+    api.add_middleware(Heads)
     api.add_middleware(UnexpectedFailures)
     api.add_middleware(Counted, metrics=api.state.metrics)
     serve_document(api)

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import from_header, shown
 from agent_meter_mcp.ledger import Ledger
 
 from . import CALLER
@@ -27,16 +27,6 @@ class Call:
     timezone: str
 
 
-def utf8_of(header: str | None, named: str) -> str | None:
-    """A header's text: servers hand its bytes over as Latin-1. Raises InvalidInput, names the header."""
-    if header is None or header.isascii():
-        return header
-    try:
-        return header.encode("latin-1").decode()
-    except UnicodeError:
-        raise InvalidInput(named, "must be UTF-8") from None
-
-
 async def _call_of(request: Request) -> Call:
     """Raises InvalidInput for what would be lost: a query parameter given twice, or beside a body."""
     if request.method in ("PUT", "POST"):
@@ -52,3 +42,8 @@ async def _call_of(request: Request) -> Call:
 
 Asked = Annotated[Call, Depends(_call_of)]
 """What a route takes to know who asks."""
+
+
+def header_text(header: str | None) -> str | None:
+    """What a header says. Starlette reads all of them as Latin-1."""
+    return None if header is None else from_header(header.encode("latin-1"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio import to_thread
 from fastapi import Response
@@ -70,7 +70,8 @@ def _document(api: FastAPI) -> dict[str, Any]:
             operation["description"] = " ".join(operation.get("description", "").split())
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
-        api.openapi_schema = made
+        opened: dict[str, Any] = _with_open_objects(made)
+        api.openapi_schema = opened
     return api.openapi_schema
 
 
@@ -80,3 +81,14 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     if len(options) != 1:
         return schema
     return {**{name: told for name, told in schema.items() if name != "anyOf"}, **options[0]}
+
+
+def _with_open_objects(part: Any) -> Any:
+    """The same, where an object of which nothing is said takes anything. That is so anyway, but generators of
+    clients make one of it that takes nothing; the tools' schemas, which this comes from, have to be short."""
+    if isinstance(part, list):
+        return [_with_open_objects(entry) for entry in cast("list[Any]", part)]
+    if not isinstance(part, dict):
+        return part
+    inner = {name: _with_open_objects(told) for name, told in cast("dict[str, Any]", part).items()}
+    return {**inner, "additionalProperties": True} if inner == {"type": "object"} else inner

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 NOTHING = "Nothing was changed."
-METHODS = ("GET", "PUT", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 PATH_WIDTH = 100
 
 
@@ -59,6 +59,32 @@ class UnexpectedFailures:
                 raise
             detail = "the meter failed unexpectedly; its log says why"
             await problem(500, "Internal error", detail, code="internal_error")(scope, receive, send)
+
+
+class Heads:
+    """ASGI middleware: HEAD is answered with the status and headers of GET. What asks whether a server lives,
+    such as `wget --spider`, asks so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                # At once, so that a stream, which has no end, is told that its client has gone.
+                await send({"type": "http.response.body", "body": b""})
+
+        await self._app(as_get(scope), receive, without_body)
+
+
+def as_get(scope: Scope) -> Scope:
+    """The scope of a GET where it is that of a HEAD."""
+    return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -123,7 +149,9 @@ def _allowed(request: Request) -> list[str]:
     return [
         method
         for method in METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+        if any(
+            route.matches(as_get({**request.scope, "method": method}))[0] is Match.FULL for route in routes
+        )
     ]
 
 

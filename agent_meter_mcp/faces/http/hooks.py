@@ -18,7 +18,7 @@ from agent_meter_mcp.core.text import ID_MAX, name
 from agent_meter_mcp.faces.wire.hooks import gated
 
 from .answers import answer
-from .asking import Asked, utf8_of
+from .asking import Asked, header_text
 
 AGENTS = {"claude-code": "claude-code", "codex": "codex", "gemini": "gemini-cli"}
 """Who it is where nobody says so."""
@@ -48,7 +48,7 @@ async def answer_hook(
 ) -> Response:
     """Whether the agent may go on, as the JSON that its hook prints: nothing, a warning, or what ends its
     work."""
-    agent = utf8_of(x_agent_id, "X-Agent-Id") or call.caller.default_agent or AGENTS[harness]
+    agent = header_text(x_agent_id) or call.caller.default_agent or AGENTS[harness]
     who = Who(agent, None, None, usable(body.cwd, ID_MAX), usable(body.session_id, ID_MAX))
     event = name(body.hook_event_name, "hook_event_name")
     _, _, said = await gated(call.ledger, call.caller, who, harness, event)

@@ -20,7 +20,7 @@ from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.upstream import signature_in
 from agent_meter_mcp.secrets import NO_SECRETS, Secrets, SecretsFile
 
-from .asking import utf8_of
+from .asking import header_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,8 +90,8 @@ async def secrets_of(request: Request) -> Secrets:
 
 
 def agent_in(request: Request) -> str | None:
-    """The agent that `X-Agent-Id` names. Raises InvalidInput."""
-    return utf8_of(request.headers.get(_AGENT), "X-Agent-Id")
+    """The agent that `X-Agent-Id` names."""
+    return header_text(request.headers.get(_AGENT))
 
 
 async def signing_of(request: Request, caller: Caller) -> Signing:
@@ -99,7 +99,6 @@ async def signing_of(request: Request, caller: Caller) -> Signing:
 
     Raises:
         Refused: the agent that they name has not signed it, or that cannot be checked.
-        InvalidInput: they name an agent in other bytes than UTF-8.
     """
     secrets = await secrets_of(request)
     agent = agent_in(request) or (caller.bound_to if caller.role == "agent" else None)

@@ -27,6 +27,7 @@ from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
+from .answers import PROBLEM_SCHEMA
 from .batches import Batch, id_in, list_in, read_as, read_json, retry_s, shown_id
 from .ratelimit import quota_exceeded
 from .signing import secrets_of, signing_of
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["upstream"])
 JSON = "application/json"
-_PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {}}}
+_PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
     status: {**_PROBLEM, "description": text}
     for status, text in {

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.check import usable
+from agent_meter_mcp.core.text import from_header
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -32,10 +33,7 @@ def header(scope: Scope, wanted: bytes) -> str | None:
     said = {value for field, value in scope.get("headers", ()) if field == wanted}
     if len(said) != 1:
         return None
-    try:
-        return said.pop().decode()
-    except UnicodeDecodeError:
-        return None
+    return from_header(said.pop())
 
 
 async def agent_by(identify: Identify, request: object) -> str | None:

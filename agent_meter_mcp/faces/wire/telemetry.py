@@ -218,10 +218,19 @@ _EVENTS: "dict[str, Callable[[Attributes, int, Sender], Report | None]]" = {
 # -- spans ---------------------------------------------------------------------------------------------------
 
 
+_READ = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+_WRITTEN = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+"""The second of each is what it was called in 2024, and in what is not newer."""
+
+
+def _first(found: Attributes, *names: str) -> int | None:
+    return next((count for count in (_count(found, name) for name in names) if count is not None), None)
+
+
 def _of_span(said: Said, sender: Sender) -> Report | None:
     span = read_one(Span, said.sent)
     own = attributes_in(span.attributes)
-    read, written = _count(own, "gen_ai.usage.input_tokens"), _count(own, "gen_ai.usage.output_tokens")
+    read, written = (_first(own, *names) for names in (_READ, _WRITTEN))
     model = _text(own, "gen_ai.response.model", NAME_MAX) or _text(own, "gen_ai.request.model", NAME_MAX)
     operation = _text(own, "gen_ai.operation.name")
     if (read is None and written is None) or operation in _SUMS or (model is None and operation is None):

@@ -62,6 +62,7 @@ def test_every_route_says_what_it_takes_gives_and_refuses(method: str, path: str
     for status, told in operation["responses"].items():
         if not status.startswith("2"):
             assert list(told["content"]) == [PROBLEM] and told["description"]
+            assert told["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
 def test_no_two_routes_have_one_name_and_no_part_is_vague() -> None:
@@ -69,6 +70,7 @@ def test_no_two_routes_have_one_name_and_no_part_is_vague() -> None:
     assert len(set(names)) == len(names)
     parts = DOCUMENT["components"]["schemas"]
     assert "HTTPValidationError" not in parts
+    assert '{"type": "object"}' not in json.dumps(DOCUMENT), "clients would be made that send nothing in it"
     assert parts["UsageEvents"]["properties"]["events"]["items"] == {"$ref": "#/components/schemas/Event"}
     assert parts["BudgetReserved"]["properties"]["limits"]["items"] == {
         "$ref": "#/components/schemas/LimitState"

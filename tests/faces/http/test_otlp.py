@@ -409,6 +409,19 @@ async def test_a_span_says_how_it_went(
     assert (await only_event(site)).event.status_code == code
 
 
+async def test_a_span_with_the_names_of_2024_is_metered(site: Site) -> None:
+    older: dict[str, Any] = {
+        "gen_ai__usage__input_tokens": None,
+        "gen_ai__usage__output_tokens": None,
+        "gen_ai__usage__cache_read__input_tokens": None,
+        "gen_ai__usage__prompt_tokens": 1000,
+        "gen_ai__usage__completion_tokens": 50,
+    }
+    await taken(site, TRACES, traces(span(**older)))
+    usage = (await only_event(site)).event.usage
+    assert (usage.input_tokens, usage.output_tokens) == (1000, 50)
+
+
 async def test_cached_tokens_that_are_not_in_the_input_are_not_taken_off(site: Site) -> None:
     await taken(site, TRACES, traces(span(gen_ai__usage__input_tokens=10)))
     usage = (await only_event(site)).event.usage

@@ -198,9 +198,18 @@ async def test_a_mistake_is_named(
 async def test_what_is_not_there_is_said_in_the_same_shape(client: httpx2.AsyncClient) -> None:
     assert "/openapi.json" in problem_in(await client.get("/v1/nothing"), 404, "not_found")["detail"]
     answer = await client.patch("/v1/limits")
-    assert "use GET, PUT, DELETE" in problem_in(answer, 405, "method_not_allowed")["detail"]
-    assert answer.headers["allow"] == "GET, PUT, DELETE"
+    assert "use GET, HEAD, PUT, DELETE" in problem_in(answer, 405, "method_not_allowed")["detail"]
+    assert answer.headers["allow"] == "GET, HEAD, PUT, DELETE"
     problem_in(await client.get("/docs"), 404, "not_found")
+
+
+async def test_head_is_get_without_the_body(client: httpx2.AsyncClient) -> None:
+    for path, status in (("/healthz", 200), ("/metrics", 200), ("/v1/usage?limit=0", 422), ("/v1/no", 404)):
+        wanted, head = await client.get(path), await client.head(path)
+        assert (wanted.status_code, head.status_code, head.content) == (status, status, b""), path
+        assert head.headers["content-type"] == wanted.headers["content-type"]
+    assert (await client.head("/v1/check")).headers["allow"] == "POST"
+    assert (await client.head("/v1/stream")).headers["content-type"].startswith("text/event-stream")
 
 
 async def test_a_failure_nobody_expected_tells_nothing_of_itself(

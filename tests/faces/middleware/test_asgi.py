@@ -247,7 +247,7 @@ async def test_a_websocket_over_budget_is_refused_as_the_server_can(books: Books
         {"x-agent-id": "*"},
         {"x-agent-id": ""},
         {"x-agent-id": "a" * 129},
-        [(b"x-agent-id", b"\xff\xfe")],
+        [(b"x-agent-id", b"\xff\x85")],
         [(b"x-agent-id", b"a\x1b[31m")],
         [(b"x-agent-id", "a\u202eb".encode())],
         [(b"x-agent-id", b"one"), (b"x-agent-id", b"two")],
@@ -262,6 +262,14 @@ async def test_who_does_not_say_who_it_is_is_metered_refused_or_passed_by(books:
             assert answer.headers["www-authenticate"] == "X-Agent-Id"
             assert "X-Agent-Id" in answer.json()["detail"]
     assert [stored.event.who.agent for stored in await books.settled()] == ["anonymous"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+async def test_a_name_in_a_header_is_read_as_it_was_sent(books: Books, encoding: str) -> None:
+    async with client_of(api(books), agent=None) as client:
+        await client.get("/items/1", headers=[(b"x-agent-id", "Zoë".encode(encoding))])
+    (stored,) = await books.settled()
+    assert stored.event.who.agent == "Zoë"
 
 
 async def test_a_name_will_do_where_there_is_no_id(books: Books) -> None:
