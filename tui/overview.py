@@ -81,7 +81,7 @@ class Overview(Page):
     Overview #agents { width: 5fr; }
     Overview #beside { width: 3fr; border-left: vkey $panel; }
     Overview #alarms { height: auto; padding: 0 1; display: none; }
-    Overview.-broad #beside { width: 50%; }
+    Overview.-broad #beside { width: 54%; }
     Overview.-broad #agents { width: 1fr; }
     Overview.-narrow #tables { layout: vertical; }
     Overview.-narrow #agents { width: 1fr; height: 2fr; }
