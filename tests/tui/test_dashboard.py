@@ -175,7 +175,7 @@ async def test_an_agent_has_a_page_of_its_own(settings: Settings, ledger: Ledger
     async with watching(settings) as (app, pilot):
         await until(pilot, lambda: len(agents(app)) == 1)
         await pilot.press("enter")
-        await until(pilot, lambda: any("$3.00 of $10.00" in line for line in screen_text(app)))
+        await until(pilot, lambda: any("$3.01 of $10.00" in line for line in screen_text(app)))
         page = "\n".join(screen_text(app))
         assert "each agent · cost_usd/day" in page
         assert "openai · chat" in page
