@@ -35,7 +35,9 @@ EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
 _BEGAN_ON: ContextVar[Screen[Any]] = ContextVar("began_on")
 """The screen from which the action was begun."""
-ONLY_SHOWS = "this dashboard only shows: to change anything takes the role operator"
+ONLY_SHOWS = (
+    "this dashboard only shows: to act, start it without --read-only, in a browser with --allow-actions"
+)
 
 
 class Acting:

@@ -14,7 +14,7 @@ from agent_meter_mcp.core.text import shown
 
 from . import portrait
 from .chart import filled
-from .happening import Happening, event_row, facts_of, heading_of, limits_by_id
+from .happening import event_row, facts_of, folded, heading_of, limits_by_id
 from .limit_view import columns_for
 from .page import KEYS, Page
 from .sheet import FactsSheet
@@ -33,7 +33,7 @@ LIMIT_COLUMNS = (
     Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=2),
     Column("Full", 6, right=True),
-    Column("Resets", 18, right=True, drop=1),
+    Column("Resets", 16, right=True, drop=1),
 )
 USAGE_COLUMNS = (
     Column("Service, operation, model", 0),
@@ -119,16 +119,17 @@ class AgentScreen(Page):
         views = () if snapshot is None else snapshot.agents
         view = next((one for one in views if one.agent.agent_id == self.agent_id), None)
         self._show_about(detail, wanted, view, now_us)
+        limits = limits_by_id(view.limit for view in detail.limits)
         tables = {
             "#limits": portrait.limit_rows(detail.limits, zone, now_us),
             "#usage": [group_row(group) for group in detail.usage.groups],
             "#sessions": [group_row(group) for group in detail.sessions.groups if any(group.key)],
-            "#events": [event_row(event, zone) for event in detail.events],
+            "#events": [event_row(one, zone, limits) for one in folded(detail.events)],
             "#children": portrait.child_rows(self.agent_id, snapshot),
         }
-        limits, columns = self.query_one("#limits", LineTable), columns_for(LIMIT_COLUMNS, tables["#limits"])
-        if columns != limits.columns:
-            limits.retitle(columns)
+        table, columns = self.query_one("#limits", LineTable), columns_for(LIMIT_COLUMNS, tables["#limits"])
+        if columns != table.columns:
+            table.retitle(columns)
         for name, rows in tables.items():
             self.query_one(name, LineTable).show(matching_rows(rows, self.wanted))
 
@@ -167,10 +168,9 @@ class AgentScreen(Page):
         if table.id == "children":
             self.dashboard.open_agent(key)
         elif table.id == "events":
-            event = next((one for one in detail.events if str(one.seq) == key), None)
-            if event is not None:
+            one = next((one for one in folded(detail.events) if one.key == key), None)
+            if one is not None:
                 limits = limits_by_id(() if snapshot is None else snapshot.limits)
-                one = Happening(event, event.count, event.seq)
                 switches = () if snapshot is None else snapshot.switches
                 facts = facts_of(one, limits, zone, switches)
                 self.dashboard.push_screen(FactsSheet(heading_of(one), facts))

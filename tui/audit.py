@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 COLUMNS = (
-    Column("Time", 15),
-    Column("Who", 12, drop=1),
-    Column("Did", 19),
-    Column("To what", 0, least=20),
-    Column("Before → after", 0, least=20, drop=3),
+    Column("Time", 12),
+    Column("Who", 10, drop=1),
+    Column("Did", 13),
+    Column("To what", 0, least=30, share=2),
+    Column("Before → after", 0, least=18, drop=3),
     Column("Why", 0, least=18, drop=2),
 )
 

@@ -49,7 +49,7 @@ class Choose(Dialog[str | None]):
         with Vertical():
             yield Static(self._title, classes="title", markup=False)
             yield Input(placeholder="words that it has; ↑ ↓, Enter takes it, Esc leaves", compact=True)
-            yield LineTable(self._columns, empty="There is none.", id="choices")
+            yield LineTable(self._columns, gap=1, empty="There is none.", id="choices")
 
     def on_mount(self) -> None:
         self.query_one(LineTable).show(self._rows)

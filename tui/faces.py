@@ -43,6 +43,7 @@ _FACES: dict[str, tuple[str, Style, str]] = {
 }
 REFUSALS = ("unauthorized", "forbidden")
 """What no waiting ends."""
+OTHER_KEY = "Start it again with the right key: --key-file FILE, or in AGENT_METER_KEY."
 _UNKNOWN: tuple[str, Style, str] = ("NO DATA", "alarm", "The ledger cannot be read")
 FIRST_RECORD = "record --agent me --service test"
 _COMMANDS = {"not_found": FIRST_RECORD, "store_unusable": "doctor", "store_read_only": "doctor"}
@@ -58,7 +59,7 @@ def trouble(code: str, message: str, where: str) -> Face:
     title, style, heading = _FACES.get(code, _UNKNOWN)
     command = _command(where, _COMMANDS[code]) if code in _COMMANDS else ""
     text = NOTHING_THERE.format(where=shown(where)) if code == "not_found" and command else shown(message)
-    return Face(title, style, heading, text, command, WAITING)
+    return Face(title, style, heading, text, command, OTHER_KEY if code in REFUSALS else WAITING)
 
 
 def empty(where: str) -> Face:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from .happening import COST_WIDTH, Happening, feed_row, happenings, newer_than
+from .happening import COST_WIDTH, Happening, feed_row, happenings, limits_by_id, newer_than
 from .table import Column, LineTable
 from .view import Rows
 
@@ -59,8 +59,10 @@ class Feed(LineTable):
         if self._shown is None:
             return
         follows = self.follows
+        self.is_filtered = self.only_refused or bool(self.typed)
         self._found = found = happenings(self._shown, only_refused=self.only_refused, typed=self.typed)
-        self.show(Rows([one.key for one in found], lambda place: feed_row(found[place], self._zone)))
+        limits, zone = limits_by_id(self._shown.limits), self._zone
+        self.show(Rows([one.key for one in found], lambda place: feed_row(found[place], zone, limits)))
         if follows:
             self._move_to(0)
         self._tell()

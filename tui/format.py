@@ -26,9 +26,10 @@ def short_count(count: int) -> str:
 
 
 def brief_dollars(nano_usd: int, width: int = 9) -> str:
-    """ "$1,204.50", "$120,450", "$12.05M": with as many digits as there is room for, for none may be cut."""
+    """ "$1,204.50", "$120,450", "$12.05M": with as many digits as there is room for, for none may be cut.
+    What is not nothing is not "$0"."""
     whole = nano_usd // NANO_PER_USD
-    for text in (dollars(nano_usd), f"${whole:,}"):
+    for text in (dollars(nano_usd), f"${whole:,}" if whole else "<$0.01"):
         if len(text) <= width:
             return text
     return f"${short_count(whole)}"

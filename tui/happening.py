@@ -7,26 +7,38 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
-from agent_meter_mcp.core.models import METRICS, AuditEntry, StoredEvent
+from agent_meter_mcp.core.models import METRICS, AuditEntry, LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import age, brief_dollars, short_count
-from .view import NAME_WIDTH, Cell, Row, cost_of, dollars_in_full, moment, name_cell, what_of
+from .format import age, brief, brief_dollars, short_count
+from .view import (
+    NAME_WIDTH,
+    Cell,
+    Row,
+    cost_of,
+    counted_by,
+    dollars_in_full,
+    moment,
+    name_cell,
+    what_of,
+    whom_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import Alert, KillSwitch, Limit
+    from agent_meter_mcp.core.models import Alert, KillSwitch, Limit, Metric, SubjectKind
     from agent_meter_mcp.core.queries import Group, Summary
     from agent_meter_mcp.sources.base import Snapshot
 
     from .view import Style
 
-REPEATS_US = 10_000_000
-"""Refusals of the same are one row as long as no more time than this is between them."""
+REPEATS_US = 90_000_000
+"""Refusals of the same are one row as long as no more time than this is between them: who waits as long as it
+is told tries again within a minute."""
 TEXT_MAX = 10_000
 COST_WIDTH = 7
 """What the feed has for it."""
@@ -36,7 +48,16 @@ _DONE = {
     "set_limit": "set limit",
     "remove_limit": "removed limit",
     "set_agent": "changed",
+    "create_key": "made",
+    "revoke_key": "revoked",
 }
+
+
+_TELLING = {
+    **dict.fromkeys(("set_limit", "remove_limit"), ("max",)),
+    "set_agent": ("tier", "owner", "parent", "name"),
+}
+"""Fields that say what it is which comes or goes."""
 
 
 class Happening(Value):
@@ -110,16 +131,24 @@ def _facts(item: StoredEvent | AuditEntry) -> Facts:
 # Rows
 
 
-def feed_row(one: Happening, zone: tzinfo) -> Row:
+def feed_row(one: Happening, zone: tzinfo, limits: Mapping[str, Limit]) -> Row:
     """When, what became of it, who, what, what it cost, with which model, in which session."""
     if isinstance(one.newest, AuditEntry):
         entry = one.newest
-        did = f"{_DONE.get(entry.action, entry.action)} {shown(entry.target, width=NAME_WIDTH)}"
+        whom, what = _concerns(entry)
+        did = " ".join(part for part in (_done(entry), what, "by", entry.actor) if part)
         when = Cell(moment(entry.seq, zone, "%H:%M:%S"), "dim")
-        told = (Cell("ADM", "held"), name_cell(entry.actor), Cell(shown(did)), Cell(""), Cell(""), Cell(""))
+        told = (
+            Cell("ADM", "held"),
+            name_cell(whom),
+            Cell(shown(did, width=TEXT_MAX)),
+            Cell(""),
+            Cell(""),
+            Cell(""),
+        )
         return Row(one.key, (when, *told))
     usage, who = one.newest.event.usage, one.newest.event.who
-    when, code, what, cost = event_row(one.newest, zone, one.count, one.newest.seq - one.since_seq).cells
+    when, code, what, cost = event_row(one, zone, limits).cells
     style: Style = code.style if one.newest.outcome == "rejected" else ""
     model = Cell(shown(usage.model or "", width=NAME_WIDTH), "dim")
     session = Cell(shown(who.session or who.project or "", width=NAME_WIDTH), "dim")
@@ -129,28 +158,42 @@ def feed_row(one: Happening, zone: tzinfo) -> Row:
     return Row(one.key, cells, one.newest.event.id)
 
 
-def event_row(event: StoredEvent, zone: tzinfo, count: int = 0, within_us: int = 0) -> Row:
-    """When, what became of it, what, and what it cost; `count` of them where refusals are folded."""
+def event_row(one: Happening, zone: tzinfo, limits: Mapping[str, Limit]) -> Row:
+    """When, what became of it, what, and what it cost; of refusals first how many, and why."""
+    event = one.newest
+    assert isinstance(event, StoredEvent)
     when = Cell(moment(event.seq, zone, "%H:%M:%S"), "dim")
     usage = event.event.usage
     what = " ".join(part for part in (event.event.who.service, event.event.operation) if part)
     what = shown(what, width=NAME_WIDTH)
     if event.outcome == "rejected":
-        stopped = event.limit_id is None
+        stopped, within_us = event.limit_id is None, event.seq - one.since_seq
         code = Cell("403" if stopped else "429", "held" if stopped else "alarm")
-        count = count or event.count
-        times = f" ×{count}" if count > 1 else ""
-        times += f" in {age(within_us)}" if within_us >= 1_000_000 else ""
-        why = "stopped" if stopped else "over budget"
-        cells = (when, code, Cell(f"{what} {why}{times}", code.style), Cell(""))
-        return Row(str(event.seq), cells, event.event.id)
+        times = f"×{short_count(one.count)} " if one.count > 1 else ""
+        within = f" in {age(within_us)}" if within_us >= 1_000_000 else ""
+        cells = (when, code, Cell(f"{times}{_by(event, limits)} {what}{within}", code.style), Cell(""))
+        return Row(one.key, cells, event.event.id)
     over = event.outcome == "over_limit"
     tokens = f" {short_count(usage.tokens)} tok" if usage.tokens else ""
     code = Cell("over" if over else "ok", "warn" if over else "good")
     nano_usd = usage.cost_nano_usd
     cost = Cell(UNKNOWN) if nano_usd is None else Cell(dollars(nano_usd), full=dollars_in_full(nano_usd))
     cells = (when, code, Cell(f"{what}{tokens}", "warn" if over else ""), cost)
-    return Row(str(event.seq), cells, event.event.id)
+    return Row(one.key, cells, event.event.id)
+
+
+def _by(event: StoredEvent, limits: Mapping[str, Limit]) -> str:
+    """Why it was refused, in the few cells of a row: "over $8.00/24h"."""
+    if event.limit_id is None:
+        return "stopped"
+    limit = limits.get(event.limit_id)
+    if limit is None:
+        return "over budget"
+    metric, window = limit.key.metric, limit.key.window
+    most = brief(metric, limit.max)
+    if metric != "cost_usd":
+        most += f" {metric.removesuffix('s') if most == '1' else metric}"
+    return f"over {most} in total" if window == "total" else f"over {most}/{window}"
 
 
 def limits_by_id(limits: Iterable[Limit]) -> dict[str, Limit]:
@@ -304,19 +347,45 @@ def fields_of(text: str | None) -> list[tuple[str, str]]:
 
 
 def what_changed(entry: AuditEntry) -> str:
-    """ "max 10 → 20": only what is another than before; of a limit that comes or goes, what it allows."""
+    """ "max 10 → 20": only what is another than before; of what comes or goes, what is told of it."""
     before, after = dict(fields_of(entry.before)), dict(fields_of(entry.after))
     is_other = bool(before and after)
     names = [
         name
         for name in {**before, **after}
-        if before.get(name) != after.get(name) and (is_other or name == "max")
+        if before.get(name) != after.get(name) and (is_other or name in _TELLING.get(entry.action, ()))
     ]
     return ", ".join(f"{name} {before.get(name, UNKNOWN)} → {after.get(name, UNKNOWN)}" for name in names)
 
 
 def audit_row(entry: AuditEntry, zone: tzinfo) -> Row:
     """When, who, what, to what, what was changed, and why."""
-    words = (entry.actor, entry.action, entry.target, what_changed(entry), entry.reason or "")
-    when = Cell(moment(entry.seq, zone), "dim")
+    when = Cell(moment(entry.seq, zone, "%d %b %H:%M"), "dim")
+    words = (entry.actor, _done(entry), _target(entry), what_changed(entry), entry.reason or "")
     return Row(str(entry.seq), (when, *(Cell(shown(word, width=NAME_WIDTH)) for word in words)))
+
+
+def _done(entry: AuditEntry) -> str:
+    return _DONE.get(entry.action, entry.action.replace("_", " "))
+
+
+def _concerns(entry: AuditEntry) -> tuple[str, str]:
+    """For the feed, in whose column it stands: whom it is about, and which limit of his."""
+    key = _limit_key(entry)
+    whom = entry.target if key is None else whom_of(key.subject)
+    return whom.removeprefix("agent "), "" if key is None else counted_by(key)
+
+
+def _target(entry: AuditEntry) -> str:
+    """A limit by the name that it has on all pages, which begins with whom it is for."""
+    key = _limit_key(entry)
+    return shown(entry.target, width=NAME_WIDTH) if key is None else what_of(key)
+
+
+def _limit_key(entry: AuditEntry) -> LimitKey | None:
+    told = dict(fields_of(entry.after or entry.before))
+    if told.get("key.metric") not in METRICS:
+        return None
+    subject = Subject(cast("SubjectKind", told.get("key.subject.kind", "pool")), told.get("key.subject.name"))
+    metric, window = cast("Metric", told["key.metric"]), told.get("key.window", UNKNOWN)
+    return LimitKey(subject, told.get("key.service"), metric, window)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from .limit_preview import Preview
 
 COLUMNS = (
-    Column("Limit", 0, least=24),
+    Column("Limit", 0, least=30),
     Column("Used", 24, right=True),
     Column("", BAR_WIDTH, drop=4),
     Column("Full", 6, right=True),
-    Column("Resets", 10, right=True, drop=3),
+    Column("Resets", 9, right=True, drop=3),
     Column("Burn", 10, right=True, drop=5),
     Column("Runs out", 11, right=True, drop=2),
     Column("Beyond", 6, drop=6),

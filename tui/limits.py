@@ -56,7 +56,7 @@ class LimitsPage(Page):
         self.reversed = choices.get("order of limits", ORDERS, ORDERS[0]) == ORDERS[1]
 
     def compose_body(self) -> ComposeResult:
-        yield LineTable(COLUMNS, empty=EMPTY, id="limits")
+        yield LineTable(COLUMNS, gap=1, empty=EMPTY, id="limits")
 
     def on_mount(self) -> None:
         super().on_mount()

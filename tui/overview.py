@@ -298,6 +298,7 @@ class Overview(Page):
             self.feed.refilter()
         else:
             self.wanted = self.roster.typed = words
+            self.agents.is_filtered = bool(words)
             self.roster.arrange()
             self._show_agents()
             self._show_title(self.dashboard.looked)

@@ -86,7 +86,7 @@ class Page(Screen[None]):
             yield from self.compose_body()
         with VerticalScroll(id="face", can_focus=False):
             yield Told()
-        yield Input(placeholder=self.HINT, id="filter")
+        yield Input(placeholder=self.HINT, select_on_focus=False, id="filter")
         yield Keys()
 
     def compose_body(self) -> ComposeResult:
@@ -221,7 +221,20 @@ class Page(Screen[None]):
         return super().check_action(action, parameters)
 
     def on_key(self, event: Key) -> None:
-        """Whoever presses a key that is greyed is told why."""
+        """Whoever presses a key that is greyed is told why.
+
+        A slow line brings a whole word in a moment, whose letters are on their way before the field has the
+        focus: they are for it, and are not the keys of the page.
+        """
+        field = self.query_one("#filter", Input)
+        if field.display and event.is_printable and event.character is not None:
+            field.replace(event.character, *field.selection)
+            event.stop()
+            return
+        if event.key == "slash":
+            self.action_filter()
+            event.stop()
+            return
         active = self.active_bindings.get(event.key)
         if active is not None and not active.enabled:
             self.dashboard.acting.may_act()
@@ -243,7 +256,8 @@ class Page(Screen[None]):
         field = self.query_one("#filter", Input)
         self._focused_before = self.focused
         field.display = True
-        field.focus()
+        field.action_select_all()
+        self.set_focus(field)
 
     def action_back(self) -> None:
         """Clears the filter; without one, leaves what was opened."""
@@ -267,6 +281,8 @@ class Page(Screen[None]):
     def filter_by(self, words: str) -> None:
         """Other words are wanted now."""
         self.wanted = words
+        for table in self.query(LineTable):
+            table.is_filtered = bool(words)
         self.refilter()
         self._show_title(self.dashboard.looked)
 

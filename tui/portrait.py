@@ -110,8 +110,8 @@ def limit_rows(views: Sequence[LimitView], zone: tzinfo, now_us: int) -> list[Ro
 
 
 def _limit_row(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us: int) -> Row:
-    row = limit_row(view, now_us)
-    return Row(row.key, (*row.cells[:4], Cell(_ends(view, views, zone, now_us), row.cells[4].style)))
+    row = limit_row(view)
+    return Row(row.key, (*row.cells, Cell(_ends(view, views, zone, now_us))))
 
 
 def _is_replaced(view: LimitView) -> bool:
@@ -126,7 +126,7 @@ def _ends(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us: int
     state = view.state
     at_us = None if state is None else state.resets_at_us or state.frees_at_us
     if at_us is None:
-        return "never resets"
+        return "never resets" if view.limit.key.window == "total" else UNKNOWN
     return f"{clock(at_us, now_us, zone)}, {age(max(at_us - now_us, 0))}"
 
 
@@ -146,6 +146,7 @@ def limit_facts(limit_id: str, views: Sequence[LimitView], zone: tzinfo) -> list
     if state is not None:
         at_us = state.resets_at_us or state.frees_at_us
         out_us = state.runs_out_at_us
+        never = "never" if limit.key.window == "total" else UNKNOWN
         form = "%d %b %Y %H:%M:%S %Z"
         facts += [
             ("used", number(metric, state.used)),
@@ -154,7 +155,7 @@ def limit_facts(limit_id: str, views: Sequence[LimitView], zone: tzinfo) -> list
             ("counts since", moment(state.since_us, zone, form)),
             (
                 "resets" if state.resets_at_us else "frees",
-                "never" if at_us is None else moment(at_us, zone, form),
+                never if at_us is None else moment(at_us, zone, form),
             ),
             ("per hour", number(metric, state.burn_per_hour)),
             ("runs out", UNKNOWN if out_us is None else moment(out_us, zone, form)),

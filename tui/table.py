@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .view import Cell, Row
 
+NO_MATCH = "Nothing matches the filter."
 HEADER = 1
 FLEXIBLE_MIN = 10
 MARKS_MAX = 8
@@ -39,7 +40,8 @@ CURSOR = "▌"
 
 
 class Column(Value):
-    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`. Several share it.
+    """`width` is in cells; 0 takes what the others leave, which shall be at least `least`. Several divide it
+    by their `share`.
 
     Where all do not fit, the one with the highest `drop` goes first.
     """
@@ -49,6 +51,7 @@ class Column(Value):
     right: bool = False
     drop: int = 0
     least: int = FLEXIBLE_MIN
+    share: int = 1
 
 
 class LineTable(ScrollView, can_focus=True):
@@ -115,6 +118,7 @@ class LineTable(ScrollView, can_focus=True):
         self._gap = gap
         self._columns = tuple(columns)
         self._empty = empty
+        self.is_filtered = False
         self._was_shown = False
         self._rows: Sequence[Row] = []
         self._keys: Sequence[str] = []
@@ -309,12 +313,12 @@ class LineTable(ScrollView, can_focus=True):
         while needed() > room and any(self._columns[column].drop for column in kept):
             kept.remove(max(kept, key=lambda column: self._columns[column].drop))
         left = room - sum(self._columns[column].width for column in kept) - self._gap * (len(kept) - 1)
-        share, more = divmod(left, sum(not self._columns[column].width for column in kept) or 1)
-        first = next((column for column in kept if not self._columns[column].width), None)
-        return [
-            (column, self._columns[column].width or max(share + (more if column == first else 0), 4))
-            for column in kept
-        ]
+        flexible = [column for column in kept if not self._columns[column].width]
+        shares = sum(self._columns[column].share for column in flexible) or 1
+        room_of = {column: left * self._columns[column].share // shares for column in flexible}
+        for column in flexible[:1]:
+            room_of[column] += left - sum(room_of.values())
+        return [(column, self._columns[column].width or max(room_of[column], 4)) for column in kept]
 
     def refresh(
         self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
@@ -354,7 +358,8 @@ class LineTable(ScrollView, can_focus=True):
             return self._strip(titles, width, "header")
         place = y - HEADER + self.scroll_offset.y
         if place >= len(self._rows):
-            text = self._empty if self._was_shown and not self._rows and y == 2 else ""
+            empty = NO_MATCH if self.is_filtered else self._empty
+            text = empty if self._was_shown and not self._rows and y == 2 else ""
             return Strip([Segment(fitted(f" {text}", width), self._style("dim"))], width)
         cells: list[tuple[str, str]] = [_parts(cell) for cell in self._rows[place].cells]
         return self._strip(cells, width, "cursor" if place == self._cursor else "")

@@ -105,7 +105,10 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
     now_us, metric = snapshot.taken_at_us, state.limit.key.metric
     resets_us = state.resets_at_us or state.frees_at_us
     told = [percent(state.percent)]
-    told += [f"resets in {until(resets_us, now_us)}"] if resets_us is not None else ["never resets"]
+    if resets_us is not None:
+        told += [f"{'resets' if state.resets_at_us else 'frees'} in {until(resets_us, now_us)}"]
+    elif state.limit.key.window == "total":
+        told += ["never resets"]
     pace = [f"burn {brief(metric, state.burn_per_hour)}/h"]
     if state.exceeded:
         pace += ["used up"]
@@ -119,7 +122,8 @@ def _used(state: LimitState) -> str:
     key = state.limit.key
     window = "in total" if key.window == "total" else f"per {key.window}"
     at = f" at {shown(key.service, width=NAME_WIDTH)}" if key.service else ""
-    return f"everyone: {number(key.metric, state.used)} of {amount(key.metric, state.limit.max)} {window}{at}"
+    used = number(key.metric, state.used + state.held)
+    return f"everyone: {used} of {amount(key.metric, state.limit.max)} {window}{at}"
 
 
 def spend_line(snapshot: Snapshot, width: int) -> str:

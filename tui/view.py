@@ -18,7 +18,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import bar, brief, brief_dollars, percent, short_count, until
+from .format import bar, brief, brief_dollars, percent, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -149,9 +149,14 @@ def whom_of(subject: Subject) -> str:
 
 def what_of(key: LimitKey) -> str:
     """ "everyone · cost_usd/day at openai"."""
+    return f"{whom_of(key.subject)} · {counted_by(key)}"
+
+
+def counted_by(key: LimitKey) -> str:
+    """ "cost_usd/day at openai"."""
     window = "total" if key.window == "total" else f"/{key.window}"
     at = f" at {shown(key.service)}" if key.service else ""
-    return f"{whom_of(key.subject)} · {key.metric}{' in ' if window == 'total' else ''}{window}{at}"
+    return f"{key.metric}{' in ' if window == 'total' else ''}{window}{at}"
 
 
 def fullness(full: float) -> Style:
@@ -159,33 +164,26 @@ def fullness(full: float) -> Style:
     return "alarm" if full >= 100 else "warn" if full >= WARN_PERCENT else ""
 
 
-def limit_row(view: LimitView, now_us: int) -> Row:
-    """A limit of one agent: what it is, how full, when it resets, and whether it binds or was replaced."""
+def limit_row(view: LimitView) -> Row:
+    """A limit of one agent: what it is, how full, and whether it binds or was replaced."""
     limit, state = view.limit, view.state
     key = limit.key
     binds = view.bound is None or view.bound.replaced_by is None
     if state is None:
-        return Row(limit.limit_id, (Cell(what_of(key)), Cell(UNKNOWN), Cell(""), Cell(""), Cell("")))
+        return Row(limit.limit_id, (Cell(what_of(key)), Cell(UNKNOWN), Cell(""), Cell("")))
     full = state.percent
     style: Style = fullness(full) if binds else "dim"
-    resets = state.resets_at_us or state.frees_at_us
+    used = state.used + state.held
     return Row(
         limit.limit_id,
         (
             Cell(what_of(key), style),
             Cell(
-                f"{brief(key.metric, state.used)} of {brief(key.metric, limit.max)}",
+                f"{brief(key.metric, used)} of {brief(key.metric, limit.max)}",
                 style,
-                f"{number(key.metric, state.used)} of {number(key.metric, limit.max)}",
+                f"{number(key.metric, used)} of {number(key.metric, limit.max)}",
             ),
             *fullness_cells(full, style),
-            Cell(
-                "replaced"
-                if not binds
-                else "never resets"
-                if resets is None
-                else f"in {until(resets, now_us)}"
-            ),
         ),
     )
 

@@ -63,6 +63,7 @@ _PAGE = """<!DOCTYPE html>
 body {{ margin: 0; overflow: hidden; background: #121212; color: #e0e0e0; }}
 body {{ font-family: "Roboto Mono", monospace; }}
 .textual-terminal {{ width: 100vw; height: 100vh; }}
+.xterm .xterm-viewport {{ scrollbar-width: none; }}
 p {{ position: absolute; z-index: 1; padding: 1rem; }}
 #ended, body.-first-byte #starting {{ display: none; }}
 body.-closed #ended {{ display: block; }}

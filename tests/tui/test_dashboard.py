@@ -50,7 +50,7 @@ async def test_a_refusal_is_on_the_screen_within_a_second(settings: Settings, le
         refused = await ledger.reserve(OPERATOR, Report(Who("rogue", "api"), Usage()))
         assert refused.status == "denied"
         with anyio.fail_after(1):
-            await until(pilot, lambda: bool(feed(app)) and " 429 rogue api over budget" in feed(app)[0])
+            await until(pilot, lambda: bool(feed(app)) and " 429 rogue over " in feed(app)[0])
         assert any("✖ OVER" in line for line in screen_text(app))
         assert "1 refused" in said(app, "#totals")
 
@@ -175,7 +175,7 @@ async def test_an_agent_has_a_page_of_its_own(settings: Settings, ledger: Ledger
     async with watching(settings) as (app, pilot):
         await until(pilot, lambda: len(agents(app)) == 1)
         await pilot.press("enter")
-        await until(pilot, lambda: any("$3.00 of $10.00" in line for line in screen_text(app)))
+        await until(pilot, lambda: any("$3.01 of $10.00" in line for line in screen_text(app)))
         page = "\n".join(screen_text(app))
         assert "each agent · cost_usd/day" in page
         assert "openai · chat" in page

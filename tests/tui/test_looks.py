@@ -274,6 +274,9 @@ async def test_what_a_meter_elsewhere_answers_has_a_face(
         await until(pilot, lambda: shows(app, heading))
         assert title in said(app, "#title")
         assert shows(app, str(error))
+        no_waiting_ends_it = isinstance(error, Unauthorized | Forbidden)
+        assert shows(app, "--key-file FILE") is no_waiting_ends_it
+        assert shows(app, "opened by itself") is not no_waiting_ends_it
         await pilot.press("c")
         assert app.clipboard == ""
 

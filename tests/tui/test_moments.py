@@ -93,6 +93,35 @@ async def test_a_key_that_is_pressed_twice_opens_one_thing(
         await until(pilot, lambda: opened(app) == left)
 
 
+async def test_letters_that_come_with_the_key_of_the_filter_are_for_it(
+    settings: Settings, ledger: Ledger
+) -> None:
+    """Over a slow line "/day" asked whether to remove the limit, and y was a yes."""
+    await use(ledger, "today")
+    await use(ledger, "tom")
+    await ledger.set_limit(OPERATOR, EACH, 100 * CENT)
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 2)
+        before = app.range
+        await at_once(app, pilot, *"/today", "enter")
+        await until(pilot, lambda: agents(app) == ["today"])
+        assert app.range is before
+        await pilot.press("2")
+        await until(pilot, lambda: app.page is not None and bool(app.page.table and app.page.table.rows))
+        await at_once(app, pilot, *"/days", "backspace", *"y", "backspace")
+        await until(pilot, lambda: shows(app, "filter: day "))
+        await at_once(app, pilot, *"/each")
+        await until(pilot, lambda: shows(app, "filter: day/each "))
+        await at_once(app, pilot, "enter")
+        await at_once(app, pilot, *"/api")
+        await until(pilot, lambda: shows(app, "filter: api "))
+        assert opened(app) == []
+        await pilot.press("escape")
+        await at_once(app, pilot, "d", "y")
+        await until(pilot, lambda: opened(app) == ["Confirm"])
+    assert len(await ledger.limits(OPERATOR)) == 1
+
+
 async def test_a_button_that_is_clicked_twice_closes_only_its_dialog(
     settings: Settings, ledger: Ledger
 ) -> None:

@@ -222,7 +222,7 @@ async def test_the_feed_has_a_filter_of_its_own(settings: Settings, ledger: Ledg
         assert len(agents(app)) == 3
         await pilot.press("f", "escape", "E")
         await until(pilot, lambda: len(feed(app)) == 1)
-        assert "429 rogue api chat over budget ×5" in feed(app)[0]
+        assert "429 rogue ×5 over 1 request in total api chat" in feed(app)[0]
         await until(pilot, lambda: shows(app, "refusals"))
         await pilot.press("E")
         assert len(feed(app)) > 3
@@ -263,7 +263,7 @@ async def test_what_a_person_did_is_in_the_feed(settings: Settings, ledger: Ledg
     await use(ledger, "planner")
     await ledger.set_switch(OPERATOR, "agent", "planner", True, "runs wild")
     async with watching(settings) as (app, pilot):
-        await until(pilot, lambda: bool(feed(app)) and "ADM olga stopped agent planner" in feed(app)[0])
+        await until(pilot, lambda: bool(feed(app)) and "ADM planner stopped by olga" in feed(app)[0])
         await pilot.press("f")
         assert "runs wild" in await open_sheet(pilot, app, FactsSheet)
 
@@ -407,11 +407,23 @@ async def test_the_audit_says_what_was_before(settings: Settings, ledger: Ledger
     async with watching(settings) as (app, pilot):
         await pilot.press("5")
         await until(pilot, lambda: len(rows(app, "#audit")) == 3)
-        assert rows(app, "#audit")[0][1:] == ["olga", "engage_kill_switch", "service api", "", "too dear"]
+        assert rows(app, "#audit")[0][1:] == ["olga", "stopped", "service api", "", "too dear"]
         assert rows(app, "#audit")[1][4] == "max $10.00 → $20.00"
         await pilot.press("j")
         text = await open_sheet(pilot, app, FactsSheet)
         assert all(told in text for told in ("before: max", "$10.00", "after: max", "$20.00", "olga"))
+
+
+@pytest.mark.parametrize(("size", "where"), [((120, 36), "52"), ((80, 24), "5")])
+async def test_whom_a_limit_is_for_and_of_what_can_be_read(
+    settings: Settings, ledger: Ledger, size: tuple[int, int], where: str
+) -> None:
+    key = LimitKey(Subject("agent", "code-reviewer"), None, "requests", "24h")
+    await ledger.set_limit(OPERATOR, key, 75)
+    async with watching(settings, size=size) as (app, pilot):
+        for page in where:
+            await pilot.press(page)
+            await until(pilot, lambda: shows(app, "agent code-reviewer · requests/24h"))
 
 
 # Names that do harm

@@ -43,7 +43,7 @@ WALK: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("services", ("escape", "3"), "scraper"),
     ("service", ("enter",), "chat"),
     ("sessions", ("escape", "4"), "refactor"),
-    ("audit", ("5",), "engage_kill_switch"),
+    ("audit", ("5",), "agent nightly-batch"),
 )
 """The name of a picture, the keys that lead there from the one before, and what is to be seen."""
 

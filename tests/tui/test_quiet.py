@@ -17,7 +17,7 @@ from tui.services import ServicesPage
 from tui.table import LineTable
 
 from .picture import painted, settled
-from .watching import OPERATOR, agents, overview, said, shows, until, use, watching
+from .watching import OPERATOR, agents, feed, overview, said, shows, until, use, watching
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Range, Snapshot
@@ -169,6 +169,22 @@ async def test_the_rows_of_an_agent_are_filtered_too(settings: Settings, ledger:
         await until(pilot, lambda: isinstance(app.screen, AgentScreen) and len(rows(app, "#usage")) == 2)
         await pilot.press("slash", *"sea", "enter")
         await until(pilot, lambda: len(rows(app, "#usage")) == len(rows(app, "#events")) == 1)
+
+
+async def test_an_empty_table_does_not_say_that_there_is_nothing_where_a_filter_hides_it(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"] and len(feed(app)) == 1)
+        for key, hidden in (("1", "No usage yet"), ("f", "Nothing has happened"), ("3", "Nothing was used")):
+            await pilot.press(key, "slash", *"zzz", "enter")
+            await until(pilot, lambda: shows(app, "Nothing matches the filter"))
+            assert not shows(app, hidden)
+            await pilot.press("escape")
+            await until(pilot, lambda: not shows(app, "Nothing matches the filter"))
+        await pilot.press("5")
+        await until(pilot, lambda: shows(app, "Nothing was changed yet"))
 
 
 async def test_an_agent_is_told_in_the_room_that_there_is(settings: Settings, ledger: Ledger) -> None:

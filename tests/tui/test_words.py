@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp.core.decide import LimitState
+from agent_meter_mcp.core.figures import UNKNOWN
 from agent_meter_mcp.core.models import (
     Agent,
     Alert,
@@ -27,12 +28,13 @@ from agent_meter_mcp.core.models import (
 )
 from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
-from tui import chart, happening, portrait, totals, usage, view
+from tui import chart, happening, limit_view, portrait, totals, usage, view
 from tui import format as written
 from tui.filters import Facts, number_of, wanted
 from tui.roster import Roster
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
     from agent_meter_mcp.core.queries import AgentStatus
 
 NOW_US = 1_795_521_600_000_000
@@ -94,6 +96,9 @@ def test_counts_are_short(count: int, text: str) -> None:
         ("12045000", 10, "$12.04M"),
         ("12045000", 11, "$12,045,000"),
         ("0.0012", 7, "$0.0012"),
+        ("0.00005", 8, "<$0.0001"),
+        ("0.00005", 7, "<$0.01"),
+        ("0", 7, "$0.00"),
     ],
 )
 def test_dollars_have_as_many_digits_as_there_is_room_for(dollars: str, width: int, text: str) -> None:
@@ -109,7 +114,7 @@ def test_a_large_sum_is_not_cut_in_a_line_of_the_feed() -> None:
     large = event()
     usage = large.event.usage.replace(cost_nano_usd=1_204_500_000_000)
     large = large.replace(event=large.event.replace(usage=usage))
-    cell = happening.feed_row(happening.Happening(large, 1, large.seq), UTC).cells[4]
+    cell = happening.feed_row(happening.Happening(large, 1, large.seq), UTC, {}).cells[4]
     assert (cell.text, cell.full) == ("$1,204", "1204.5")
 
 
@@ -180,11 +185,11 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
     alert = Alert(1, NOW_US, "l", name, NOW_US, 80, 4, 5)
     rows = [
         *rows_of(agent(name)),
-        happening.feed_row(one, UTC),
-        happening.feed_row(done, UTC),
+        happening.feed_row(one, UTC, {"l": limit}),
+        happening.feed_row(done, UTC, {}),
         happening.audit_row(entry, UTC),
         view.group_row(group),
-        view.limit_row(LimitView(limit, None), NOW_US),
+        view.limit_row(LimitView(limit, None)),
         *usage.service_rows(summary, summary, [KillSwitch("service", name, name, name, NOW_US)]),
         *usage.session_rows(summary, summary, Summary(Totals(), ()), "hour", UTC, only_projects=False),
     ]
@@ -201,26 +206,38 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
 
 
 def test_a_refusal_says_which_and_how_often() -> None:
-    def fed(stored: StoredEvent) -> view.Row:
-        (one,) = happening.folded([stored])
-        return happening.feed_row(one, UTC)
+    """Both first: at 120 columns no more of a row can be seen than they take."""
 
-    over = fed(event(outcome="rejected", limit_id="l", count=14))
-    assert [cell.text for cell in over.cells[1:4]] == ["429", "bot", "api chat over budget ×14"]
+    def fed(stored: StoredEvent, *limits: Limit) -> view.Row:
+        (one,) = happening.folded([stored])
+        return happening.feed_row(one, UTC, happening.limits_by_id(limits))
+
+    def limit(metric: Metric, window: str, most: int) -> Limit:
+        return Limit("l", LimitKey(Subject("agent", "bot"), None, metric, window), most)
+
+    refused = event(outcome="rejected", limit_id="l", count=14)
+    over = fed(refused, limit("cost_usd", "24h", 800 * CENT))
+    assert [cell.text for cell in over.cells[1:4]] == ["429", "bot", "×14 over $8.00/24h api chat"]
     assert over.cells[1].style == over.cells[2].style == "alarm"
+    for known, told in (
+        ([limit("requests", "total", 75)], "×14 over 75 requests in total api chat"),
+        ([limit("tokens", "7d", 100_000_000)], "×14 over 100M tokens/7d api chat"),
+        ([], "×14 over budget api chat"),
+    ):
+        assert fed(refused, *known).cells[3].text == told
     stopped = fed(event(outcome="rejected", limit_id=None))
-    assert [cell.text for cell in stopped.cells[1:4]] == ["403", "bot", "api chat stopped"]
+    assert [cell.text for cell in stopped.cells[1:4]] == ["403", "bot", "stopped api chat"]
 
 
 def test_repeats_of_a_refusal_are_one_row_though_others_come_between() -> None:
     second = 1_000_000
     refused = [event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - n * second) for n in range(10)]
     others = [event("good", seq=NOW_US - n * second - 1) for n in range(10)]
-    late = event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - 60 * second)
+    late = event("rogue", outcome="rejected", limit_id="l", seq=NOW_US - 120 * second)
     found = happening.folded(sorted([*refused, *others, late], key=lambda one: -one.seq))
     assert len(found) == 12
     assert (found[0].count, found[-1].count) == (10, 1)
-    assert "api chat over budget ×10 in 9 s" in happening.feed_row(found[0], UTC).cells[3].text
+    assert happening.feed_row(found[0], UTC, {}).cells[3].text == "×10 over budget api chat in 9 s"
 
 
 @given(
@@ -246,10 +263,10 @@ def test_who_did_what_is_among_what_happens() -> None:
     entry = AuditEntry(NOW_US + 5, "olga", "engage_kill_switch", "agent planner", None, None, "wild")
     now = snapshot().replace(events=(event(),), actions=(entry,))
     first, second = happening.happenings(now)
-    assert [cell.text for cell in happening.feed_row(first, UTC).cells[1:4]] == [
+    assert [cell.text for cell in happening.feed_row(first, UTC, {}).cells[1:4]] == [
         "ADM",
-        "olga",
-        "stopped agent planner",
+        "planner",
+        "stopped by olga",
     ]
     assert second.newest == event()
     assert happening.happenings(now, only_refused=True) == []
@@ -287,6 +304,45 @@ def test_only_what_changed_stands_in_a_line_of_the_audit() -> None:
     assert happening.what_changed(entry.replace(after=None)) == "max $10.00 → —"
     assert dict(happening.audit_facts(entry, UTC))["after: max"] == "$20.00"
     assert happening.fields_of("no json") == [("", "no json")]
+
+
+def test_the_audit_names_what_was_done_and_to_what_as_other_pages_do() -> None:
+    """Cut on the right, "cost_usd per 24h for…" was all that could be seen of whom a limit was for."""
+    subject = '{"kind": "agent", "name": "coder"}'
+    key = f'{{"metric": "cost_usd", "service": "api", "subject": {subject}, "window": "24h"}}'
+    target = "cost_usd per 24h for agent coder at api"
+    limit = AuditEntry(
+        NOW_US, "olga", "set_limit", target, None, f'{{"key": {key}, "max": 8000000000}}', None
+    )
+    everyone = limit.replace(
+        after=limit.after and limit.after.replace(subject, '{"kind": "pool", "name": null}')
+    )
+    made = '{"agent_id": "coder", "name": "Coder", "owner": "ann", "parent": null, "tier": "gold"}'
+    agent = AuditEntry(NOW_US, "olga", "set_agent", "agent coder", None, made, None)
+    switch = '{"engaged_by": "olga", "kind": "agent", "name": "coder", "reason": "wild"}'
+    stopped = AuditEntry(NOW_US, "olga", "engage_kill_switch", "agent coder", None, switch, "wild")
+    key_made = AuditEntry(NOW_US, "olga", "create_key", "key k1", None, None, None)
+    told = [
+        [cell.text for cell in happening.audit_row(entry, UTC).cells[2:]]
+        for entry in (limit, everyone, agent, stopped, key_made)
+    ]
+    assert told == [
+        ["set limit", "agent coder · cost_usd/24h at api", "max — → $8.00", ""],
+        ["set limit", "everyone · cost_usd/24h at api", "max — → $8.00", ""],
+        ["changed", "agent coder", "name — → Coder, owner — → ann, tier — → gold", ""],
+        ["stopped", "agent coder", "", "wild"],
+        ["made", "key k1", "", ""],
+    ]
+    fed = [
+        [cell.text for cell in happening.feed_row(happening.Happening(entry, 1, NOW_US), UTC, {}).cells[2:4]]
+        for entry in (limit, everyone, stopped, key_made)
+    ]
+    assert fed == [
+        ["coder", "set limit cost_usd/24h at api by olga"],
+        ["everyone", "set limit cost_usd/24h at api by olga"],
+        ["coder", "stopped by olga"],
+        ["key k1", "made by olga"],
+    ]
 
 
 def test_what_an_agent_said_of_itself_stands_against_what_was_measured() -> None:
@@ -373,6 +429,26 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     assert lines[0][0] == "everyone: $8.10 of $10.00 per month"
     assert "81 %  resets in 8 h" in lines[0][1]
     assert lines[0][2] == "burn $0.81/h  runs out in 2 h 21 min"
+    rolling = standing.replace(frees_at_us=NOW_US + 8 * hour, resets_at_us=None)
+    lines = totals.fleet_lines(snapshot().replace(fleet=(LimitView(limit, rolling),)), 48)
+    assert lines is not None
+    assert "81 %  frees in 8 h" in lines[0][1]  # then it is not empty: only its oldest usage has left
+
+
+def test_a_limit_stands_at_the_same_on_all_pages_and_only_one_in_total_never_resets() -> None:
+    """A rolling window in which nothing is has no moment yet, and what is held is in the percentage."""
+    for window, told, fact in (("7d", UNKNOWN, UNKNOWN), ("total", "never resets", "never")):
+        limit = Limit("l", LimitKey(Subject(), None, "cost_usd", window), 1000 * CENT)
+        standing = state(0, held=250 * CENT).replace(limit=limit, resets_at_us=None)
+        found = LimitView(limit, standing)
+        (row,) = portrait.limit_rows([found], UTC, NOW_US)
+        assert [cell.text for cell in row.cells][1:] == ["$2.50 of $10.00", "██······", "25 %", told]
+        assert limit_view.row(found, NOW_US, UTC).cells[1] == row.cells[1]
+        assert ("frees", fact) in portrait.limit_facts("l", [found], UTC)
+        lines = totals.fleet_lines(snapshot().replace(fleet=(found,)), 48)
+        assert lines is not None
+        assert "$2.50 of $10.00" in lines[0][0]
+        assert ("never resets" in lines[0][1]) is (window == "total")
 
 
 def test_units_burn_in_units() -> None:
