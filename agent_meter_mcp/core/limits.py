@@ -78,17 +78,22 @@ class Policy:
         return made
 
     def lineage(self, agent_id: str) -> tuple[str, ...]:
-        """The agent, its parent, its parent's parent, up to the root."""
+        """The agent, its parent, its parent's parent, up to the root: each once, also in a file in which
+        somebody has made a cycle by hand."""
         chain = [agent_id]
         while (agent := self.agents.get(chain[-1])) is not None and agent.parent is not None:
+            if agent.parent in chain:
+                break
             chain.append(agent.parent)
         return tuple(chain)
 
     def tree(self, agent_id: str) -> frozenset[str]:
         """The agent and all that descend from it."""
-        found = [agent_id]
-        for member in found:
-            found.extend(self._children.get(member, ()))
+        found, level = {agent_id}, [agent_id]
+        while level:
+            below = [child for member in level for child in self._children.get(member, ())]
+            level = [child for child in below if child not in found]
+            found.update(level)
         return frozenset(found)
 
     def check_parent(self, agent_id: str, parent: str) -> None:
@@ -101,7 +106,7 @@ class Policy:
 
     def _height(self, agent_id: str) -> int:
         level, height = [agent_id], 0
-        while level:
+        while level and height <= TREE_DEPTH_MAX:
             level = [child for member in level for child in self._children.get(member, ())]
             height += 1
         return height

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_meter_mcp.core.commands import Record, Recorded, Reserve, SetLimit, Settle
-from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.commands import Record, Recorded, Reserve, SetAgent, SetLimit, Settle
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.models import Agent, LimitKey, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.store.sqlite import driver, open_store
 
 from .freeze import NOON_US, fill
@@ -47,6 +48,28 @@ def test_what_was_tampered_with_is_named(statement: str, view: str, tmp_path: Pa
     assert list(store.verify()) == []
     tamper(path, statement)
     assert any(found.view.startswith(view) for found in store.verify())
+    store.close()
+
+
+def test_agents_that_descend_from_each_other_can_be_put_right(tmp_path: Path) -> None:
+    """Only somebody's hand can make that. Every look at such a file took all the memory there was."""
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    limit = SetLimit("l1", LimitKey(Subject("agent", "ada"), None, "requests", "total"), 9, "op")
+    store.apply([limit, *(SetAgent(name, (("parent", "eve"),), "op") for name in ("ada", "bob"))], NOON_US)
+    store.close()
+    tamper(path, "UPDATE agent SET parent = 'ada' WHERE agent_id = 'eve'")
+    store = open_store(str(path))
+    store.apply([Record(UsageEvent("e1", Who("eve", "api"), Usage(1), None, "self"))], NOON_US + SECOND_US)
+    assert list(store.verify()) == []
+    assert store.policy().lineage("eve") == ("eve", "ada")
+    assert store.policy().tree("ada") == {"ada", "eve", "bob"}
+    (refused, mended) = store.apply(
+        [SetAgent("eve", (("parent", "bob"),), "op"), SetAgent("eve", (("parent", None),), "op")],
+        NOON_US + 2 * SECOND_US,
+    ).results
+    assert isinstance(refused, InvalidInput) and isinstance(mended, Agent)
+    assert store.policy().lineage("ada") == ("ada", "eve")
     store.close()
 
 
