@@ -125,7 +125,10 @@ class SqliteStore:
                 try:
                     return self._transaction(commands, now_us, careful=False)
                 except Replayed:  # rare, and half a transaction dearer than looking each id up every time
-                    return self._transaction(commands, now_us, careful=True)
+                    pass
+                # Not while that is handled: it would be the context of every error that is answered now.
+                # Their traces end in other threads, and with them what they keep of this connection.
+                return self._transaction(commands, now_us, careful=True)
             except driver.Error as error:
                 raise driver.meter_error(error, self.path) from error
 

@@ -338,8 +338,8 @@ class Writer:
         Raises Replayed when an id was in the file already.
         """
         if self._events:
-            cursor = self.connection.executemany(EVENT_INSERT, self._events)
-            if cursor.rowcount != len(self._events):
+            # The cursor has no name, or the trace of `Replayed` would keep it.
+            if self.connection.executemany(EVENT_INSERT, self._events).rowcount != len(self._events):
                 raise Replayed
             self._inserted += len(self._events)
             self._events.clear()
