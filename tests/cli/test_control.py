@@ -128,6 +128,21 @@ def test_an_agent_is_stopped_and_goes_on(run: Run, ok: Run) -> None:
     assert run("check", "--agent", "a").code == 0
 
 
+def test_who_is_resumed_is_told_what_stops_it_still(ok: Run) -> None:
+    ok("record", "--agent", "child", "--parent", "boss", "--service", "s")
+    ok("kill", "agent", "boss", "--reason", "drill")
+    assert ok("resume", "agent", "child").out == (
+        "agent child was not stopped by its name; nothing changed."
+        " It stays stopped all the same: agent boss was stopped by olga: drill\n"
+    )
+    ok("kill", "service", "s", "--reason", "leak")
+    ok("kill", "everything", "--yes", "--reason", "fire")
+    for kind, name in (("agent", "boss"), ("service", "s")):
+        assert ok("resume", kind, name).out == (
+            f"{kind} {name} is released. It stays stopped all the same: everything was stopped by olga: fire\n"
+        )
+
+
 def test_a_service_is_stopped_for_everybody(run: Run, ok: Run) -> None:
     answer = ok("kill", "service", "s", "--reason", "leak", "--json").data
     assert (answer["engaged"], answer["changed"], answer["kind"], answer["name"], answer["reason"]) == (
