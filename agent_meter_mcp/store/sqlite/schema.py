@@ -141,6 +141,12 @@ def migrations() -> Migrations:
     return steps
 
 
+def parts() -> set[str]:
+    """The tables and indexes of a ledger, such as "index event_key"."""
+    words = [statement.replace("UNIQUE INDEX", "INDEX", 1).split() for statement in _FIRST]
+    return {f"{kind.lower()} {name}" for create, kind, name, *_ in words if create == "CREATE"}
+
+
 def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Connection:
     """A connection to the file, which is made or brought up to date first where that is needed.
 

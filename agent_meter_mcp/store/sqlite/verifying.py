@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.queries import Difference
 
+from . import schema
 from .book import Book
 from .counters import Counter
 from .rollups import HOURLY
@@ -38,7 +40,11 @@ _FIGURES = (
 def verify(reader: Reader, progress: Progress | None) -> Iterator[Difference]:
     """Yields each difference between a view and the ledger."""
     report = progress or _silent
+    missing = _missing(reader)
+    yield from missing
     yield from _file(reader, report)
+    if missing:
+        return  # what is there cannot be compared without it
     yield from _rollups(reader, report)
     yield from _counters(reader, report)
     yield from _references(reader)
@@ -48,12 +54,26 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     return
 
 
+def _missing(reader: Reader) -> list[Difference]:
+    """Tables, indexes and rows that every ledger has."""
+    execute = reader.connection.execute
+    there = {name for (name,) in execute("SELECT type || ' ' || name FROM sqlite_master")}
+    absent = sorted(schema.parts() - there)
+    if not absent:
+        marks = {f"row {name} of meta" for (name,) in execute("SELECT k FROM meta")}
+        absent = sorted({f"row {name} of meta" for name in ("epoch", "rolled", "swept")} - marks)
+    return [Difference("file", f"{part} is missing", 0, 1) for part in absent]
+
+
 def _file(reader: Reader, report: Progress) -> Iterator[Difference]:
-    """SQLite's own check of the file's pages."""
+    """SQLite's own check of the pages, the indexes, and what refers to what."""
     report("file", 0, 1)
-    found = [line for (line,) in reader.connection.execute("PRAGMA quick_check") if line != "ok"]
+    execute = reader.connection.execute
+    found = [line for (line,) in execute("PRAGMA integrity_check") if line != "ok"]
     for line in found:
         yield Difference("file", line, 1, 0)
+    for table, row, other, _ in execute("PRAGMA foreign_key_check"):
+        yield Difference("file", f"row {row} of {table} refers to a row of {other} that is missing", 0, 1)
     report("file", 1, 1)
 
 
@@ -71,12 +91,12 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
             (rolled, after),
         ).fetchone()
         for row in execute(HOURLY, (after, upto)):
-            _add(rebuilt, row[0], (row[1], broad[row[1]]), row[2:12])
+            _add(rebuilt, row[0], (row[1], broad.get(row[1], 0)), row[2:12])
             done += row[2]
         after = upto
         report("rollups", done, total)
     for seq, dim, count in execute("SELECT id, dim, count FROM refusal"):
-        _add(rebuilt, seq // GRAIN_US[HOUR], (dim, broad[dim]), (count, *(0,) * 9))
+        _add(rebuilt, seq // GRAIN_US[HOUR], (dim, broad.get(dim, 0)), (count, *(0,) * 9))
     live = {
         row[:3]: list(row[3:13])
         for row in execute(
@@ -95,6 +115,17 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
                     one,
                     other,
                 )
+    yield from _grand(reader, rebuilt)
+
+
+def _grand(reader: Reader, rebuilt: dict[tuple[int, int, int], list[int]]) -> Iterator[Difference]:
+    """What the largest number is watched by: requests, units, tokens and cost of all that is rolled up."""
+    sums = [figures for (grain, _, _), figures in rebuilt.items() if grain == ALL]
+    live = dict(reader.connection.execute("SELECT k, v FROM meta").fetchall())
+    for index, columns in enumerate((slice(1, 2), slice(2, 3), slice(3, 8), slice(8, 9))):
+        have, should = live.get(f"grand_{index}", 0), sum(sum(figures[columns]) for figures in sums)
+        if have != should:
+            yield Difference("rollup grand total", METRICS[index], have, should)
 
 
 def _broad(reader: Reader) -> dict[int, int]:
@@ -129,14 +160,18 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
     book = Book(reader.connection)
     book.refresh()
     execute = reader.connection.execute
-    stored = execute("SELECT id, limit_id, scope FROM counter ORDER BY id").fetchall()
-    for done, (number, limit_id, scope) in enumerate(stored):
+    stored = execute("SELECT id, limit_id, scope, first FROM counter ORDER BY id").fetchall()
+    for done, (number, limit_id, scope, first_us) in enumerate(stored):
         report("counters", done, len(stored))
         limit = book.policy.limits.get(limit_id)
         if limit is None:
             yield Difference("counter", f"{limit_id} {scope!r}: its limit is gone", 1, 0)
             continue
+        key = limit.key
+        name = f"{key.metric} per {key.window} for {key.subject} {scope!r}"
         counter = book.counter(limit, scope)
+        if counter.window.kind == "total" and first_us != (should_us := counter.sums.first_booked()):
+            yield Difference("counter first", name, first_us or 0, should_us or 0)
         counter.advance(book.last + 1)  # the clock never goes back before it: what is older is nobody's view
         cells = {
             bucket: (used, held)
@@ -152,8 +187,7 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             start_us, end_us = _stretch(counter, bucket)
             should = counter.sums.used(start_us, end_us)
             holds = sum(amount for at, amount in counter.sums.unsettled(start_us) if at < end_us)
-            key = limit.key
-            where = f"{key.metric} per {key.window} for {key.subject} {scope!r}, from {start_us}"
+            where = f"{name}, from {start_us}"
             if used != should:
                 yield Difference("counter used", where, used, should)
             if held != holds:
@@ -177,8 +211,10 @@ def _stretch(counter: Counter, bucket: int) -> tuple[int, int]:
 
 
 def _references(reader: Reader) -> Iterator[Difference]:
-    """Settled reservations have their event, and only they do."""
+    """Settled reservations have their event, and whoever used something is a known agent."""
     execute = reader.connection.execute
+    for (agent,) in execute("SELECT DISTINCT agent FROM dim EXCEPT SELECT agent_id FROM agent"):
+        yield Difference("agent", f"{agent!r} is missing", 0, 1)
     for row in execute(f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 1").fetchall():
         held = reservation_of(row, 0)
         found = execute(

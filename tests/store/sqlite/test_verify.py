@@ -16,11 +16,16 @@ from .roles import one_event
 
 WHO = Who("ada", "api")
 SECOND_US = 1_000_000
+SWAPPED = (
+    "UPDATE sqlite_master SET sql = 'CREATE UNIQUE INDEX event_key ON event (service, key)'"
+    " WHERE name = 'event_key'"
+)
 
 
-def tamper(path: Path, statement: str) -> None:
+def tamper(path: Path, *statements: str) -> None:
     connection = driver.connect(str(path), synchronous="FULL", busy_timeout_s=10.0)
-    assert connection.execute(statement).rowcount > 0
+    for statement in statements:
+        assert connection.execute(statement).rowcount != 0  # -1: of what changes no rows
     connection.close()
 
 
@@ -39,6 +44,15 @@ def tamper(path: Path, statement: str) -> None:
         ("UPDATE rollup SET n = n + 1 WHERE grain = 1", "rollup day"),
         ("DELETE FROM rollup WHERE grain = 3", "rollup hour, broad, events"),
         ("DELETE FROM refusal WHERE id = (SELECT max(id) FROM refusal)", "rollup all"),
+        ("UPDATE event SET dim = 9999 WHERE id = (SELECT max(id) FROM event)", "file"),
+        ("UPDATE event SET service = 9999 WHERE id = (SELECT min(id) FROM event)", "file"),
+        ("DELETE FROM dim WHERE id = (SELECT max(dim) FROM refusal)", "file"),
+        ("DROP INDEX event_key", "file"),
+        ("DROP TABLE alert", "file"),
+        ("DELETE FROM meta WHERE k = 'rolled'", "file"),
+        ("INSERT INTO meta (k, v) VALUES ('grand_3', 5)", "rollup grand total"),
+        ("UPDATE counter SET first = first + 1 WHERE first IS NOT NULL", "counter first"),
+        ("DELETE FROM agent", "agent"),
     ],
 )
 def test_what_was_tampered_with_is_named(statement: str, view: str, tmp_path: Path) -> None:
@@ -70,6 +84,17 @@ def test_agents_that_descend_from_each_other_can_be_put_right(tmp_path: Path) ->
     ).results
     assert isinstance(refused, InvalidInput) and isinstance(mended, Agent)
     assert store.policy().lineage("ada") == ("ada", "eve")
+    store.close()
+
+
+def test_an_index_that_does_not_agree_with_its_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    store = open_store(str(path))
+    fill(store)
+    store.close()
+    tamper(path, "PRAGMA writable_schema = ON", SWAPPED)
+    store = open_store(str(path))
+    assert any(found.where.endswith("index event_key") for found in store.verify())
     store.close()
 
 
