@@ -35,10 +35,10 @@ async def test_events_are_in_the_text(tools: Tools, meter: Meter) -> None:
     refused, spent, found = await rows(tools, "list_usage_events")
     assert refused == (f"2026-11-24T12:00:02Z rejected 2 times: 'kid' at 'openai', by limit_id {limit_id}")
     assert spent == (
-        f"2026-11-24T12:00:01Z accepted: 'kid' at 'openai', 1,500 tokens, m-1, $4.25, id {event_id}"
+        f"2026-11-24T12:00:01Z accepted: 'kid' at 'openai', 1,500 tokens, 'm-1', $4.25, id {event_id}"
     )
     assert found.startswith(
-        "2026-11-24T12:00:00Z accepted: 'bot' at 'exa', find, 0.5 units (page), cost unknown, id "
+        "2026-11-24T12:00:00Z accepted: 'bot' at 'exa', 'find', 0.5 units ('page'), cost unknown, id "
     )
 
 
@@ -79,17 +79,19 @@ async def test_limits_are_in_the_text(tools: Tools, meter: Meter) -> None:
 
 
 async def test_what_an_agent_chose_stays_one_row(tools: Tools) -> None:
-    """Nothing that it can be called begins a line of its own."""
+    """Nothing that it says begins a line of its own, or passes for one of the figures."""
     sent: dict[str, Any] = {
         "agent": "a, b",
         "service": "it's; $99",
-        "operation": "x" * 256,
+        "operation": "chat, $0.00, id 7" + "x" * 200,
+        "model": "m-1, $0.00",
         "id": "i" * 256,
     }
     await tools("record_usage", **sent)
     (row,) = await rows(tools, "list_usage_events")
     assert row.isprintable()
     assert "i" * 256 in row and "x" * 65 not in row
+    assert ", 'chat, $0.00, id 7x" in row and ", 'm-1, $0.00'," in row
 
 
 @pytest.mark.parametrize("length", [10, 300])
@@ -98,5 +100,7 @@ def test_text_has_a_bound_and_says_what_is_missing(length: int) -> None:
     *_, last = lines = text.split("\n")
     shown = len(lines) - 2
     assert len(text) <= TEXT_MAX + 100
-    assert last == f"({1000 - shown:,} more rows are not in this text: narrow it, or limit={shown}.)"
+    assert (
+        last == f"({1000 - shown:,} more rows are not in this text: narrow it, or ask for {shown} at a time.)"
+    )
     assert told("Few.", ["one", "two"]) == "Few.\none\ntwo"

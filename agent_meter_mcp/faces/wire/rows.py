@@ -39,7 +39,9 @@ def told(message: str, rows: Sequence[str]) -> str:
         room -= len(row) + 1
         if room < 0:
             left = len(rows) - number
-            lines.append(f"({left:,} more rows are not in this text: narrow it, or limit={number}.)")
+            lines.append(
+                f"({left:,} more rows are not in this text: narrow it, or ask for {number} at a time.)"
+            )
             break
         lines.append(row)
     return "\n".join(lines)
@@ -53,7 +55,7 @@ def of_summary(query: queries.SummaryQuery, answer: queries.Summary) -> list[str
 
 
 def of_events(page: queries.EventsPage) -> list[str]:
-    """ "2026-01-31T18:00:00Z accepted: 'coder' at 'openai', chat, 1,500 tokens, gpt-5, $0.02, id 01a2..."."""
+    """ "2026-01-31T18:00:00Z accepted: 'coder' at 'openai', 'chat', 1,500 tokens, 'gpt-5', $0.02, id 01"."""
     return [_event(stored) for stored in page.events]
 
 
@@ -85,13 +87,13 @@ def _event(stored: models.StoredEvent) -> str:
     times = f" {stored.count:,} times" if stored.count > 1 else ""
     service = "" if who.service is None else f" at {quoted(who.service)}"
     parts = [f"{moment(stored.recorded_at_us)} {stored.outcome}{times}: {quoted(who.agent)}{service}"]
-    parts += [shown(event.operation, width=64)] if event.operation else []
+    parts += [quoted(event.operation)] if event.operation else []
     parts += [amount("requests", usage.requests)] if usage.requests != 1 else []
     parts += [amount("tokens", usage.tokens)] if usage.tokens else []
     if usage.units_micro is not None:
-        kind = f" ({shown(usage.unit_type)})" if usage.unit_type else ""
+        kind = f" ({quoted(usage.unit_type)})" if usage.unit_type else ""
         parts += [f"{amount('units', usage.units_micro)}{kind}"]
-    parts += [shown(usage.model)] if usage.model else []
+    parts += [quoted(usage.model)] if usage.model else []
     if stored.outcome != "rejected":
         cost = usage.cost_nano_usd
         parts += [
