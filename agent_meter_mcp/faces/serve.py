@@ -76,7 +76,7 @@ def serve(settings: Settings, host: str, port: int, *, tls: Tls | None = None) -
         anyio.run(_serve, settings, host, listener, tls)
 
 
-def _mind_secrets(settings: Settings) -> None:
+def _warn_of_secrets(settings: Settings) -> None:
     """Without its secrets a server takes no usage, so that is said before the first of it is refused."""
     try:
         SecretsFile(settings.secrets).read()
@@ -153,7 +153,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
-            await to_thread.run_sync(_mind_secrets, settings)
+            await to_thread.run_sync(_warn_of_secrets, settings)
             collect_seldom()
             await http.serve([listener])
             tasks.cancel_scope.cancel()
