@@ -162,7 +162,9 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
             return connection
         connection.close()
     alone(path, wait_s, lambda: _migrate(path, connect))
-    return connect()
+    connection = connect()
+    _is_current(connection, path)
+    return connection
 
 
 def is_up_to_date(path: str, connect: Callable[[], Connection]) -> bool:

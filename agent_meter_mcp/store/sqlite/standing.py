@@ -1,13 +1,14 @@
 """Whether what was opened is still what its path names, in the process that opened it.
 
-SQLite notices neither: it goes on writing to a file that was deleted or replaced, and after a fork it
-believes in locks that the new process does not have (new connections to the same file believe in them too).
-Either way commits would be acknowledged that nobody ever sees.
+SQLite notices neither: it goes on writing to a file, or a log, that was deleted or replaced, and after a fork
+it believes in locks that the new process does not have (new connections to the same file believe in them
+too). Either way commits would be acknowledged that nobody ever sees.
 """
 
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock, start_new_thread
 
 from agent_meter_mcp.core.errors import StoreUnusable
 
@@ -16,12 +17,18 @@ _open: list[Standing] = []
 
 
 class Standing:
-    """One open store's claim to its file. `path` is absolute."""
+    """One open store's claim to its file, and to the log beside it. `path` is absolute.
+
+    Make it when a connection has read the file: from then on no other process deletes the log.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.process = os.getpid()
         self._file = _identity(path)
+        beside = os.path.realpath(path)
+        found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
+        self._log = [(log, identity) for log, identity in found if identity is not None]
         _open.append(self)
 
     def check_process(self) -> None:
@@ -37,6 +44,20 @@ class Standing:
                 f"{self.path} was moved, deleted or replaced while it was open. Nothing was written; put the"
                 " file back, or start again whatever uses it."
             )
+        for log, identity in self._log:
+            if _identity(log) != identity:
+                raise StoreUnusable(
+                    f"{log} was deleted or replaced while the ledger was open: it belongs to it. Nothing was"
+                    " written; stop everything that uses the ledger, and then start it again."
+                )
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether another process has begun a log of its own. SQLite would put ours in the place of what is
+        in that one when the last connection is closed."""
+        return any(
+            _identity(log) not in (None, identity) and os.path.getsize(log) for log, identity in self._log
+        )
 
     def end(self) -> bool:
         """The store closes. False when its connections belong to another process and must be left alone."""
@@ -49,6 +70,13 @@ def check_not_inherited(path: str) -> None:
     """Raises StoreUnusable when this process was forked from one that had the file open."""
     if any(standing.path == path and standing.process != os.getpid() for standing in _open):
         raise _forked(path)
+
+
+def keep_open(connection: object) -> None:
+    """It is never closed, not even as the interpreter ends: that spares only what a waiting thread holds."""
+    forever = allocate_lock()
+    forever.acquire()
+    start_new_thread(lambda _held: forever.acquire(), (connection,))
 
 
 def _identity(path: str) -> tuple[int, int] | None:

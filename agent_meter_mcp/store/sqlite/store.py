@@ -24,7 +24,7 @@ from agent_meter_mcp.core.commands import (
 from agent_meter_mcp.core.errors import MeterError
 
 from . import configuring, driver, holding, keyring, recording, schema
-from .standing import Standing, check_not_inherited
+from .standing import Standing, check_not_inherited, keep_open
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
 
@@ -245,7 +245,10 @@ class SqliteStore:
         with self._writing:
             if self._readers is not None:
                 self._readers.close()
-            self._writer.connection.close()
+            if self._standing.is_taken_over:
+                keep_open(self._writer.connection)
+            else:
+                self._writer.connection.close()
             self._turnstile.close()
 
     def _pool(self) -> Readers:

@@ -109,6 +109,20 @@ def open_and_record(path: str, count: int, timeout_s: float) -> None:
     say(said)
 
 
+def recorder(path: str) -> None:
+    """Records each event that it is told, and says what came of it; closes the file when told null."""
+    store = open_store(path)
+    say("opened")
+    while (event_id := hear()) is not None:
+        try:
+            store.apply([one_event(event_id)], now_us())
+        except MeterError as error:
+            say(failure(error))
+        else:
+            say("recorded")
+    store.close()
+
+
 def record_without_rights(path: str, nobody: int) -> None:
     """As `open_and_record`, by a user who may do what the file's rights say. Root becomes that user first."""
     with tempfile.TemporaryDirectory() as folder:  # loads all it needs: that may be where only root can read
@@ -259,6 +273,7 @@ ROLES: dict[str, Callable[..., None]] = {
         open_in_threads,
         open_quietly,
         record_without_rights,
+        recorder,
         opener,
         run_out_of_space,
         writer,

@@ -1,0 +1,65 @@
+"""The files beside the ledger, deleted while it is open: what was acknowledged since is not lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .processes import Process, play
+
+LOGS = [("-wal",), ("-shm",), ("-wal", "-shm")]
+
+
+def delete(path: str, suffixes: tuple[str, ...]) -> None:
+    for suffix in suffixes:
+        Path(path + suffix).unlink()
+
+
+def tell(process: Process, event_id: str) -> bool:
+    """Whether it has recorded that. If not, it says what is wrong and the way out."""
+    process.tell(event_id)
+    answer = process.hear()
+    if answer == "recorded":
+        return True
+    assert answer["error"] == "StoreUnusable"
+    for words in ("was deleted or replaced while", "Nothing was written", "stop everything that uses"):
+        assert words in answer["text"]
+    return False
+
+
+@pytest.mark.parametrize("suffixes", LOGS, ids="".join)
+def test_beside_a_log_that_was_deleted_nothing_is_acknowledged_that_others_do_not_see(
+    suffixes: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "usage.db")
+    with Process("recorder", path) as server:
+        assert server.hear() == "opened"
+        assert tell(server, "server 1")
+        delete(path, suffixes)
+        recorded = ["server 2"] if tell(server, "server 2") else []
+        with Process("open_and_record", path, 1, 5.0) as other:
+            if other.hear()["recorded"]:
+                recorded.append("event-0")
+        recorded += ["server 3"] if tell(server, "server 3") else []
+        server.tell(None)
+        server.end()
+    assert play("look", path, ["server 2", "event-0", "server 3"]) == recorded
+
+
+@pytest.mark.parametrize("suffixes", LOGS, ids="".join)
+def test_what_was_in_the_log_is_in_the_file_when_its_only_user_ends(
+    suffixes: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "usage.db")
+    with Process("recorder", path) as server:
+        assert server.hear() == "opened"
+        assert tell(server, "server 1")
+        delete(path, suffixes)
+        assert not tell(server, "server 2")
+        server.tell(None)
+        server.end()
+    assert play("look", path, ["server 1", "server 2"]) == ["server 1"]
+    with Process("recorder", path) as server:
+        assert server.hear() == "opened"
+        assert tell(server, "server 2")
