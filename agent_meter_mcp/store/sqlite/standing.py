@@ -29,6 +29,9 @@ class Standing:
         beside = os.path.realpath(path)
         found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
         self._log = [(log, identity) for log, identity in found if identity is not None]
+        self.is_taken_over = False
+        """Whether, at the end, another process has a log of its own beside the file. SQLite would put ours in
+        the place of what is in that one when the last connection is closed."""
         _open.append(self)
 
     def check_process(self) -> None:
@@ -44,6 +47,10 @@ class Standing:
                 f"{self.path} was moved, deleted or replaced while it was open. Nothing was written; put the"
                 " file back, or start again whatever uses it."
             )
+        self.check_log()
+
+    def check_log(self) -> None:
+        """Raises StoreUnusable."""
         for log, identity in self._log:
             if _identity(log) != identity:
                 raise StoreUnusable(
@@ -51,25 +58,31 @@ class Standing:
                     " written; stop everything that uses the ledger, and then start it again."
                 )
 
-    @property
-    def is_taken_over(self) -> bool:
-        """Whether another process has begun a log of its own. SQLite would put ours in the place of what is
-        in that one when the last connection is closed."""
-        return any(
-            _identity(log) not in (None, identity) and os.path.getsize(log) for log, identity in self._log
-        )
+    def is_of(self, path: str) -> bool:
+        """Whether SQLite has that very file open in this process, by whatever name."""
+        return self._file is not None and self._file == _identity(path)
 
     def end(self) -> bool:
         """The store closes. False when its connections belong to another process and must be left alone."""
-        if self in _open and self.process == os.getpid():
+        if self.process != os.getpid():
+            return False
+        self.is_taken_over = any(
+            _identity(log) not in (None, identity) and os.path.getsize(log) for log, identity in self._log
+        )
+        if self in _open and not self.is_taken_over:
             _open.remove(self)
-        return self.process == os.getpid()
+        return True
 
 
-def check_not_inherited(path: str) -> None:
-    """Raises StoreUnusable when this process was forked from one that had the file open."""
-    if any(standing.path == path and standing.process != os.getpid() for standing in _open):
-        raise _forked(path)
+def check_can_open(path: str) -> None:
+    """Raises StoreUnusable when this process was forked from one that had the file open, or itself has it open
+    with a log that is there no longer: SQLite would go by that one."""
+    for standing in _open:
+        if standing.process != os.getpid():
+            if standing.path == path:
+                raise _forked(path)
+        elif standing.is_of(path):
+            standing.check_log()
 
 
 def keep_open(connection: object) -> None:

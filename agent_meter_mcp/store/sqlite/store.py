@@ -24,7 +24,7 @@ from agent_meter_mcp.core.commands import (
 from agent_meter_mcp.core.errors import MeterError
 
 from . import configuring, driver, holding, keyring, recording, schema
-from .standing import Standing, check_not_inherited, keep_open
+from .standing import Standing, check_can_open, keep_open
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
 
@@ -91,7 +91,7 @@ def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 
     """
 
     path = os.path.abspath(path)  # it means the same file when the process has moved
-    check_not_inherited(path)
+    check_can_open(path)
 
     def connect() -> driver.Connection:
         return driver.connect(path, synchronous=synchronous, busy_timeout_s=busy_timeout_s)

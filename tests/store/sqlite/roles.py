@@ -123,6 +123,20 @@ def recorder(path: str) -> None:
     store.close()
 
 
+def reopener(path: str) -> None:
+    """Opens the file; when told to, closes it and opens it again, and says what came of that."""
+    store = open_store(path)
+    say("opened")
+    hear()
+    store.close()
+    try:
+        open_store(path).close()
+    except MeterError as error:
+        say(failure(error))
+    else:
+        say("opened")
+
+
 def record_without_rights(path: str, nobody: int) -> None:
     """As `open_and_record`, by a user who may do what the file's rights say. Root becomes that user first."""
     with tempfile.TemporaryDirectory() as folder:  # loads all it needs: that may be where only root can read
@@ -274,6 +288,7 @@ ROLES: dict[str, Callable[..., None]] = {
         open_quietly,
         record_without_rights,
         recorder,
+        reopener,
         opener,
         run_out_of_space,
         writer,

@@ -47,6 +47,25 @@ def test_beside_a_log_that_was_deleted_nothing_is_acknowledged_that_others_do_no
     assert play("look", path, ["server 2", "event-0", "server 3"]) == recorded
 
 
+def test_who_had_a_log_that_others_replaced_cannot_open_the_ledger_again(tmp_path: Path) -> None:
+    """As a dashboard tries to do by itself: SQLite would go by the log that is gone."""
+    path = str(tmp_path / "usage.db")
+    with Process("reopener", path) as dashboard:
+        assert dashboard.hear() == "opened"
+        delete(path, ("-wal", "-shm"))
+        with Process("recorder", path) as other:
+            assert other.hear() == "opened"
+            assert tell(other, "1")
+            dashboard.tell()
+            answer = dashboard.hear()
+            assert answer["error"] == "StoreUnusable" and "stop everything that uses" in answer["text"]
+            assert tell(other, "2")
+            other.tell(None)
+            other.end()
+        dashboard.end()
+    assert play("look", path, ["1", "2"]) == ["1", "2"]
+
+
 @pytest.mark.parametrize("suffixes", LOGS, ids="".join)
 def test_what_was_in_the_log_is_in_the_file_when_its_only_user_ends(
     suffixes: tuple[str, ...], tmp_path: Path
