@@ -108,5 +108,8 @@ def meter_error(error: Exception, path: str) -> MeterError:
             f"{path} cannot be opened. Check that the folder exists and may be read and written."
         )
     if code == _IOERR:
-        return StoreError(f"reading or writing {path} failed ({error}). Nothing was written; check the disk.")
+        return StoreError(
+            f"reading or writing {path} failed ({error}). Nothing was written; check the disk, and that"
+            " nobody has deleted the -wal or the -shm beside the file (then stop everything that uses it)."
+        )
     return StoreError(f"SQLite failed on {path}: {error}")

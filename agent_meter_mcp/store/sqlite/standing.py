@@ -8,12 +8,17 @@ too). Either way commits would be acknowledged that nobody ever sees.
 from __future__ import annotations
 
 import os
+import time
 from _thread import allocate_lock, start_new_thread
 
 from agent_meter_mcp.core.errors import StoreUnusable
 
 _open: list[Standing] = []
 """Everything that this process has open; after a fork also what the process before it had."""
+
+_SETTLED_NS = 3_000_000_000
+"""A folder that has not changed for so long has another time after its next change: the clock of files goes
+in steps."""
 
 
 class Standing:
@@ -27,6 +32,10 @@ class Standing:
         self.process = os.getpid()
         self._file = _identity(path)
         beside = os.path.realpath(path)
+        self._folder = os.path.dirname(path) if beside == path and os.name == "posix" else None
+        """Where all of them are by these very names, so that none goes or comes without changing it."""
+        self._settled: tuple[int, int, int] | None = None
+        """How the folder was when they were there, and it had not changed for a while."""
         found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
         self._log = [(log, identity) for log, identity in found if identity is not None]
         self.is_taken_over = False
@@ -40,8 +49,15 @@ class Standing:
             raise _forked(self.path)
 
     def check(self) -> None:
-        """Raises StoreUnusable."""
+        """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
         self.check_process()
+        folder = _changed(self._folder)
+        if folder is None or folder != self._settled:
+            self._check_files()
+            is_settled = folder is not None and time.time_ns() - folder[2] > _SETTLED_NS
+            self._settled = folder if is_settled else None
+
+    def _check_files(self) -> None:
         if _identity(self.path) != self._file:
             raise StoreUnusable(
                 f"{self.path} was moved, deleted or replaced while it was open. Nothing was written; put the"
@@ -75,8 +91,8 @@ class Standing:
 
 
 def check_can_open(path: str) -> None:
-    """Raises StoreUnusable when this process was forked from one that had the file open, or itself has it open
-    with a log that is there no longer: SQLite would go by that one."""
+    """Raises StoreUnusable when this process was forked from one that had the file open, or has it open
+    itself with a log that is there no longer: SQLite would go by that one."""
     for standing in _open:
         if standing.process != os.getpid():
             if standing.path == path:
@@ -98,6 +114,15 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _changed(folder: str | None) -> tuple[int, int, int] | None:
+    """Which folder that is, and when anything in it last came, went or was renamed: a time nobody can set."""
+    try:
+        status = os.stat(folder) if folder is not None else None
+    except OSError:
+        return None
+    return status and (status.st_dev, status.st_ino, status.st_ctime_ns)
 
 
 def _forked(path: str) -> StoreUnusable:

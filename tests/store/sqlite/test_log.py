@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Process, play
+from agent_meter_mcp.core.errors import StoreUnusable
+from agent_meter_mcp.store.sqlite import open_store
+
+from .processes import Process, now_us, play
+from .roles import one_event
 
 LOGS = [("-wal",), ("-shm",), ("-wal", "-shm")]
 
@@ -82,3 +86,24 @@ def test_what_was_in_the_log_is_in_the_file_when_its_only_user_ends(
     with Process("recorder", path) as server:
         assert server.hear() == "opened"
         assert tell(server, "server 2")
+
+
+@pytest.mark.parametrize("suffixes", [*LOGS, ("",)], ids="".join)
+def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
+    suffixes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of the meter").mkdir()
+    path = tmp_path / "of the meter" / "usage.db"
+    store = open_store(str(path))
+    opened_ns = path.parent.stat().st_ctime_ns
+    while (tmp_path / "now").write_bytes(b"") or (tmp_path / "now").stat().st_ctime_ns <= opened_ns:
+        (tmp_path / "now").unlink()  # until the clock of files has made its next step
+    monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing._SETTLED_NS", 0)
+    for number in range(3):
+        store.apply([one_event(f"{number}")], now_us())
+    delete(str(path), suffixes)
+    with pytest.raises(StoreUnusable, match="deleted or replaced"):
+        store.apply([one_event("3")], now_us())
+    with pytest.raises(StoreUnusable, match="deleted or replaced"):
+        store.event("api", "0")
+    store.close()
