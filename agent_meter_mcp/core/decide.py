@@ -64,13 +64,17 @@ class LimitState(Value):
 
     @property
     def runs_out_at_us(self) -> int | None:
-        """When the limit is reached at this rate; None when it is not burning or resets before."""
+        """When the limit is reached at this rate; None when it is not burning or resets before.
+
+        In a rolling window, all that is counted now has left it when as long again has passed."""
         if self.remaining <= 0:
             return self.at_us
         if not self.burn_per_hour:
             return None
         out_us = self.at_us + self.remaining * HOUR_US // self.burn_per_hour
-        return None if self.resets_at_us is not None and out_us >= self.resets_at_us else out_us
+        is_rolling = self.frees_at_us is not None
+        ends_us = 2 * self.at_us - self.since_us if is_rolling else self.resets_at_us
+        return None if ends_us is not None and out_us >= ends_us else out_us
 
 
 class Holder(Value):

@@ -146,6 +146,16 @@ async def test_usage_over_a_limit_is_recorded_and_says_so(tools: Tools, meter: M
     }
 
 
+async def test_a_rolling_limit_that_empties_as_fast_as_it_fills_does_not_run_out(tools: Tools) -> None:
+    await tools("set_limit", agent="bot", metric="requests", window="1h", max=100)
+    for requests, runs_out_at in ((40, None), (30, "2026-11-24T12:25:42")):
+        await tools("record_usage", service="exa", agent="bot", requests=requests)
+        answer = await tools("check_budget", agent="bot")
+        (state,) = answer["limits"]
+        assert (state["runs_out_at"] and state["runs_out_at"][:19]) == runs_out_at
+        assert ("At this rate it runs out" in answer["message"]) is (runs_out_at is not None)
+
+
 async def test_checking_says_what_is_left_and_changes_nothing(tools: Tools) -> None:
     await limit_bot(tools)
     await tools("record_usage", service="openai", agent="bot", cost_usd=9)
