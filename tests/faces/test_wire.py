@@ -110,10 +110,11 @@ def test_amounts_are_said_exactly(metric: Metric, value: int, said: str) -> None
         (59_000_001, "in 1 min"),
         (90_000_000, "in 1 min 30 s"),
         (11_520_000_000, "in 3 h 12 min"),
-        (2_592_000_000_001, "in 30 d 1 s"),
+        (11_520_000_001, "in 3 h 13 min"),
+        (2_592_000_000_001, "in 30 d 1 h"),
     ],
 )
-def test_waits_are_said_in_two_parts_at_most(length_us: int, said: str) -> None:
+def test_a_wait_is_said_in_two_parts_at_most_and_never_too_short(length_us: int, said: str) -> None:
     assert wording.wait(length_us) == said
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.figures import length
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import shown
 
@@ -70,15 +71,8 @@ def moment(at_us: int) -> str:
 
 
 def wait(length_us: int) -> str:
-    """ "in 40 s", "in 3 h 12 min", "in 2 d 4 h"."""
-    left = -(-length_us // 1_000_000)
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    parts: list[str] = []
-    for unit, width in units:
-        count, left = divmod(left, width)
-        if count and len(parts) < 2:
-            parts.append(f"{count} {unit}")
-    return "in " + " ".join(parts or ["1 s"])
+    """ "in 40 s", "in 3 h 12 min", "in 2 d 4 h": who waits that long has waited long enough."""
+    return f"in {length(length_us)}"
 
 
 def subject(limit: Limit) -> str:
