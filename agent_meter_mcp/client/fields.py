@@ -11,11 +11,11 @@ from agent_meter_mcp.core.check import TTL_MAX_US, TTL_MIN_US
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
-from agent_meter_mcp.core.money import micro_units, nano_usd
+from agent_meter_mcp.core.money import micro_units, nano_usd, number_of
 from agent_meter_mcp.core.windows import parse_duration
 from agent_meter_mcp.intake import Report
 
-from .results import number_of, time_text
+from .results import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from agent_meter_mcp.core.models import METRICS
-from agent_meter_mcp.core.money import SCALES
+from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.core.windows import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core import decide
     from agent_meter_mcp.core.commands import Recorded, Reserved
-    from agent_meter_mcp.core.models import CostSource, Metric, Outcome, Reservation
+    from agent_meter_mcp.core.models import CostSource, Outcome, Reservation
 
     Number: TypeAlias = int | float
     ReasonCode: TypeAlias = Literal["kill_switch", "limit", "soft_limit", "unreachable"]
@@ -144,23 +145,11 @@ def parsed(kind: type[T], document: object) -> T:
 # From a ledger of this process
 
 
-def number_of(metric: Metric, value: int) -> Number:
-    """An amount in the metric's integer unit, as the nearest number of requests, units, tokens or dollars."""
-    scale = SCALES[metric]
-    whole, rest = divmod(value, scale)
-    return value / scale if rest else whole
-
-
 def time_text(at_us: int | None) -> str | None:
     """ISO 8601 with "Z"; None for a time too far off to be written."""
     if at_us is None or not 0 <= at_us < _YEAR_9999_US:
         return None
     return (_EPOCH + timedelta(microseconds=at_us)).isoformat().removesuffix("+00:00") + "Z"
-
-
-def seconds(length_us: int | None) -> int | None:
-    """Whole seconds, rounded up: who waits that long has waited long enough."""
-    return None if length_us is None else -(-length_us // 1_000_000)
 
 
 def _limit(state: decide.LimitState) -> LimitState:

@@ -128,6 +128,22 @@ def typed_maximum(metric: Metric, text: str) -> int:
     return limit_maximum(metric, Decimal(digits) * _SIZES[letter])
 
 
+def number_of(metric: Metric, value: int) -> int | float:
+    """An amount in the metric's integer unit, as a JSON number of requests, units, tokens or dollars.
+
+    Of two integers, Python gives the float that is nearest.
+    """
+    scale = SCALES[metric]
+    return value / scale if value % scale else value // scale
+
+
+def amount_of(metric: Metric, number: float) -> int:
+    """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
+    from decimal import Decimal
+
+    return round(Decimal(str(number)) * SCALES[metric])
+
+
 def usd(cost_nano_usd: int) -> Decimal:
     """Nano-USD as an exact decimal number of dollars."""
     from decimal import Decimal

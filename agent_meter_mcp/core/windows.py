@@ -111,6 +111,11 @@ def parse_duration(text: str, *, field: str, minimum_us: int, maximum_us: int) -
     return length
 
 
+def seconds(length_us: int | None) -> int | None:
+    """Whole seconds, rounded up: who waits that long has waited long enough."""
+    return None if length_us is None else -(-length_us // _SECOND)
+
+
 def _microseconds(text: str) -> int | None:
     """The length of a duration, None if it is not written as one. Too long for any use stays too long."""
     number, width = text[:-1], _SUFFIXES.get(text[-1:])

@@ -28,8 +28,9 @@ from agent_meter_mcp.core.models import (
     UsageEvent,
     Who,
 )
+from agent_meter_mcp.core.money import amount_of
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS, AgentView, Group, LimitView, Summary, Totals
-from agent_meter_mcp.faces.wire.fields import amount_of, parse_time
+from agent_meter_mcp.faces.wire.fields import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

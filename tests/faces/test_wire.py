@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.money import nano_usd
+from agent_meter_mcp.core.figures import exact_amount
+from agent_meter_mcp.core.money import nano_usd, number_of
+from agent_meter_mcp.core.windows import seconds
 from agent_meter_mcp.faces.wire import wording
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
-from agent_meter_mcp.faces.wire.fields import number_of, optional_time, parse_time, seconds, time_text
+from agent_meter_mcp.faces.wire.fields import optional_time, parse_time, time_text
 
 from .conftest import NOON_US, Tools
 
@@ -100,7 +102,7 @@ def test_who_waits_as_long_as_told_has_waited_long_enough(length_us: int, whole:
     ],
 )
 def test_amounts_are_said_exactly(metric: Metric, value: int, said: str) -> None:
-    assert wording.amount(metric, value) == said
+    assert exact_amount(metric, value) == said
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.models import Usage
 from agent_meter_mcp.core.text import ID_MAX
+from agent_meter_mcp.core.windows import seconds
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
-from agent_meter_mcp.faces.wire.fields import optional_number, seconds
+from agent_meter_mcp.faces.wire.fields import optional_number
 from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.upstream import Reports, is_upstream, read_batch, renamed, told
 

@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
-from agent_meter_mcp.faces.wire.fields import number_of
 
 from . import CALLER
 

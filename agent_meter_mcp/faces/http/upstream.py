@@ -17,12 +17,12 @@ from starlette.responses import Response
 from agent_meter_mcp.core.attest import is_same, receipt_of
 from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import InvalidInput, MeterError, NotFound
+from agent_meter_mcp.core.models import SECOND_US
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow
 from agent_meter_mcp.core.text import name, optional_name
 from agent_meter_mcp.faces.wire import batch as wire
 from agent_meter_mcp.faces.wire.attesting import RECORDS_MAX, attestation, newest_usage, record_texts
-from agent_meter_mcp.faces.wire.fields import SECOND_US
 from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 

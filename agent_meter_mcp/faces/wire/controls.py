@@ -3,6 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from agent_meter_mcp.core.money import number_of
+
 from . import rows, wording
 from .fields import (
     ObjectElsewhere,
@@ -10,7 +12,6 @@ from .fields import (
     Part,
     Result,
     beside,
-    number_of,
     time_text,
 )
 from .results import DatedLimitState, LimitState, Number, state_fields

@@ -7,7 +7,6 @@ Times are ISO 8601 with an offset.
 
 from datetime import UTC as UTC_ZONE
 from datetime import datetime, timedelta, tzinfo
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 from zoneinfo import ZoneInfo
 
@@ -16,13 +15,13 @@ from pydantic.functional_validators import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.money import SCALES
+from agent_meter_mcp.core.models import SECOND_US
+from agent_meter_mcp.core.money import number_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
 TIME_CHARACTERS_MAX = 64
-SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
 DAY_S = 86_400
 _YEAR_2_US = -62_104_060_800 * SECOND_US
@@ -144,26 +143,5 @@ def optional_time(at_us: int | None) -> str | None:
     return time_text(at_us) if at_us is not None and _YEAR_2_US <= at_us < _YEAR_9999_US else None
 
 
-def seconds(length_us: int | None) -> int | None:
-    """Whole seconds, rounded up so that who waits that long has waited long enough."""
-    return None if length_us is None else -(-length_us // SECOND_US)
-
-
-def decimal_of(metric: "Metric", value: int) -> Decimal:
-    """An amount in the metric's integer unit, as the exact number of requests, units, tokens or dollars."""
-    return Decimal(value) / SCALES[metric]
-
-
-def number_of(metric: "Metric", value: int) -> int | float:
-    """As `decimal_of`, as a JSON number: of two integers, Python gives the float that is nearest."""
-    scale = SCALES[metric]
-    return value / scale if value % scale else value // scale
-
-
 def optional_number(metric: "Metric", value: int | None) -> int | float | None:
     return None if value is None else number_of(metric, value)
-
-
-def amount_of(metric: "Metric", number: float) -> int:
-    """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
-    return round(Decimal(str(number)) * SCALES[metric])

@@ -3,9 +3,11 @@
 import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from . import wording
+from agent_meter_mcp.core.figures import counted
+from agent_meter_mcp.core.money import number_of
+
 from .controls import Alert
-from .fields import Part, Result, number_of, optional_number, time_text
+from .fields import Part, Result, optional_number, time_text
 from .results import Number
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ class Alerts(Result):
     @classmethod
     def of(cls, alerts: "list[models.Alert]", limits: "dict[str, models.Limit]") -> Self:
         return cls(
-            message=f"{wording.count(len(alerts), 'alert')}, newest first.",
+            message=f"{counted(len(alerts), 'alert')}, newest first.",
             alerts=[Alert.of(alert, limits.get(alert.limit_id)) for alert in alerts],
         )
 
@@ -91,7 +93,7 @@ class Audit(Result):
         page = entries[:limit]
         more = len(entries) > limit
         return cls(
-            message=f"{wording.count(len(page), 'control action')}, newest first.",
+            message=f"{counted(len(page), 'control action')}, newest first.",
             entries=[AuditEntry.of(entry) for entry in page],
             next_cursor=str(page[-1].seq) if more else None,
         )
@@ -163,7 +165,7 @@ class Holds(Result):
     @classmethod
     def of(cls, holds: "list[models.Reservation]", limit: int) -> Self:
         return cls(
-            message=f"{wording.count(len(holds), 'open reservation')}, oldest first.",
+            message=f"{counted(len(holds), 'open reservation')}, oldest first.",
             reservations=[Hold.of(held) for held in holds[:limit]],
             left_out=max(len(holds) - limit, 0),
         )

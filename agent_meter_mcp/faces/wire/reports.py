@@ -4,6 +4,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
 
 from . import rows, wording
@@ -15,7 +16,6 @@ from .fields import (
     Part,
     Result,
     beside,
-    number_of,
     optional_number,
     optional_time,
     time_text,

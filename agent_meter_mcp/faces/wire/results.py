@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field
 
 from agent_meter_mcp.core.models import METRICS
+from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.windows import seconds
 
 from . import wording
 from .fields import (
@@ -13,10 +15,8 @@ from .fields import (
     ObjectElsewhere,
     Part,
     Result,
-    number_of,
     optional_number,
     optional_time,
-    seconds,
     time_text,
 )
 

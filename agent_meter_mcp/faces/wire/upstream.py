@@ -17,10 +17,10 @@ from typing_extensions import TypedDict
 from agent_meter_mcp.core.attest import js_text, parse
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import SECOND_US, Usage, Who
-from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units, number_of
 from agent_meter_mcp.intake import Report
 
-from .fields import number_of, parse_time
+from .fields import parse_time
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.attest import Json
