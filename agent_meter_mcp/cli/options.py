@@ -213,6 +213,13 @@ filters = stacked(
     click.option("--outcome", type=click.Choice(OUTCOMES), metavar="OUTCOME",
                  help=f"One of {', '.join(OUTCOMES)}."),
 )  # fmt: skip
+cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page has ended.")
+
+
+def page_limit(default: int, maximum: int) -> Callable[[F], F]:
+    """The option --limit of a list that is read page by page."""
+    about = f"At most so many, and at most {maximum}."
+    return click.option("--limit", type=int, metavar="N", default=default, show_default=True, help=about)
 
 
 def usage_of(given: dict[str, Any]) -> Usage:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import UNKNOWN, counted, dollars, length, number
 from agent_meter_mcp.core.queries import DIMENSIONS, GROUPS_MAX, ORDERS, TIME_DIMENSIONS, SummaryQuery
@@ -13,7 +14,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import check_zone
 from agent_meter_mcp.runtime import system_clock_us
 
-from . import options, pages
+from . import options
 from .figures import cost_of
 from .table import Cell, Column, table
 from .times import moment, parse_span, period_name, zone_name, zone_of
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     metavar="FIGURE",
     help=f"One of {', '.join(ORDERS)}; cost_usd if left out, key for times.",
 )
-@pages.limit(100, GROUPS_MAX)
+@options.page_limit(100, GROUPS_MAX)
 @options.as_json
 @options.pass_session
 def summary(session: Session, /, as_json: bool, **given: Any) -> None:
@@ -85,7 +86,7 @@ def summary_query(given: dict[str, Any], zone: str, now_us: int) -> SummaryQuery
         raise InvalidInput("group_by", "names a dimension twice")
     chosen = options.filter_of(given, *parse_span(given, zone, now_us, default="day"))
     order_by = given["order_by"] or ("key" if group_by[0] in TIME_DIMENSIONS else "cost_usd")
-    return SummaryQuery(chosen, group_by, zone, order_by, pages.page_size(given["limit"], GROUPS_MAX))
+    return SummaryQuery(chosen, group_by, zone, order_by, check.page_size(given["limit"], GROUPS_MAX))
 
 
 def _heading(query: SummaryQuery, zone: tzinfo) -> str:

@@ -14,6 +14,9 @@ TTL_MAX_US = 3_600_000_000
 THRESHOLDS_MAX = 10
 DURATION_MS_MAX = 1_000_000_000_000
 
+CURSOR_MAX = 18
+"""Any number that has more digits is larger than the ledger's can be, or SQLite's."""
+
 UNIT_TYPE_MAX = 64
 SEEN_MAX = 1000
 
@@ -175,6 +178,22 @@ def thresholds(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if not 1 <= value <= 1000:
             raise InvalidInput("thresholds", "must be whole percentages between 1 and 1000")
     return tuple(sorted(set(values)))
+
+
+def page_size(size: int, maximum: int) -> int:
+    """Raises InvalidInput unless a page has 1 to `maximum` entries."""
+    if not 1 <= size <= maximum:
+        raise InvalidInput("limit", f"must be between 1 and {maximum}")
+    return size
+
+
+def before_seq(cursor: str | None) -> int | None:
+    """The place in the ledger that a cursor names; None: the newest. Raises InvalidInput."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_MAX):
+        raise InvalidInput("cursor", "is not one that a page ended with: leave it out to start again")
+    return int(cursor)
 
 
 def subject(**named: str | None) -> Subject:

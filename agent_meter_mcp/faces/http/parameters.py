@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, GROUPS_MAX
 from agent_meter_mcp.faces.wire import arguments, queries
 from agent_meter_mcp.faces.wire.arguments import (
@@ -63,7 +63,7 @@ class AlertsParameters(Arguments, defer_build=False):
 
     def number(self) -> int:
         """How many at most. Raises InvalidInput."""
-        return _between(self.limit, ALERTS_MAX)
+        return check.page_size(self.limit, ALERTS_MAX)
 
 
 class AuditParameters(Arguments, defer_build=False):
@@ -72,12 +72,7 @@ class AuditParameters(Arguments, defer_build=False):
 
     def page(self) -> tuple[int | None, int]:
         """Before which entry, and how many. Raises InvalidInput."""
-        limit = _between(self.limit, AUDIT_MAX - 1)
-        if self.cursor is None:
-            return None, limit
-        if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
-            raise InvalidInput("cursor", "is not one that this route returned: leave it out to start again")
-        return int(self.cursor), limit
+        return check.before_seq(self.cursor), check.page_size(self.limit, AUDIT_MAX - 1)
 
 
 class NoParameters(Arguments, defer_build=False):
@@ -141,12 +136,6 @@ class Settlement(AmountsArguments, DetailArguments, defer_build=False):
 def usual_source(caller: "Caller") -> "Source":
     """Who measured what comes over HTTP, where that is not said."""
     return "self" if caller.role == "agent" else "sdk"
-
-
-def _between(limit: int, maximum: int) -> int:
-    if not 1 <= limit <= maximum:
-        raise InvalidInput("limit", f"must be between 1 and {maximum}")
-    return limit
 
 
 def _given(model: BaseModel) -> dict[str, object]:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.attest import is_same, receipt_of
 from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import InvalidInput, MeterError, NotFound
@@ -27,7 +28,7 @@ from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
-from .answers import PROBLEM_SCHEMA
+from .answers import JSON, PROBLEM_SCHEMA
 from .batches import Batch, id_in, list_in, read_as, read_json, retry_s, shown_id
 from .ratelimit import quota_exceeded
 from .signing import secrets_of, signing_of
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.ledger import Ledger
 
 router = APIRouter(tags=["upstream"])
-JSON = "application/json"
 _PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
     status: {**_PROBLEM, "description": text}
@@ -118,7 +118,7 @@ async def usage_of_agent(
     if agent is None or (agent_id is None and caller.role == "service"):
         raise InvalidInput("agent_id", "is required: say whose usage")
     chosen = UsageFilter(agent=name(agent, "agent_id"), service=optional_name(service_id, "service_id"))
-    query = EventsQuery(chosen, min(limit, EVENTS_PAGE_MAX), _before(cursor))
+    query = EventsQuery(chosen, min(limit, EVENTS_PAGE_MAX), check.before_seq(cursor))
     texts: list[str] = []
     older: int | None = None
     async for events, following in newest_usage(ledger, caller, query):
@@ -133,14 +133,6 @@ async def usage_of_agent(
         words |= {} if service_id is None else {"service_id": service_id}
         headers["Link"] = f'</v1/usage/me?{urlencode(words)}>; rel="next"'
     return Response(f"[{','.join(reversed(texts))}]", headers=headers, media_type=JSON)
-
-
-def _before(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidInput("cursor", "is not one that this route has given: leave it out to start again")
-    return int(cursor)
 
 
 @router.post(

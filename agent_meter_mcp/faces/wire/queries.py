@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import EACH, Who
 from agent_meter_mcp.core.queries import (
@@ -102,7 +103,7 @@ class GetUsageSummary(FilterArguments):
         if len(set(group_by)) != len(group_by):
             raise InvalidInput("group_by", "names a dimension twice")
         chosen = self.filtered(*self._range(now_us, zone))
-        return SummaryQuery(chosen, group_by, zone, self.order_by, _page(self.limit, GROUPS_MAX))
+        return SummaryQuery(chosen, group_by, zone, self.order_by, check.page_size(self.limit, GROUPS_MAX))
 
     def _range(self, now_us: int, zone: str) -> tuple[int | None, int | None]:
         if self.since is not None or self.until is not None:
@@ -119,14 +120,9 @@ class ListUsageEvents(FilterArguments):
     def query(self) -> EventsQuery:
         """Raises InvalidInput."""
         chosen = self.filtered(self.since_us(), self.until_us())
-        return EventsQuery(chosen, _page(self.limit, EVENTS_PAGE_MAX), self._before_seq())
-
-    def _before_seq(self) -> int | None:
-        if self.cursor is None:
-            return None
-        if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
-            raise InvalidInput("cursor", "is not one that this tool returned: leave it out to start again")
-        return int(self.cursor)
+        return EventsQuery(
+            chosen, check.page_size(self.limit, EVENTS_PAGE_MAX), check.before_seq(self.cursor)
+        )
 
 
 class ListAgents(Arguments):
@@ -145,7 +141,7 @@ class ListAgents(Arguments):
             tier=self.tier,
             owner=self.owner,
             after_agent=self.cursor,
-            limit=_page(self.limit, AGENTS_PAGE_MAX),
+            limit=check.page_size(self.limit, AGENTS_PAGE_MAX),
         )
 
 
@@ -175,9 +171,3 @@ class ListLimits(Arguments):
         wanted = self.project if kind == "project" else self.session if kind == "session" else None
         at_service = self.service is None or key.service in (None, self.service)
         return at_service and (wanted is None or subject in (EACH, wanted))
-
-
-def _page(limit: int, maximum: int) -> int:
-    if not 1 <= limit <= maximum:
-        raise InvalidInput("limit", f"must be between 1 and {maximum}")
-    return limit
