@@ -64,11 +64,10 @@ def parse_span(
     if since is not None or until is not None:
         if window is not None:
             raise InvalidInput("window", "give either a window, or since and until")
-        since_us = None if since is None else parse_moment(since, "since", zone, now_us)
-        until_us = None if until is None else parse_moment(until, "until", zone, now_us)
-        if since_us is not None and until_us is not None and since_us >= until_us:
-            raise InvalidInput("until", "must be later than since")
-        return since_us, until_us
+        return (
+            None if since is None else parse_moment(since, "since", zone, now_us),
+            None if until is None else parse_moment(until, "until", zone, now_us),
+        )
     return span(parse_window(default if window is None else window), zone, now_us)
 
 

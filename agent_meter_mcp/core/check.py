@@ -8,6 +8,10 @@ from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
 from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_MAX, name, optional_name
 from .windows import parse_window
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .queries import UsageFilter
+
 TTL_DEFAULT_US = 60_000_000
 TTL_MIN_US = 1_000_000
 TTL_MAX_US = 3_600_000_000
@@ -178,6 +182,20 @@ def thresholds(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if not 1 <= value <= 1000:
             raise InvalidInput("thresholds", "must be whole percentages between 1 and 1000")
     return tuple(sorted(set(values)))
+
+
+def usage_filter(wanted: UsageFilter) -> UsageFilter:
+    """Raises InvalidInput when a name can be nobody's, the range has no length, or children are nobody's."""
+    if wanted.include_children and wanted.agent is None:
+        raise InvalidInput("include_children", "says whose: name the agent, or leave it out for everybody")
+    since_us, until_us = wanted.since_us, wanted.until_us
+    if since_us is not None and until_us is not None and since_us >= until_us:
+        raise InvalidInput("until", "must be later than since")
+    for field in ("agent", "service", "model", "tier"):
+        optional_name(getattr(wanted, field), field)
+    for field in ("operation", "project", "session"):
+        optional_name(getattr(wanted, field), field, maximum=ID_MAX)
+    return wanted
 
 
 def page_size(size: int, maximum: int) -> int:

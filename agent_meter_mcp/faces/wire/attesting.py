@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from anyio import to_thread
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.attest import attest
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
@@ -75,8 +76,7 @@ async def attestation(
     """
     if caller.role == "agent":
         raise Forbidden("an agent sees its own usage only; this needs the role viewer or operator.")
-    name(service, "service")
-    chosen = UsageFilter(*span, service=service)
+    chosen = check.usage_filter(UsageFilter(*span, service=service))
     texts = await (_of_span(ledger, caller, chosen) if ids is None else _of_ids(ledger, caller, chosen, ids))
     if not texts:
         raise InvalidInput("service", "has no usage there: there is nothing to attest")

@@ -35,7 +35,6 @@ OrderName = Annotated[
     Literal["cost_usd", "tokens", "requests", "units", "events", "rejected", "key"],
     WithJsonSchema({"type": "string"}),
 ]
-LONG_NAMES = ("operation", "project", "session")
 
 
 class FilterArguments(Arguments):
@@ -56,30 +55,22 @@ class FilterArguments(Arguments):
 
     def filtered(self, since_us: int | None, until_us: int | None) -> UsageFilter:
         """Raises InvalidInput."""
-        if self.include_children and self.agent is None:
-            raise InvalidInput(
-                "include_children", "says whose: name the agent, or leave it out for everybody"
+        return check.usage_filter(
+            UsageFilter(
+                since_us,
+                until_us,
+                self.agent,
+                bool(self.include_children),
+                None,
+                self.service,
+                self.operation,
+                self.model,
+                self.project,
+                self.session,
+                self.tier,
+                self.source,
+                self.outcome,
             )
-        if since_us is not None and until_us is not None and since_us >= until_us:
-            raise InvalidInput("until", "must be later than since")
-        for field in ("agent", "service", "model", "tier"):
-            optional_name(getattr(self, field), field)
-        for field in LONG_NAMES:
-            optional_name(getattr(self, field), field, maximum=ID_MAX)
-        return UsageFilter(
-            since_us,
-            until_us,
-            self.agent,
-            bool(self.include_children),
-            None,
-            self.service,
-            self.operation,
-            self.model,
-            self.project,
-            self.session,
-            self.tier,
-            self.source,
-            self.outcome,
         )
 
     def since_us(self) -> int | None:
