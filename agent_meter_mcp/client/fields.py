@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
-from agent_meter_mcp.core.check import TTL_MAX_US, TTL_MIN_US
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd, number_of
-from agent_meter_mcp.core.windows import parse_duration
 from agent_meter_mcp.intake import Report
 
 from .results import time_text
@@ -140,7 +139,7 @@ def report_of(given: Mapping[str, Any], agent: str | None, source: Source) -> Re
         _moment_us(given.get("occurred_at")),
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
-        _metadata_text(given.get("metadata")),
+        check.metadata_text(given.get("metadata")),
         source,
     )
 
@@ -152,14 +151,9 @@ def settle_of(given: Mapping[str, Any], reservation_id: str, *, want_limits: boo
         usage_of(given) if any(given.get(field) is not None for field in AMOUNTS) else None,
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
-        _metadata_text(given.get("metadata")),
+        check.metadata_text(given.get("metadata")),
         want_limits,
     )
-
-
-def ttl_us_of(ttl: str) -> int:
-    """Raises InvalidInput."""
-    return parse_duration(ttl, field="ttl", minimum_us=TTL_MIN_US, maximum_us=TTL_MAX_US)
 
 
 def added(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,21 +202,6 @@ def _moment_us(value: datetime | str | None) -> int | None:
         raise InvalidInput(
             "occurred_at", 'must be a time with an offset from UTC, such as "2026-01-31T18:00:00Z"'
         ) from None
-
-
-def _metadata_text(metadata: Mapping[str, object] | None) -> str | None:
-    if metadata is None:
-        return None
-    try:
-        text = json.dumps(
-            dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
-        text.encode()
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidInput(
-            "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
-        ) from None
-    return text
 
 
 # Onto the wire: the tools' arguments as JSON; what is not stated is left out.

@@ -6,13 +6,15 @@ from .errors import InvalidInput
 from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, LimitKey, Subject, Usage, Who
 from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
 from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_MAX, name, optional_name
-from .windows import parse_window
+from .windows import parse_duration, parse_window
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .queries import UsageFilter
 
-TTL_DEFAULT_US = 60_000_000
+TTL_DEFAULT, TTL_DEFAULT_US = "60s", 60_000_000
 TTL_MIN_US = 1_000_000
 TTL_MAX_US = 3_600_000_000
 THRESHOLDS_MAX = 10
@@ -118,6 +120,23 @@ def details(status_code: int | None, duration_ms: int | None, metadata: str | No
         raise InvalidInput("source", f"must be one of {', '.join(SOURCES)}")
 
 
+def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
+    """As an event keeps it: canonical JSON, with sorted keys and no blanks. Raises InvalidInput."""
+    if metadata is None:
+        return None
+    import json  # slow, for a process that only records
+
+    try:
+        text = json.dumps(
+            dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        problem = "must be JSON: finite numbers, valid Unicode, not nested deeply"
+        raise InvalidInput("metadata", problem) from None
+    return text
+
+
 def _size(text: str) -> int:
     """In bytes: at most four a character."""
     return len(text.encode("utf-8", "surrogatepass"))
@@ -147,6 +166,11 @@ def ttl(ttl_us: int) -> int:
     if not TTL_MIN_US <= ttl_us <= TTL_MAX_US:
         raise InvalidInput("ttl", 'must be between "1s" and "1h"')
     return ttl_us
+
+
+def ttl_of(text: str) -> int:
+    """How long a hold lasts that is to last so long: "60s". Raises InvalidInput as `ttl`."""
+    return parse_duration(text, field="ttl", minimum_us=TTL_MIN_US, maximum_us=TTL_MAX_US)
 
 
 def limit_key(key: LimitKey) -> LimitKey:

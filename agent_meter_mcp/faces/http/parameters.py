@@ -12,7 +12,6 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, GROUPS_MAX
 from agent_meter_mcp.faces.wire import arguments, queries
 from agent_meter_mcp.faces.wire.arguments import (
-    TTL,
     AmountsArguments,
     Clearable,
     DetailArguments,
@@ -127,7 +126,7 @@ class Settlement(AmountsArguments, DetailArguments, defer_build=False):
     """What becomes of the reservation in the path."""
 
     action: Literal["settle", "release", "extend"] = "settle"
-    ttl: str = TTL
+    ttl: str = check.TTL_DEFAULT
 
     def of(self, reservation_id: str) -> SettleReservation:
         return SettleReservation.model_validate({"reservation_id": reservation_id, **_given(self)})
