@@ -168,6 +168,14 @@ class Policy:
         return min(hits, key=lambda switch: (order.index(switch.kind), switch.engaged_at_us), default=None)
 
 
+def concerns(limit: Limit, service: str | None, project: str | None, session: str | None) -> bool:
+    """Whether it can count usage at the service, for the project and in the session that are named."""
+    kind, name = limit.key.subject.kind, limit.key.subject.name
+    wanted = project if kind == "project" else session if kind == "session" else None
+    at_service = service is None or limit.key.service in (None, service)
+    return at_service and (wanted is None or name in (EACH, wanted))
+
+
 def _match(limit: Limit, who: Who, lineage: tuple[str, ...], tier: str | None) -> tuple[str, str, int] | None:
     """(scope, family, rank) when the limit's subject matches; family "" neither replaces nor is replaced."""
     kind, name = limit.key.subject.kind, limit.key.subject.name

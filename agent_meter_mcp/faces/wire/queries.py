@@ -6,7 +6,8 @@ from pydantic import Field, WithJsonSchema
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import EACH, Who
+from agent_meter_mcp.core.limits import concerns
+from agent_meter_mcp.core.models import Who
 from agent_meter_mcp.core.queries import (
     AGENTS_PAGE_MAX,
     EVENTS_PAGE_MAX,
@@ -23,7 +24,6 @@ from .arguments import SourceName
 from .fields import Arguments, Count, Flag, Moment, parse_time, up_to
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import LimitKey
     from agent_meter_mcp.core.queries import LimitView
     from agent_meter_mcp.core.roles import Caller
 
@@ -157,8 +157,4 @@ class ListLimits(Arguments):
 
     def concerns(self, view: "LimitView") -> bool:
         """Whether the limit can count usage at the service, project and session that are named."""
-        key: LimitKey = view.limit.key
-        kind, subject = key.subject.kind, key.subject.name
-        wanted = self.project if kind == "project" else self.session if kind == "session" else None
-        at_service = self.service is None or key.service in (None, self.service)
-        return at_service and (wanted is None or subject in (EACH, wanted))
+        return concerns(view.limit, self.service, self.project, self.session)
