@@ -21,6 +21,7 @@ from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units, n
 from agent_meter_mcp.intake import Report
 
 from .fields import parse_time
+from .mistakes import first_mistake
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.attest import Json
@@ -127,7 +128,7 @@ class Reports:
         try:
             record = cast("dict[str, Any]", _validate(sent))
         except ValidationError as error:
-            raise told(error) from None
+            raise first_mistake(error) from None
         return self.checked(record)
 
     def checked(self, record: dict[str, Any]) -> Report:
@@ -260,16 +261,6 @@ def _check_numbers(value: Any) -> None:
         raise ValueError(value)
     elif isinstance(value, int) and value.bit_length() > DOUBLE_BITS:
         raise ValueError
-
-
-def told(error: ValidationError) -> InvalidInput:
-    """The first thing that is wrong, with the name of its field."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = [str(part) for part in first["loc"] if part not in ("int", "float")]
-    if place in (["units"], ["durationMs"]) and first["type"] != "missing":
-        return InvalidInput(place[0], "must be a number")
-    text = first["msg"]
-    return InvalidInput(".".join(place) or "record", text[:1].lower() + text[1:])
 
 
 def renamed(error: InvalidInput) -> InvalidInput:
