@@ -6,16 +6,14 @@ once here (`defer_build=False`), because FastAPI's own use of those that are bui
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, GROUPS_MAX
 from agent_meter_mcp.faces.wire import arguments, queries
 from agent_meter_mcp.faces.wire.arguments import (
     AmountsArguments,
-    Clearable,
     DetailArguments,
-    SetAgent,
     SettleReservation,
     SourceName,
 )
@@ -108,18 +106,8 @@ class ReserveBudget(arguments.ReserveBudget, defer_build=False):
         return super().report(caller).replace(source=self.source, usual_source=usual_source(caller))
 
 
-class AgentChanges(Arguments, defer_build=False):
+class AgentChanges(arguments.AgentChanges, defer_build=False):
     """What is to change of the agent in the path; null clears."""
-
-    clearable = ("name", "tier", "owner", "parent")
-
-    name: Clearable = None
-    tier: Clearable = None
-    owner: Clearable = None
-    parent: Clearable = None
-
-    def of(self, agent: str) -> SetAgent:
-        return SetAgent.model_validate({"agent": agent, **_given(self)})
 
 
 class Settlement(AmountsArguments, DetailArguments, defer_build=False):
@@ -129,13 +117,10 @@ class Settlement(AmountsArguments, DetailArguments, defer_build=False):
     ttl: str = check.TTL_DEFAULT
 
     def of(self, reservation_id: str) -> SettleReservation:
-        return SettleReservation.model_validate({"reservation_id": reservation_id, **_given(self)})
+        given = {field: getattr(self, field) for field in self.model_fields_set}
+        return SettleReservation.model_validate({"reservation_id": reservation_id, **given})
 
 
 def usual_source(caller: "Caller") -> "Source":
     """Who measured what comes over HTTP, where that is not said."""
     return "self" if caller.role == "agent" else "sdk"
-
-
-def _given(model: BaseModel) -> dict[str, object]:
-    return {field: getattr(model, field) for field in model.model_fields_set}

@@ -122,7 +122,7 @@ class MeterTool(Tool):
                 structured_content=result.model_dump(mode="json"),
             )
         except ValidationError as error:
-            known = list(self._definition.arguments.model_fields)
+            known = list(self.parameters["properties"])
             wrong = mistakes(error.errors(include_url=False, include_input=False), known, "this tool")
             raise ToolError(f"{self.name}: {wrong} Nothing was changed.") from error
         except MeterError as error:

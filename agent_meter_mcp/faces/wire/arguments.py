@@ -204,10 +204,9 @@ class Gate(WhoArguments):
         return self
 
 
-class SetAgent(Arguments):
+class AgentChanges(Arguments):
     clearable = ("name", "tier", "owner", "parent")
 
-    agent: str
     name: Clearable = None
     tier: Clearable = None
     owner: Clearable = None
@@ -215,12 +214,16 @@ class SetAgent(Arguments):
 
     def changes(self) -> dict[str, str | None]:
         """What is to change; null clears. Raises InvalidInput when nothing is."""
-        changes = {field: getattr(self, field) for field in self.model_fields_set if field != "agent"}
+        changes = {field: getattr(self, field) for field in self.clearable if field in self.model_fields_set}
         if not changes:
             raise InvalidInput(
                 "name", "nothing to change: give name, tier, owner or parent (null clears one)"
             )
         return changes
+
+
+class SetAgent(AgentChanges):
+    agent: str
 
 
 class LimitKeyArguments(Arguments):
