@@ -10,7 +10,6 @@ from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
-HOUR_US = 3_600_000_000
 BLOCKS = " ▏▎▍▌▋▊▉█"
 SPARKS = "▁▂▃▄▅▆▇█"
 _STEPS = ((1_000_000_000, "B"), (1_000_000, "M"), (10_000, "k"))
@@ -43,10 +42,6 @@ def brief(metric: Metric, value: int, width: int = 10) -> str:
         return short_count(value)
     whole = value // MICRO_PER_UNIT
     return short_count(whole) if whole >= 100 else number(metric, round(value, -4))
-
-
-def percent(value: float) -> str:
-    return ">999 %" if value > 999 else f"{value:.0f} %" if value >= 1 or not value else "<1 %"
 
 
 def bar(value: float, width: int) -> str:

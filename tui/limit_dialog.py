@@ -15,14 +15,13 @@ from textual.css.query import NoMatches
 from textual.widgets import Button, Input, Select, Static
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
-from agent_meter_mcp.core.figures import number
+from agent_meter_mcp.core.figures import number, percent
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import shown
 
 from . import limit_form, limit_preview
 from .fields import Field, Form, Tick, buttons, choice, field_input
-from .format import percent
 from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain
 from .view import what_of
 from .words import Told

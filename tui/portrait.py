@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
 from agent_meter_mcp.core.text import shown
 
-from .format import age, percent, short_count, spark, until
+from .format import age, short_count, spark, until
 from .happening import limits_by_id, measured, why_refused
 from .limit_view import clock
 from .roster import STATES, state_of, word_of
-from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, cost_of, limit_row, moment, name_cell, what_of
+from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, limit_row, moment, name_cell, what_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
 from agent_meter_mcp.core.text import shown
 
-from .format import bar, brief, percent, short_count, spark, until
+from .format import bar, brief, short_count, spark, until
 from .happening import alert_line, limits_by_id, why_refused
 from .roster import STATES, state_of
-from .view import NAME_WIDTH, Cell, cost_of, fullness, moment
+from .view import NAME_WIDTH, Cell, fullness, moment
 
 if TYPE_CHECKING:
     from datetime import tzinfo

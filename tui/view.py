@@ -10,7 +10,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, overload
 
-from agent_meter_mcp.core.figures import UNKNOWN, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, cost_of, number, percent
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import Totals
@@ -18,7 +18,7 @@ from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import bar, brief, brief_dollars, percent, short_count
+from .format import bar, brief, brief_dollars, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,12 +84,6 @@ class Rows(Sequence[Row]):
 def name_cell(name: str | None, style: Style = "") -> Cell:
     """A name that an agent or a person chose; unknown where there is none."""
     return Cell(UNKNOWN, "dim") if name is None else Cell(shown(name, width=NAME_WIDTH), style)
-
-
-def cost_of(totals: Totals) -> str:
-    """Unknown when nothing of it has a price."""
-    known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
-    return dollars(totals.cost_nano_usd) if known else UNKNOWN
 
 
 def totals_cells(totals: Totals) -> tuple[Cell, ...]:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, dollars, number
+from agent_meter_mcp.core.figures import amount, number, percent
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
-
-from .table import fullness
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import KillSwitch, Limit
-    from agent_meter_mcp.core.queries import Totals
 
 NAME_WIDTH = 64
 REASON_WIDTH = 200
@@ -28,12 +25,6 @@ _PERIODS = {
     "year": "this year",
     "total": "in total",
 }
-
-
-def cost_of(totals: Totals) -> str:
-    """Unknown when nothing of it has a price."""
-    known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
-    return dollars(totals.cost_nano_usd) if known else UNKNOWN
 
 
 def subject(limit: Limit) -> str:
@@ -66,7 +57,7 @@ def standing(state: LimitState) -> str:
     whose = f" ({shown(state.scope, width=NAME_WIDTH)})" if state.scope else ""
     held = f" and {amount(metric, state.held)} held" if state.held else ""
     used = f"{number(metric, state.used)} of {amount(metric, limit.max)} used"
-    return f"{place(limit)}{whose}: {used}{held} {during(limit.key.window)} ({fullness(state.percent).text})"
+    return f"{place(limit)}{whose}: {used}{held} {during(limit.key.window)} ({percent(state.percent)})"
 
 
 def maximum(limit: Limit) -> str:

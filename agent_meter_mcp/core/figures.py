@@ -13,6 +13,7 @@ from .money import SCALES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .models import Metric
+    from .queries import Totals
 
 UNKNOWN = "—"
 UNLIMITED = "unlimited"
@@ -65,6 +66,17 @@ def exact_amount(metric: Metric, value: int) -> str:
 
 def _of(metric: Metric, text: str) -> str:
     return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
+
+
+def cost_of(totals: Totals) -> str:
+    """Unknown when nothing of it has a price."""
+    is_known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
+    return dollars(totals.cost_nano_usd) if is_known else UNKNOWN
+
+
+def percent(value: float) -> str:
+    """ "42 %", ">999 %"; what is not nothing is "<1 %"."""
+    return ">999 %" if value > 999 else f"{value:.0f} %" if value >= 1 or not value else "<1 %"
 
 
 def counted(count: int, what: str) -> str:
