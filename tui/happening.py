@@ -237,7 +237,7 @@ def measured(sources: Summary) -> str:
     """What an agent said of itself, against what was measured without asking it."""
     own = [group for group in sources.groups if group.key[0] == "self"]
     others = [group for group in sources.groups if group.key[0] != "self"]
-    parts = [f"{_source(group)}" for group in others] or ["nothing"]
+    parts = [_source(group) for group in others] or ["nothing"]
     said = _source(own[0]) if own else "nothing"
     return f"measured: {', '.join(parts)}   self-reported: {said}"
 

@@ -19,12 +19,11 @@ from .view import whom_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Literal
 
     from agent_meter_mcp.core.models import Limit, Metric
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary, Totals
 
-    Style = Literal["", "alarm", "warn", "good", "dim", "held"]
+    from .view import Style
 
 NEAR_PERCENT = 80
 TOLD = 3

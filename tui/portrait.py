@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
+from agent_meter_mcp.core.models import SECOND_US
 from agent_meter_mcp.core.text import shown
 
 from .format import age, short_count, spark, until
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Detail, Range, Snapshot
 
 HELD_SHOWN = 3
-SECOND_US = 1_000_000
 _NEVER_REFUSED = Cell("was never refused", "dim")
 _HOLDS_NOTHING = Cell("holds no reservation", "dim")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import LimitKey, Subject
+    from agent_meter_mcp.core.models import Limit, LimitKey, Subject
     from agent_meter_mcp.core.queries import Group, LimitView
 
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
@@ -158,6 +158,13 @@ def fullness(full: float) -> Style:
     return "alarm" if full >= 100 else "warn" if full >= WARN_PERCENT else ""
 
 
+def used_cell(limit: Limit, used: int, style: Style) -> Cell:
+    """ "12.0k of 20.0k", and in a file with all digits."""
+    metric, most = limit.key.metric, limit.max
+    in_full = f"{number(metric, used)} of {number(metric, most)}"
+    return Cell(f"{brief(metric, used)} of {brief(metric, most)}", style, in_full)
+
+
 def limit_row(view: LimitView) -> Row:
     """A limit of one agent: what it is, how full, and whether it binds or was replaced."""
     limit, state = view.limit, view.state
@@ -172,11 +179,7 @@ def limit_row(view: LimitView) -> Row:
         limit.limit_id,
         (
             Cell(what_of(key), style),
-            Cell(
-                f"{brief(key.metric, used)} of {brief(key.metric, limit.max)}",
-                style,
-                f"{number(key.metric, used)} of {number(key.metric, limit.max)}",
-            ),
+            used_cell(limit, used, style),
             *fullness_cells(full, style),
         ),
     )
