@@ -78,12 +78,12 @@ def nano_usd(
     return scaled(value, NANO_PER_USD, field=field, maximum=maximum)
 
 
-def micro_units(value: Decimal | int | float | str, *, field: str = "units", maximum: int = UNITS_MAX) -> int:
+def micro_units(value: Decimal | int | float | str) -> int:
     """Units as micro-units. Raises as `scaled`."""
-    return scaled(value, MICRO_PER_UNIT, field=field, maximum=maximum)
+    return scaled(value, MICRO_PER_UNIT, field="units", maximum=UNITS_MAX)
 
 
-def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: str = "max") -> int:
+def limit_maximum(metric: Metric, value: Decimal | int | float | str) -> int:
     """The maximum of a limit in the metric's integer unit.
 
     Raises:
@@ -93,12 +93,12 @@ def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: 
     from decimal import Decimal
 
     scale = SCALES[metric]
-    maximum = scaled(value, scale, field=field, maximum=LIMIT_MAX_INTEGER // scale)
+    maximum = scaled(value, scale, field="max", maximum=LIMIT_MAX_INTEGER // scale)
     exact = Decimal(str(value))
     if scale == 1 and exact != maximum:
-        raise InvalidInput(field, f"must be a whole number of {metric}")
+        raise InvalidInput("max", f"must be a whole number of {metric}")
     if exact and not maximum:
-        raise InvalidInput(field, f"is less than {Decimal(1) / scale:f}, the smallest amount that is counted")
+        raise InvalidInput("max", f"is less than {Decimal(1) / scale:f}, the smallest amount that is counted")
     return maximum
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcp.server import CacheHint, MCPServer
 
@@ -19,10 +19,6 @@ from .resources import add_resources
 from .tools import Call, MeterTool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mcp.server.context import ServerMiddleware
-
     from agent_meter_mcp.ledger import Ledger
 
     from .callers import CallerOf
@@ -52,16 +48,9 @@ TOOLS = (
 _SAME_FOR_ALL = CacheHint(ttl_ms=60_000, scope="public")
 
 
-def build_server(
-    ledger: Ledger,
-    caller_of: CallerOf,
-    *,
-    timezone: str = "UTC",
-    middleware: Sequence[ServerMiddleware[Any]] = (),
-    **options: Any,
-) -> MCPServer[None]:
+def build_server(ledger: Ledger, caller_of: CallerOf, *, timezone: str = "UTC") -> MCPServer[None]:
     """A server on an open ledger. `caller_of` says who makes a request, `timezone` where a report's day
-    begins if it does not say. `options` are those of MCPServer; its `middleware` comes after ours.
+    begins if it does not say.
     """
     changes = Changes(ledger, caller_of)
     server: MCPServer[None] = MCPServer(
@@ -72,10 +61,9 @@ def build_server(
         tools=[MeterTool.of(definition, ledger, caller_of, timezone) for definition in TOOLS],
         lifespan=changes.lifespan,
         subscriptions=changes.bus,
-        middleware=[remember_request, changes.guard_listening, guard_prompts(lambda: server), *middleware],
+        middleware=[remember_request, changes.guard_listening, guard_prompts(lambda: server)],
         cache_hints={"tools/list": _SAME_FOR_ALL, "prompts/list": _SAME_FOR_ALL},
         log_level="WARNING",
-        **options,
     )
 
     def call() -> Call:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 
-from agent_meter_mcp.core.errors import MeterError, StoreReadOnly, StoreTooNew, StoreUnusable
+from agent_meter_mcp.core.errors import StoreReadOnly, StoreTooNew, StoreUnusable
 
 from . import driver
 from .turnstile import alone
@@ -249,7 +249,5 @@ def _migrate(path: str, connect: Callable[[], Connection]) -> None:
         connection.execute("COMMIT")
     except driver.Error as error:
         raise driver.meter_error(error, path) from error
-    except MeterError:
-        raise
     finally:
         connection.close()
