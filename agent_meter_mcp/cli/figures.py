@@ -1,7 +1,4 @@
-"""Amounts and limits in words for people. Money has 2 decimals, and 4 below a cent; --json is exact.
-
-Unlimited, zero and unknown are three different things: "unlimited", "$0.00" and "—".
-"""
+"""Limits and kill switches in words for people. Amounts are those of `core.figures`; --json is exact."""
 
 from __future__ import annotations
 

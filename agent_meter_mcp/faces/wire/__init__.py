@@ -5,7 +5,10 @@
 - `arguments`, `queries`: what the tools take, turned into what the ledger takes.
 - `results`, `reports`, `controls`: what the tools give, made of what the ledger gives.
 - `records`: alerts, control actions and open holds, for the faces that list them.
-- `mistakes`: what is wrong with what was sent.
-- `wording`: the sentences that go with them.
+- `wording`, `rows`: the sentences that go with them, and the lines of a list.
+- `mistakes`, `problems`: what is wrong with what was sent, and the one shape of an error over HTTP.
 - `hooks`: the same verdict in the words of each agent harness.
+- `upstream`, `sessions`: usage as upstream's SDKs and hooks write it. `batch`: the bodies of its routes.
+- `attesting`: usage that is signed for others.
+- `otlp`, `telemetry`: OpenTelemetry's envelope, and the usage in it.
 """
