@@ -170,9 +170,11 @@ def reservations(session: Session, as_json: bool) -> None:
 
     held, now_us = session.ask(ask)
     if as_json:
+        from agent_meter_mcp.faces.wire.records import Hold
+
         from .document import print_document
 
-        print_document({"reservations": [_reservation(one) for one in held]})
+        print_document({"reservations": [Hold.of(one).model_dump() for one in held]})
         return
     if not held:
         click.echo("Nothing is held.")
@@ -199,26 +201,3 @@ def reservations(session: Session, as_json: bool) -> None:
         for one in held
     ]
     click.echo(table(columns, rows))
-
-
-def _reservation(one: Reservation) -> dict[str, Any]:
-    from agent_meter_mcp.faces.wire.fields import optional_number, time_text
-
-    usage = one.usage
-    return {
-        "reservation_id": one.reservation_id,
-        "id": one.event_id,
-        "agent": one.who.agent,
-        "service": one.who.service,
-        "operation": one.operation,
-        "project": one.who.project,
-        "session": one.who.session,
-        "requests": usage.requests,
-        "units": optional_number("units", usage.units_micro),
-        "unit_type": usage.unit_type,
-        "tokens": usage.tokens,
-        "model": usage.model,
-        "cost_usd": optional_number("cost_usd", usage.cost_nano_usd),
-        "reserved_at": time_text(one.reserved_at_us),
-        "expires_at": time_text(one.expires_at_us),
-    }

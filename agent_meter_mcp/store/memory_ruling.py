@@ -67,15 +67,14 @@ def set_switch(book: Book, command: SetSwitch) -> Switched:
     same = [switch for switch in book.switches if (switch.kind, switch.name) == (command.kind, command.name)]
     if bool(same) == command.engaged:
         return Switched(same[0] if same else None, command.engaged, False)
-    target = command.kind if command.name is None else f"{command.kind} {command.name}"
     if command.engaged:
         switch = KillSwitch(command.kind, command.name, command.reason or "", command.actor, book.at_us)
         book.switches.append(switch)
-        audit(book, command.actor, "engage_kill_switch", target, None, switch, command.reason)
+        audit(book, command.actor, "engage_kill_switch", str(switch), None, switch, command.reason)
     else:
         switch = same[0]
         book.switches.remove(switch)
-        audit(book, command.actor, "release_kill_switch", target, switch, None, command.reason)
+        audit(book, command.actor, "release_kill_switch", str(switch), switch, None, command.reason)
     return Switched(switch, command.engaged, True)
 
 

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agent_meter_mcp.core.figures import counted
+from agent_meter_mcp.core.models import Subject
 from agent_meter_mcp.core.money import number_of
 
 from .controls import Alert
@@ -58,10 +59,9 @@ def _plain(text: str | None) -> dict[str, Any] | None:
     value: dict[str, Any] = json.loads(text)
     if "key" in value:
         key = value["key"]
-        kind, name = key["subject"]["kind"], key["subject"]["name"]
         return {
             "limit_id": value["limit_id"],
-            "subject": "everyone" if kind == "pool" else f"{kind} {name}",
+            "subject": str(Subject(**key["subject"])),
             "service": key["service"],
             "metric": key["metric"],
             "window": key["window"],

@@ -78,10 +78,7 @@ def tightest(states: tuple[LimitState, ...]) -> LimitState | None:
 def reason(why: Reason, at_us: int) -> str:
     """Why not: which limit, used, held, asked, max, who holds it, when enough comes back."""
     if why.switch is not None:
-        switch = why.switch
-        what = "everything" if switch.kind == "everything" else f"{switch.kind} {quoted(switch.name or '')}"
-        said = shown(switch.reason, width=REASON_WIDTH)
-        return f"{what} was stopped by {quoted(switch.engaged_by)}: {said}. Only an operator can release it"
+        return f"{_stopped(why.switch)}. Only an operator can release it"
     if why.state is None:
         return "a limit is in the way"
     state, metric = why.state, why.state.limit.key.metric

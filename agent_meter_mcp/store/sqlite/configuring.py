@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from .writer import Writer
 
-_DEFAULT_THRESHOLDS = (50, 80, 100)
-
 
 def set_agent(writer: Writer, command: SetAgent) -> Agent:
     """Raises InvalidInput for a parent that is impossible."""
@@ -90,27 +88,17 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
     """Rule 23."""
     key = command.key
     before = _limit_with(writer, key)
-    if before is None:
-        if len(writer.book.policy.limits) >= LIMITS_MAX:
-            raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
-        after = Limit(
-            command.limit_id,
-            key,
-            command.max,
-            command.action or "reject",
-            command.zone or "UTC",
-            _DEFAULT_THRESHOLDS if command.thresholds is None else command.thresholds,
-            writer.at_us,
-        )
-    else:
-        after = before.replace(
-            max=command.max,
-            action=command.action or before.action,
-            zone=command.zone or before.zone,
-            thresholds=before.thresholds if command.thresholds is None else command.thresholds,
-        )
-        if after == before:
-            return LimitSet(after, "unchanged")
+    if before is None and len(writer.book.policy.limits) >= LIMITS_MAX:
+        raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
+    kept = before or Limit(command.limit_id, key, command.max, created_at_us=writer.at_us)
+    after = kept.replace(
+        max=command.max,
+        action=command.action or kept.action,
+        zone=command.zone or kept.zone,
+        thresholds=kept.thresholds if command.thresholds is None else command.thresholds,
+    )
+    if after == before:
+        return LimitSet(after, "unchanged")
     audit(writer, command.actor, "set_limit", _described(key), before, after)
     writer.put_down()
     columns = limit_columns(after)
@@ -144,20 +132,16 @@ def remove_limit(writer: Writer, command: RemoveLimit) -> Limit:
 
 def set_switch(writer: Writer, command: SetSwitch) -> Switched:
     """Rule 23."""
-    found = [
-        switch
-        for switch in writer.book.policy.switches
-        if switch.kind == command.kind and switch.name == command.name
-    ]
-    before = found[0] if found else None
+    named = (command.kind, command.name)
+    switches = writer.book.policy.switches
+    before = next((switch for switch in switches if (switch.kind, switch.name) == named), None)
     if (before is not None) == command.engaged:
         return Switched(before, command.engaged, False)
     after = None
     if command.engaged:
         after = KillSwitch(command.kind, command.name, command.reason or "", command.actor, writer.at_us)
-    target = command.kind if command.name is None else f"{command.kind} {command.name}"
     action = "engage_kill_switch" if command.engaged else "release_kill_switch"
-    audit(writer, command.actor, action, target, before, after, command.reason)
+    audit(writer, command.actor, action, str(after or before), before, after, command.reason)
     execute = writer.connection.execute
     if after is not None:
         execute(
