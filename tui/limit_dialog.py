@@ -16,7 +16,7 @@ from textual.widgets import Button, Input, Select, Static
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.figures import number, percent
-from agent_meter_mcp.core.models import METRICS
+from agent_meter_mcp.core.models import ACTIONS, METRICS
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import shown
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 TYPING_S = 0.15
 """Nothing is looked up while somebody is still typing."""
-ACTIONS = ["reject", "warn"]
 _COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success"}
 _LABELS = {
     "whom": "For",
@@ -92,7 +91,7 @@ class LimitDialog(Form["Preview | None"]):
                 yield self._field(choice("metric", list(METRICS), typed.metric))
                 yield self._field(field_input("window", typed.window))
             yield self._field(field_input("max", typed.max, example="5, 0.25, 1.5M"))
-            yield self._field(choice("action", ACTIONS, typed.action))
+            yield self._field(choice("action", list(ACTIONS), typed.action))
             yield self._field(field_input("zone", typed.zone))
             yield self._field(field_input("thresholds", typed.thresholds))
             yield Told(id="told", classes="told")

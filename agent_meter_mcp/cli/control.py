@@ -10,7 +10,7 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
 from agent_meter_mcp.core.figures import UNKNOWN, length, number
 from agent_meter_mcp.core.limits import concerns
-from agent_meter_mcp.core.models import LIMIT_FIELDS, METRICS, LimitKey, Who
+from agent_meter_mcp.core.models import ACTIONS, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 F = TypeVar("F", bound="Callable[..., Any]")
-
-ACTIONS = ("reject", "warn")
 
 _key_options = (
     options.name_option(

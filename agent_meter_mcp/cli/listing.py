@@ -8,7 +8,7 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, cost_of, dollars, number
-from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, AgentsQuery, EventsQuery
+from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, STATUSES, AgentsQuery, EventsQuery
 from agent_meter_mcp.core.text import optional_name, shown
 from agent_meter_mcp.core.windows import check_zone
 from agent_meter_mcp.runtime import system_clock_us
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-STATUSES = ("active", "idle", "over_limit", "stopped")
 _STATUS_STYLES = {"active": "good", "idle": "", "over_limit": "alarm", "stopped": "alarm"}
 _OUTCOMES = {
     "accepted": Cell("ok"),

@@ -11,7 +11,7 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
-from agent_meter_mcp.core.models import SOURCES, Usage, Who
+from agent_meter_mcp.core.models import OUTCOMES, SOURCES, Usage, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd
 from agent_meter_mcp.core.queries import UsageFilter
 from agent_meter_mcp.faces.errors import shape_of, text_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 HELP_NAMES = ["-h", "--help"]
-OUTCOMES = ("accepted", "over_limit", "rejected")
 COMPLETIONS_MAX = 50
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

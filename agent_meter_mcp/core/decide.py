@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
+    from .models import Stated
+
     ReasonCode = Literal["kill_switch", "limit", "soft_limit"]
-    Stated = tuple[int | None, int | None, int | None, int | None]
 
 HOUR_US = 3_600_000_000
 HOLDERS_MAX = 5

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     SwitchKind = Literal["agent", "service", "everything"]
     ReservationState = Literal["open", "settled", "released", "expired"]
     Amounts = tuple[int, int, int, int]
+    Stated = tuple[int | None, int | None, int | None, int | None]
 
 METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 """Order of the metrics in every `Amounts` vector: requests, micro-units, tokens, nano-USD."""
 
 SOURCES: tuple[Source, ...] = ("self", "sdk", "middleware", "proxy", "transcript", "otlp", "import")
+OUTCOMES: tuple[Outcome, ...] = ("accepted", "over_limit", "rejected")
+ACTIONS: tuple[Action, ...] = ("reject", "warn")
 LIMITS_MAX = 1000
 LEDGER_MAX = 2**63 - 1
 """No sum of any metric over the whole ledger may pass it: SQLite's largest integer."""
@@ -100,7 +103,7 @@ class Usage(Value):
         return self.replace(price_version=None)
 
     @property
-    def stated(self) -> tuple[int | None, int | None, int | None, int | None]:
+    def stated(self) -> Stated:
         """What an estimate asks for, per metric; None where it says nothing."""
         return (self.requests, self.units_micro, self.tokens, self.cost_nano_usd)
 
