@@ -115,9 +115,7 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
     Raises:
         InvalidInput: it is no attestation; names the field that is missing or cannot be read.
     """
-    parts = parse(attestation, "attestation")
-    if not isinstance(parts, dict):
-        raise InvalidInput("attestation", "must be a JSON object")
+    parts = _parts(attestation)
     batch_id, timestamp, service, root, signature = (
         _text_of(parts, field) for field in ("batchId", "timestamp", "serviceId", "merkleRoot", "signature")
     )
@@ -148,10 +146,14 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
 
 def service_of(attestation: str | bytes) -> str:
     """Whose it says it is. Raises InvalidInput."""
+    return _text_of(_parts(attestation), "serviceId")
+
+
+def _parts(attestation: str | bytes) -> dict[str, Json]:
     parts = parse(attestation, "attestation")
     if not isinstance(parts, dict):
         raise InvalidInput("attestation", "must be a JSON object")
-    return _text_of(parts, "serviceId")
+    return parts
 
 
 def _root(secret: str, records: list[Json], spelled: Callable[[Json], str]) -> str:

@@ -10,7 +10,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import LIMIT_FIELDS, LimitKey, Usage, Who
 from agent_meter_mcp.core.money import limit_maximum, micro_units, nano_usd
 from agent_meter_mcp.core.text import name
-from agent_meter_mcp.intake import Report
+from agent_meter_mcp.intake import AGENT_FIELDS, Report
 
 from .fields import Arguments, Count, Decimals, Flag, Moment, parse_time
 
@@ -205,7 +205,7 @@ class Gate(WhoArguments):
 
 
 class AgentChanges(Arguments):
-    clearable = ("name", "tier", "owner", "parent")
+    clearable = AGENT_FIELDS
 
     name: Clearable = None
     tier: Clearable = None

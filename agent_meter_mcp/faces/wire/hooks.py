@@ -51,14 +51,17 @@ def _deny(event: str, text: str) -> Answer:
     return {"decision": "deny", "reason": text}
 
 
-def _deny_tool(event: str, text: str) -> Answer:
+def _permit_no_tool(event: str, text: str) -> Answer:
     told = {"hookEventName": event, "permissionDecision": "deny", "permissionDecisionReason": text}
-    return {"systemMessage": text, "hookSpecificOutput": told}
+    return {"hookSpecificOutput": told}
+
+
+def _deny_tool(event: str, text: str) -> Answer:
+    return {**_tell_user(event, text), **_permit_no_tool(event, text)}
 
 
 def _end_and_deny_tool(event: str, text: str) -> Answer:
-    told = {"hookEventName": event, "permissionDecision": "deny", "permissionDecisionReason": text}
-    return {**_end(event, text), "hookSpecificOutput": told}
+    return {**_end(event, text), **_permit_no_tool(event, text)}
 
 
 def _end_and_block(event: str, text: str) -> Answer:
