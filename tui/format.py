@@ -16,11 +16,12 @@ _STEPS = ((1_000_000_000, "B"), (1_000_000, "M"), (10_000, "k"))
 
 
 def short_count(count: int) -> str:
-    """ "9,999", "10.0k", "8.12M": three or four digits."""
+    """ "9,999", "10.00k", "8.12M", "123k": three or four digits, up to a thousand billions."""
     for size, letter in _STEPS:
         if count >= size:
-            unit = 1000 if letter == "k" else size
-            return f"{count / unit:.2f}{letter}" if count < 100 * unit else f"{count / unit:.0f}{letter}"
+            number = count / (1000 if letter == "k" else size)
+            places = f"{number:.2f}"
+            return f"{places if len(places) <= 5 else f'{number:.0f}'}{letter}"
     return f"{count:,}"
 
 
