@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
 from agent_meter_mcp.core.text import shown
 
@@ -82,8 +83,7 @@ class Tally:
 
 def fleet_state(snapshot: Snapshot) -> LimitState | None:
     """The tightest limit for everybody together, if there is one."""
-    states = [view.state for view in snapshot.fleet if view.state is not None]
-    return max(states, key=lambda one: one.percent, default=None)
+    return tightest(view.state for view in snapshot.fleet if view.state is not None)
 
 
 def fleet_line(snapshot: Snapshot, width: int) -> tuple[str, Style] | None:

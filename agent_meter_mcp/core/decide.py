@@ -10,7 +10,7 @@ from .value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     from .models import Stated
@@ -122,6 +122,11 @@ class Decision(Value):
                 best = most[index]
                 most[index] = left if best is None else min(best, left)
         return (most[0], most[1], most[2], most[3])
+
+
+def tightest(states: Iterable[LimitState]) -> LimitState | None:
+    """The limit with the least room."""
+    return max(states, key=lambda state: state.percent, default=None)
 
 
 def asked_of(state: LimitState, asked: Stated) -> int | None:

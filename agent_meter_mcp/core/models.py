@@ -195,6 +195,10 @@ class LimitKey(Value):
     metric: Metric
     window: str
 
+    def __str__(self) -> str:
+        at = "" if self.service is None else f" at {self.service}"
+        return f"{self.metric} per {self.window} for {self.subject}{at}"
+
 
 class Limit(Value):
     """At most `max` (in the metric's integer unit) within the window, for the subject, optionally at one
@@ -265,3 +269,12 @@ class AuditEntry(Value):
     before: str | None
     after: str | None
     reason: str | None = None
+
+
+def audited(value: Value | dict[str, object] | None) -> str | None:
+    """As an audit entry has it before or after."""
+    from json import dumps
+
+    if value is None:
+        return None
+    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

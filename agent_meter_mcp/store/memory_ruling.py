@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLimit, SetSwitch, Switched
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
-from agent_meter_mcp.core.models import LIMITS_MAX, Agent, AuditEntry, KillSwitch, Limit
+from agent_meter_mcp.core.models import LIMITS_MAX, Agent, AuditEntry, KillSwitch, Limit, audited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import LimitKey
     from agent_meter_mcp.core.value import Value
 
     from .memory_book import Book
@@ -34,13 +33,13 @@ def set_limit(book: Book, command: SetLimit) -> LimitSet:
         blank = Limit(command.limit_id, command.key, command.max, created_at_us=book.at_us)
         created = _changed(blank, command)
         book.limits.append(created)
-        audit(book, command.actor, "set_limit", _described(command.key), None, created)
+        audit(book, command.actor, "set_limit", str(command.key), None, created)
         return LimitSet(created, "created")
     before, after = same[0], _changed(same[0], command)
     if after == before:
         return LimitSet(after, "unchanged")
     book.limits[book.limits.index(before)] = after
-    audit(book, command.actor, "set_limit", _described(command.key), before, after)
+    audit(book, command.actor, "set_limit", str(command.key), before, after)
     return LimitSet(after, "changed")
 
 
@@ -58,7 +57,7 @@ def remove_limit(book: Book, command: RemoveLimit) -> Limit:
     for limit in book.limits:
         if limit.key == command.key if command.limit_id is None else limit.limit_id == command.limit_id:
             book.limits.remove(limit)
-            audit(book, command.actor, "remove_limit", _described(limit.key), limit, None)
+            audit(book, command.actor, "remove_limit", str(limit.key), limit, None)
             return limit
     raise NotFound("there is no such limit. list_limits shows them with their ids.")
 
@@ -78,11 +77,6 @@ def set_switch(book: Book, command: SetSwitch) -> Switched:
     return Switched(switch, command.engaged, True)
 
 
-def _described(key: LimitKey) -> str:
-    at = "" if key.service is None else f" at {key.service}"
-    return f"{key.metric} per {key.window} for {key.subject}{at}"
-
-
 def audit(
     book: Book,
     actor: str,
@@ -93,13 +87,5 @@ def audit(
     reason: str | None = None,
 ) -> int:
     seq = book.take_seq()
-    book.audit.append(AuditEntry(seq, actor, action, target, _json(before), _json(after), reason))
+    book.audit.append(AuditEntry(seq, actor, action, target, audited(before), audited(after), reason))
     return seq
-
-
-def _json(value: Value | None) -> str | None:
-    from json import dumps
-
-    if value is None:
-        return None
-    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

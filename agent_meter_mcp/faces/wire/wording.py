@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import counted, exact_amount, exact_number, length
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import shown
@@ -68,11 +69,6 @@ def standing(state: LimitState) -> str:
     held = f" and {exact_amount(metric, state.held)} held" if state.held else ""
     used = f"{exact_number(metric, state.used)} of {exact_amount(metric, limit.max)} used"
     return f"{used}{held} {period(limit)} ({state.percent:g} %)"
-
-
-def tightest(states: tuple[LimitState, ...]) -> LimitState | None:
-    """The limit with the least room."""
-    return max(states, key=lambda state: state.percent, default=None)
 
 
 def reason(why: Reason, at_us: int) -> str:
@@ -139,7 +135,7 @@ def recorded(answer: Recorded) -> str:
     text = f"{what} ({cost}{late})."
     if answer.switch is not None:
         return f"{text} But {_stopped(answer.switch)}. Stop working now."
-    closest = tightest(tuple(state for state in answer.limits if state.exceeded)) or tightest(answer.limits)
+    closest = tightest(state for state in answer.limits if state.exceeded) or tightest(answer.limits)
     if answer.outcome == "over_limit":
         return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
     if closest is None:
@@ -302,7 +298,7 @@ def limits(views: list[queries.LimitView]) -> str:
     if replaced:
         text += f", {replaced} of them replaced by a more specific one"
     bound = [view for view in views if view.bound is None or view.bound.replaced_by is None]
-    closest = tightest(tuple(view.state for view in bound if view.state is not None))
+    closest = tightest(view.state for view in bound if view.state is not None)
     return (
         f"{text}."
         if closest is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLimit, SetSwitch, Switched
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
-from agent_meter_mcp.core.models import LIMITS_MAX, Agent, KillSwitch, Limit, LimitKey, Who
+from agent_meter_mcp.core.models import LIMITS_MAX, Agent, KillSwitch, Limit, LimitKey, Who, audited
 
 from .rows import limit_columns
 
@@ -99,7 +99,7 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
     )
     if after == before:
         return LimitSet(after, "unchanged")
-    audit(writer, command.actor, "set_limit", _described(key), before, after)
+    audit(writer, command.actor, "set_limit", str(key), before, after)
     writer.put_down()
     columns = limit_columns(after)
     writer.connection.execute(
@@ -122,7 +122,7 @@ def remove_limit(writer: Writer, command: RemoveLimit) -> Limit:
         limit = None if command.key is None else _limit_with(writer, command.key)
     if limit is None:
         raise NotFound("there is no such limit. list_limits shows them with their ids.")
-    audit(writer, command.actor, "remove_limit", _described(limit.key), limit, None)
+    audit(writer, command.actor, "remove_limit", str(limit.key), limit, None)
     writer.put_down()
     _drop_family(writer, limit.key)
     writer.connection.execute("DELETE FROM quota WHERE limit_id = ?", (limit.limit_id,))
@@ -159,11 +159,6 @@ def _limit_with(writer: Writer, key: LimitKey) -> Limit | None:
     return next((limit for limit in writer.book.policy.limits.values() if limit.key == key), None)
 
 
-def _described(key: LimitKey) -> str:
-    at = "" if key.service is None else f" at {key.service}"
-    return f"{key.metric} per {key.window} for {key.subject}{at}"
-
-
 def _drop_family(writer: Writer, key: LimitKey) -> None:
     """Counters of all limits that may replace, or be replaced by, a limit with this key."""
     writer.connection.execute(
@@ -194,14 +189,6 @@ def audit(
     seq = writer.take_seq()
     writer.connection.execute(
         "INSERT INTO audit (id, actor, action, target, before, after, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (seq, actor, action, target, _json(before), _json(after), reason),
+        (seq, actor, action, target, audited(before), audited(after), reason),
     )
     return seq
-
-
-def _json(value: Value | None) -> str | None:
-    if value is None:
-        return None
-    from json import dumps
-
-    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)
