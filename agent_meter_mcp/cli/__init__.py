@@ -10,6 +10,8 @@ table      columns that fit the terminal
 
 from __future__ import annotations
 
+import gc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; answers its exit code. Arguments are the process's own if none are given."""
+    gc.disable()  # until all is imported: there is no garbage in that
     try:
         from .program import program
 
