@@ -12,6 +12,8 @@ document   what programs read in place of them
 
 from __future__ import annotations
 
+import gc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; answers its exit code. Arguments are the process's own if none are given."""
+    gc.disable()  # until all is imported: there is no garbage in that
     try:
         from .program import program
 

@@ -148,9 +148,6 @@ def _key_text(key: str | None, key_file: str | None) -> str:
 
 def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, may_act: bool) -> None:
     """Until it is left."""
-    import gc
-
-    gc.disable()  # there is no garbage in what is imported
     folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
     # Textual reads keys from the one and draws on the other; without them it would turn for ever.
     if not is_tab and not all(one is not None and one.isatty() for one in (sys.stdin, sys.stderr)):

@@ -25,6 +25,7 @@ from textual_serve.server import Server, to_int
 
 from agent_meter_mcp.core.attest import is_same
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.runtime import collect_seldom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -231,6 +232,7 @@ def serve(command: Sequence[str], port: int) -> None:
         def started() -> None:
             click.echo(f"The dashboard is at {server.address}\nStop with Ctrl-C.")
 
+        collect_seldom()
         with suppress(KeyboardInterrupt):
             asyncio.run(server.run(started))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .decide import Decision, LimitState
 from .errors import MeterError
-from .keys import Key
 from .models import (
     Agent,
     Alert,
@@ -22,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from .keys import Key
     from .models import Action, CostSource, Outcome, Source, SwitchKind
     from .roles import Role
 
