@@ -11,10 +11,10 @@ import click
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.core.windows import zone_of
 from agent_meter_mcp.settings import FOLDER
 
 from . import options
-from .times import zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.local import LocalSource

@@ -11,12 +11,12 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import UNKNOWN, cost_of, counted, dollars, length, number
 from agent_meter_mcp.core.queries import DIMENSIONS, GROUPS_MAX, ORDERS, TIME_DIMENSIONS, SummaryQuery
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.core.windows import check_zone
+from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .table import Cell, Column, table
-from .times import moment, parse_span, period_name, zone_name, zone_of
+from .times import moment, parse_span, period_name, zone_name
 
 if TYPE_CHECKING:
     from datetime import tzinfo

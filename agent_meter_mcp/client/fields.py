@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
@@ -12,17 +12,13 @@ from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd, number_of
+from agent_meter_mcp.core.times import optional_time, us_of
 from agent_meter_mcp.intake import Report
-
-from .results import time_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent_meter_mcp.core.models import Source
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class WhoFields(TypedDict, total=False):
@@ -197,7 +193,7 @@ def _moment_us(value: datetime | str | None) -> int | None:
         time = datetime.fromisoformat(value) if isinstance(value, str) else value
         if time.tzinfo is None:
             raise ValueError
-        return (time - _EPOCH) // _MICROSECOND
+        return us_of(time)
     except (AttributeError, TypeError, ValueError, OverflowError):
         raise InvalidInput(
             "occurred_at", 'must be a time with an offset from UTC, such as "2026-01-31T18:00:00Z"'
@@ -216,7 +212,7 @@ def record_json(event: UsageEvent, source: Source | None) -> dict[str, Any]:
             "id": event.id,
             "operation": event.operation,
             "source": source,
-            "occurred_at": time_text(event.occurred_at_us),
+            "occurred_at": optional_time(event.occurred_at_us),
             "status_code": event.status_code,
             "duration_ms": event.duration_ms,
             "metadata": None if event.metadata is None else json.loads(event.metadata),

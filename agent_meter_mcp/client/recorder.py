@@ -28,11 +28,12 @@ from agent_meter_mcp.core.errors import (
     Unreachable,
 )
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.times import time_text
 
 from .connection import NOT_OPEN
 from .errors import UNAVAILABLE, error_of
 from .fields import SettleFields
-from .results import UsageRecorded, members_of, time_text
+from .results import UsageRecorded, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence

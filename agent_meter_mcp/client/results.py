@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import optional_time, time_text
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.core.windows import seconds
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     Number: TypeAlias = int | float
     ReasonCode: TypeAlias = Literal["kill_switch", "limit", "soft_limit", "unreachable"]
     Finished: TypeAlias = Literal["recorded", "duplicate", "corrected", "spooled"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_9999_US = 253_370_764_800 * 1_000_000
 
 
 class LimitState(Value):
@@ -145,13 +142,6 @@ def parsed(kind: type[T], document: object) -> T:
 # From a ledger of this process
 
 
-def time_text(at_us: int | None) -> str | None:
-    """ISO 8601 with "Z"; None for a time too far off to be written."""
-    if at_us is None or not 0 <= at_us < _YEAR_9999_US:
-        return None
-    return (_EPOCH + timedelta(microseconds=at_us)).isoformat().removesuffix("+00:00") + "Z"
-
-
 def _limit(state: decide.LimitState) -> LimitState:
     key, metric = state.limit.key, state.limit.key.metric
     return LimitState(
@@ -168,10 +158,10 @@ def _limit(state: decide.LimitState) -> LimitState:
         state.percent,
         state.limit.action,
         state.exceeded,
-        time_text(state.resets_at_us),
-        time_text(state.frees_at_us),
+        optional_time(state.resets_at_us),
+        optional_time(state.frees_at_us),
         number_of(metric, state.burn_per_hour),
-        time_text(state.runs_out_at_us),
+        optional_time(state.runs_out_at_us),
     )
 
 
@@ -183,13 +173,13 @@ def _reason(reason: decide.Reason, say: Callable[[decide.Reason], str]) -> Reaso
         say(reason),
         None if state is None else state.limit.limit_id,
         None if reason.asked is None else number_of(metric, reason.asked),
-        time_text(reason.retry_at_us),
+        optional_time(reason.retry_at_us),
         tuple(
             Holder(
                 holder.reservation_id,
                 holder.agent,
                 number_of(metric, holder.amount),
-                time_text(holder.expires_at_us) or "",
+                time_text(holder.expires_at_us),
             )
             for holder in reason.holders
         ),

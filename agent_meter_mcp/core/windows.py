@@ -144,6 +144,15 @@ def check_zone(zone: str, *, field: str = "timezone") -> str:
     return zone
 
 
+def zone_of(name: str) -> tzinfo:
+    """Raises InvalidInput as `check_zone`."""
+    if name != "UTC":
+        return _load_zone(name)
+    from datetime import UTC
+
+    return UTC
+
+
 def _load_zone(zone: str, field: str = "timezone") -> tzinfo:
     known = _zones.get(zone)
     if known is not None:

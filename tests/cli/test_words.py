@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from agent_meter_mcp.cli.exporting import decimal_text
 from agent_meter_mcp.cli.table import Cell, Column, fullness, table
-from agent_meter_mcp.cli.times import exact, moment, moments, parse_moment, parse_span, period_name, zone_of
+from agent_meter_mcp.cli.times import exact, moment, moments, parse_moment, parse_span, period_name
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import amount, dollars, length, number, shortened, width_of
 from agent_meter_mcp.core.money import usd
+from agent_meter_mcp.core.windows import zone_of
 
 SECOND = 1_000_000
 NOON = int(datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()) * SECOND

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import exact_amount
 from agent_meter_mcp.core.money import nano_usd, number_of
+from agent_meter_mcp.core.times import optional_time, time_text
 from agent_meter_mcp.core.windows import seconds
 from agent_meter_mcp.faces.wire import wording
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
-from agent_meter_mcp.faces.wire.fields import optional_time, parse_time, time_text
+from agent_meter_mcp.faces.wire.fields import parse_time
 
 from .conftest import NOON_US, Tools
 

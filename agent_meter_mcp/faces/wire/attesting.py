@@ -1,7 +1,7 @@
 """Usage that is in the ledger as upstream's records, and attestations of it."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -12,10 +12,10 @@ from agent_meter_mcp.core.attest import attest
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 from agent_meter_mcp.core.text import ID_MAX, name
-from agent_meter_mcp.core.windows import check_zone, parse_window, period
+from agent_meter_mcp.core.times import time_text_ms, us_of
+from agent_meter_mcp.core.windows import parse_window, period, zone_of
 
-from .fields import UTC_ZONE, zone_of
-from .upstream import record_text, time_text_ms
+from .upstream import record_text
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import StoredEvent
@@ -24,18 +24,17 @@ if TYPE_CHECKING:
 
 RECORDS_MAX = 10_000
 """In one answer or attestation."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
 
 
 def day_of(text: str, zone: str) -> tuple[int, int]:
     """[start, end) of a day such as "2026-01-31" by the clocks of the zone. Raises InvalidInput."""
-    check_zone(zone)
+    clocks = zone_of(zone)
     try:
         if len(text) != 10:
             raise ValueError
         day = datetime.fromisoformat(text).date()
-        noon = datetime.combine(day, time(12), zone_of(zone))
-        start_us, end_us = period(parse_window("day"), zone, (noon - _EPOCH) // timedelta(microseconds=1))
+        noon = datetime.combine(day, time(12), clocks)
+        start_us, end_us = period(parse_window("day"), zone, us_of(noon))
     except (ValueError, OverflowError):
         raise InvalidInput("day", 'must be a day such as "2026-01-31"') from None
     if end_us is None:

@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import time_text
 
 from . import rows, wording
 from .fields import (
@@ -12,7 +13,6 @@ from .fields import (
     Part,
     Result,
     beside,
-    time_text,
 )
 from .results import DatedLimitState, LimitState, Number, state_fields
 from .rows import Listed

@@ -5,27 +5,21 @@ out is the nearest JSON number to the exact decimal, and the same number whereve
 Times are ISO 8601 with an offset.
 """
 
-from datetime import UTC as UTC_ZONE
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Strict, WithJsonSchema, model_validator
 from pydantic.functional_validators import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import SECOND_US
 from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import us_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
 TIME_CHARACTERS_MAX = 64
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
-DAY_S = 86_400
-_YEAR_2_US = -62_104_060_800 * SECOND_US
-_YEAR_9999_US = 253_370_764_800 * SECOND_US
 
 
 def problem(text: str) -> PydanticCustomError:
@@ -121,26 +115,7 @@ def parse_time(text: str, field: str) -> int:
         raise InvalidInput(field, 'must be an ISO 8601 time such as "2026-01-31T18:00:00Z"') from None
     if time.tzinfo is None:
         raise InvalidInput(field, f'has no offset from UTC: append "Z" or one such as "+01:00" to {text!r}')
-    since = time - _EPOCH
-    return (since.days * DAY_S + since.seconds) * SECOND_US + since.microseconds
-
-
-def time_text(at_us: int, zone: tzinfo = UTC_ZONE) -> str:
-    """A time as ISO 8601, with "Z" for UTC and no fraction where there is none."""
-    time = _EPOCH + timedelta(microseconds=at_us)
-    if zone is UTC_ZONE:
-        return time.isoformat().removesuffix("+00:00") + "Z"
-    return time.astimezone(zone).isoformat()
-
-
-def zone_of(name: str) -> tzinfo:
-    """A time zone that is known to exist."""
-    return UTC_ZONE if name == "UTC" else ZoneInfo(name)
-
-
-def optional_time(at_us: int | None) -> str | None:
-    """As `time_text`; None stays None, and a time too far off to be written (year 9999) is None as well."""
-    return time_text(at_us) if at_us is not None and _YEAR_2_US <= at_us < _YEAR_9999_US else None
+    return us_of(time)
 
 
 def optional_number(metric: "Metric", value: int | None) -> int | float | None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import Subject
 from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import time_text
 
 from .controls import Alert
-from .fields import Part, Result, optional_number, time_text
+from .fields import Part, Result, optional_number
 from .results import Number
 
 if TYPE_CHECKING:

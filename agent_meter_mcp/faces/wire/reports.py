@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
+from agent_meter_mcp.core.times import optional_time, time_text
+from agent_meter_mcp.core.windows import zone_of
 
 from . import rows, wording
 from .controls import ListedLimit
@@ -17,9 +19,6 @@ from .fields import (
     Result,
     beside,
     optional_number,
-    optional_time,
-    time_text,
-    zone_of,
 )
 from .results import DatedLimitState, Number
 from .rows import Listed

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import optional_time, time_text
 from agent_meter_mcp.core.windows import seconds
 
 from . import wording
@@ -16,8 +17,6 @@ from .fields import (
     Part,
     Result,
     optional_number,
-    optional_time,
-    time_text,
 )
 
 if TYPE_CHECKING:

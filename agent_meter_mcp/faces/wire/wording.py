@@ -12,8 +12,8 @@ from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import counted, exact_amount, exact_number, length
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import shown
-
-from .fields import time_text, zone_of
+from agent_meter_mcp.core.times import time_text
+from agent_meter_mcp.core.windows import zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
