@@ -7,6 +7,7 @@ from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
 from agent_meter_mcp.faces.wire.hooks import gated
+from agent_meter_mcp.faces.wire.settling import settled
 
 from .tools import Call, tool
 
@@ -40,14 +41,7 @@ async def reserve_budget(call: Call, arguments: take.ReserveBudget) -> give.Budg
 async def settle_reservation(call: Call, arguments: take.SettleReservation) -> give.ReservationSettled:
     """End a hold: settle with the actual amounts (none: as estimated), release if nothing was used, or extend
     it."""
-    if arguments.action == "settle":
-        recorded = await call.ledger.settle(call.caller, arguments.settle())
-        return give.ReservationSettled.of_usage(arguments.reservation_id, recorded)
-    if arguments.action == "release":
-        held = await call.ledger.release(call.caller, arguments.release())
-    else:
-        held = await call.ledger.extend(call.caller, arguments.reservation_id, arguments.extend_us())
-    return give.ReservationSettled.of_hold(held)
+    return await settled(call.ledger, call.caller, arguments)
 
 
 @tool("Gate", take.Gate, give.GateAnswered)
