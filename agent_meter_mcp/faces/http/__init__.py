@@ -6,7 +6,7 @@
 - `asking`, `parameters`: who asks, and what is asked in a path or a query.
 - `answers`, `ratelimit`, `failures`: what is given, and every no.
 - `bodies`: what a request may bring. `position`: how far a watcher of the stream has come.
-- `metrics`: figures for Prometheus. `document`: OpenAPI.
+- `metrics`: figures for Prometheus. `document`, `openapi_bodies`: OpenAPI.
 
 Who asks has been found out before a request gets here: `scope[CALLER]` is a `core.roles.Caller`.
 """
