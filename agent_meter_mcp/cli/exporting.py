@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
     from decimal import Decimal
 
+    from agent_meter_mcp.core.queries import EventsPage
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
@@ -81,7 +82,7 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
         write = csv_writer(file) if format_ == "csv" else line_writer(file)
 
         async def work(ledger: Ledger, caller: Caller) -> int:
-            pages = _pages(ledger, caller, EventsQuery(chosen, EVENTS_PAGE_MAX))
+            pages = ledger.event_pages(caller, EventsQuery(chosen, EVENTS_PAGE_MAX))
             return await _write_all(pages, write, is_watched)
 
         return session.ask(work)
@@ -94,26 +95,14 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
     click.echo(f"{counted(written, 'event')} in {shown(output)}", err=True)
 
 
-async def _pages(
-    ledger: Ledger, caller: Caller, query: EventsQuery
-) -> AsyncIterator[tuple[StoredEvent, ...]]:
-    """From the newest on: what is recorded meanwhile comes before the first page."""
-    while True:
-        page = await ledger.events(caller, query)
-        yield page.events
-        if page.next_seq is None:
-            return
-        query = query.replace(before_seq=page.next_seq)
-
-
 async def _write_all(
-    pages: AsyncIterator[tuple[StoredEvent, ...]], write: Callable[[StoredEvent], object], is_watched: bool
+    pages: AsyncIterator[EventsPage], write: Callable[[StoredEvent], object], is_watched: bool
 ) -> int:
     written = 0
-    async for events in pages:
-        for event in events:
+    async for page in pages:
+        for event in page.events:
             write(event)
-        written += len(events)
+        written += len(page.events)
         if is_watched:
             show_progress(counted(written, "event"))
     if is_watched:

@@ -7,7 +7,7 @@ InvalidInput, Forbidden, StoreError and Overloaded; nothing was written then.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from os import urandom
@@ -281,6 +281,15 @@ class Ledger(Keyring):
 
     async def events(self, caller: Caller, query: EventsQuery) -> EventsPage:
         return await self.look(caller, lambda looking: looking.events(query))
+
+    async def event_pages(self, caller: Caller, query: EventsQuery) -> AsyncIterator[EventsPage]:
+        """This page and all that are older. What is recorded meanwhile comes before the first."""
+        while True:
+            page = await self.events(caller, query)
+            yield page
+            if page.next_seq is None:
+                return
+            query = query.replace(before_seq=page.next_seq)
 
     async def agents(self, caller: Caller, query: AgentsQuery) -> AgentsPage:
         return await self.look(caller, lambda looking: looking.agents(query))

@@ -9,7 +9,7 @@
 - `mistakes`, `problems`: what is wrong with what was sent, and the one shape of an error over HTTP.
 - `bodies`: what a request may bring; `clients`: what an MCP client calls itself.
 - `settling`: how a hold ends. `hooks`: the same verdict in the words of each agent harness.
-- `upstream`, `sessions`: usage as upstream's SDKs and hooks write it; `upstream_bodies`: what its routes take.
+- `upstream`, `sessions`: usage as upstream's clients write it. `upstream_bodies`: what its routes take.
 - `attesting`: usage that is signed for others.
 - `otlp`, `telemetry`: OpenTelemetry's envelope, and the usage in it.
 """

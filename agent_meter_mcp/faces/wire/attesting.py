@@ -46,12 +46,8 @@ async def newest_usage(
     ledger: "Ledger", caller: "Caller", query: EventsQuery
 ) -> AsyncIterator[tuple[Sequence["StoredEvent"], int | None]]:
     """Pages of usage that was counted, newest first, each with the cursor after it."""
-    while True:
-        page = await ledger.events(caller, query)
+    async for page in ledger.event_pages(caller, query):
         yield [stored for stored in page.events if stored.outcome != "rejected"], page.next_seq
-        if page.next_seq is None:
-            return
-        query = query.replace(before_seq=page.next_seq)
 
 
 async def record_texts(events: Sequence["StoredEvent"]) -> list[str]:
