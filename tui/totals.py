@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.decide import tightest
-from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, per, percent
 from agent_meter_mcp.core.text import shown
 
 from .format import bar, brief, short_count, spark, until
@@ -120,10 +120,9 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
 
 def _used(state: LimitState) -> str:
     key = state.limit.key
-    window = "in total" if key.window == "total" else f"per {key.window}"
     at = f" at {shown(key.service, width=NAME_WIDTH)}" if key.service else ""
     used = number(key.metric, state.used + state.held)
-    return f"everyone: {used} of {amount(key.metric, state.limit.max)} {window}{at}"
+    return f"everyone: {used} of {amount(key.metric, state.limit.max)} {per(key.window)}{at}"
 
 
 def spend_line(snapshot: Snapshot, width: int) -> str:

@@ -8,14 +8,14 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
-from agent_meter_mcp.core.figures import UNKNOWN, length, number
+from agent_meter_mcp.core.figures import UNKNOWN, length, number, per
 from agent_meter_mcp.core.limits import concerns
 from agent_meter_mcp.core.models import ACTIONS, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
 from . import options
-from .figures import maximum, per, place, standing
+from .figures import maximum, place, standing
 from .table import Cell, Column, fullness, table
 
 if TYPE_CHECKING:

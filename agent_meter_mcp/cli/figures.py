@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import amount, number, percent
+from agent_meter_mcp.core.figures import amount, during, number, per, percent
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
 
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 64
 REASON_WIDTH = 200
-_PERIODS = {
-    "hour": "this hour",
-    "day": "today",
-    "week": "this week",
-    "month": "this month",
-    "year": "this year",
-    "total": "in total",
-}
 
 
 def subject(limit: Limit) -> str:
@@ -36,16 +28,6 @@ def place(limit: Limit) -> str:
     """Whom a limit is for, and where."""
     service = limit.key.service
     return subject(limit) if service is None else f"{subject(limit)} at {shown(service, width=NAME_WIDTH)}"
-
-
-def during(window: str) -> str:
-    """ "today", "in total", "in any 24h"."""
-    return _PERIODS.get(window, f"in any {window}")
-
-
-def per(window: str) -> str:
-    """ "per day", "in total", "in any 24h"."""
-    return f"per {window}" if window in _PERIODS and window != "total" else during(window)
 
 
 def standing(state: LimitState) -> str:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent_meter_mcp.core import check
-from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, cost_of, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, cost_of, dollars, number, per
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, STATUSES, AgentsQuery, EventsQuery
 from agent_meter_mcp.core.text import optional_name, shown
 from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
-from .figures import per
 from .table import Cell, Column, fullness, table
 from .times import moments, parse_span, zone_name
 

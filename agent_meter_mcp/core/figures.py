@@ -20,6 +20,14 @@ UNLIMITED = "unlimited"
 ELLIPSIS = "…"
 CENT = 10_000_000
 _TENTH_OF_A_MILLE = 100_000
+_PERIODS = {
+    "hour": "this hour",
+    "day": "today",
+    "week": "this week",
+    "month": "this month",
+    "year": "this year",
+    "total": "in total",
+}
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -96,6 +104,16 @@ def length(length_us: int, *, parts: int = 2) -> str:
         if count:
             told.append(f"{count} {unit}")
     return " ".join(told)
+
+
+def during(window: str) -> str:
+    """When something is counted: "today", "in total", "in any 24h"."""
+    return _PERIODS.get(window, f"in any {window}")
+
+
+def per(window: str) -> str:
+    """How often there is as much anew: "per day", "in total", "in any 24h"."""
+    return f"per {window}" if window in _PERIODS and window != "total" else during(window)
 
 
 def width_of(text: str) -> int:

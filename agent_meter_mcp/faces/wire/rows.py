@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
-from agent_meter_mcp.core.figures import exact_amount
+from agent_meter_mcp.core.figures import during, exact_amount
 from agent_meter_mcp.core.text import ID_MAX, shown
 
 from .fields import Result
-from .wording import group_name, moment, period, quoted, standing, subject
+from .wording import group_name, moment, quoted, standing, subject
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -122,7 +122,7 @@ def _agent(view: queries.AgentView) -> str:
 def _limit(view: queries.LimitView) -> str:
     limit, state = view.limit, view.state
     if state is None:
-        most = f"at most {exact_amount(limit.key.metric, limit.max)} {period(limit)}"
+        most = f"at most {exact_amount(limit.key.metric, limit.max)} {during(limit.key.window)}"
         text = f"{subject(limit)}: {most}, nothing used yet"
     else:
         is_its_own = state.scope in ("", limit.key.subject.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.decide import tightest
-from agent_meter_mcp.core.figures import counted, exact_amount, exact_number, length
+from agent_meter_mcp.core.figures import counted, during, exact_amount, exact_number, length, per
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.times import time_text
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 64
 REASON_WIDTH = 200
-_PERIODS = {
-    "hour": "this hour",
-    "day": "today",
-    "week": "this week",
-    "month": "this month",
-    "year": "this year",
-}
 
 
 def quoted(name: str) -> str:
@@ -57,18 +50,12 @@ def subject(limit: Limit) -> str:
     return whom if limit.key.service is None else f"{whom} at {quoted(limit.key.service)}"
 
 
-def period(limit: Limit) -> str:
-    """ "today", "in total", "in any 24h"."""
-    window = limit.key.window
-    return "in total" if window == "total" else _PERIODS.get(window, f"in any {window}")
-
-
 def standing(state: LimitState) -> str:
     """ "$4.20 of $10 used today (42 %)", "7 of 20 requests used in any 1m (35 %)"."""
     limit, metric = state.limit, state.limit.key.metric
     held = f" and {exact_amount(metric, state.held)} held" if state.held else ""
     used = f"{exact_number(metric, state.used)} of {exact_amount(metric, limit.max)} used"
-    return f"{used}{held} {period(limit)} ({state.percent:g} %)"
+    return f"{used}{held} {during(limit.key.window)} ({state.percent:g} %)"
 
 
 def reason(why: Reason, at_us: int) -> str:
@@ -284,9 +271,7 @@ def limit_removed(limit: Limit) -> str:
 
 def _maximum(limit: Limit) -> str:
     zone = "" if limit.zone == "UTC" else f" ({shown(limit.zone)})"
-    window = limit.key.window
-    per = "in total" if window == "total" else f"per {window}" if window in _PERIODS else f"in any {window}"
-    return f"{exact_amount(limit.key.metric, limit.max)} {per}{zone}"
+    return f"{exact_amount(limit.key.metric, limit.max)} {per(limit.key.window)}{zone}"
 
 
 def limits(views: list[queries.LimitView]) -> str:
