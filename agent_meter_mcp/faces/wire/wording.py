@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import counted, during, exact_amount, exact_number, length, per
-from agent_meter_mcp.core.models import METRICS
+from agent_meter_mcp.core.models import EACH, METRICS
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.times import time_text
 from agent_meter_mcp.core.windows import zone_of
@@ -46,7 +46,7 @@ def subject(limit: Limit) -> str:
     if kind == "pool":
         whom = "everyone together"
     else:
-        whom = f"each {kind}" if name == "*" else f"{kind} {quoted(name or '')}"
+        whom = f"each {kind}" if name == EACH else f"{kind} {quoted(name or '')}"
     return whom if limit.key.service is None else f"{whom} at {quoted(limit.key.service)}"
 
 
