@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anyio
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -180,7 +180,7 @@ class LimitDialog(Form["Preview | None"]):
 
     @work(exclusive=True, group="preview")
     async def look(self, wish: Wish) -> None:
-        await anyio.sleep(TYPING_S)
+        await asyncio.sleep(TYPING_S)
         with suppress(NoMatches):
             await self._seen(wish)
 

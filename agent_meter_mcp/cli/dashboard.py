@@ -157,7 +157,7 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
     # Whoever looks in a browser need not be who looks in the terminal.
     choices = tui("settings").Choices(None if is_tab else os.path.join(folder, "dashboard.json"))
     source.look_ahead(choices.range)
-    import anyio
+    import asyncio
 
     from agent_meter_mcp.runtime import collect_seldom
 
@@ -173,25 +173,25 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
         try:
             if not is_tab:
                 return await ends()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_leave_with, os.getppid(), app)
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(_leave_with(os.getppid(), app))
                 await ends()
-                tasks.cancel_scope.cancel()
+                watching.cancel()
             return None
         finally:
             await source.close()
 
-    told = anyio.run(run)
+    told = asyncio.run(run())
     if told is not None:
         tui("running").end_by(told)
 
 
 async def _leave_with(server: int, app: Any) -> None:
     """In the process of a browser's tab: ends it when the server is gone, and could not say so."""
-    import anyio
+    import asyncio
 
     while os.getppid() == server:  # noqa: ASYNC110 - nobody tells a process that its parent has died
-        await anyio.sleep(LOOK_AT_SERVER_S)
+        await asyncio.sleep(LOOK_AT_SERVER_S)
     app.exit()
 
 
