@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.text import from_header, shown
-from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.faces.wire.calls import Call
 
 from . import CALLER
 
 REPEATED = ("group_by",)
 """Query parameters that are lists."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """`timezone` is where a report's day begins if it does not say."""
-
-    ledger: Ledger
-    caller: Caller
-    timezone: str
 
 
 async def _call_of(request: Request) -> Call:

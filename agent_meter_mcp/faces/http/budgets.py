@@ -71,4 +71,4 @@ async def list_reservations(call: Asked, query: Annotated[take.NoParameters, Que
 async def settle_reservation(call: Asked, reservation_id: str, body: take.Settlement) -> Response:
     """End a hold: settle with the actual amounts (none: as estimated), release if nothing was used, or extend
     it."""
-    return answer(await settled(call.ledger, call.caller, body.of(reservation_id)))
+    return answer(await settled(call, body.of(reservation_id)))

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.faces.wire.calls import Call
 
-    from .asking import Call
-    from .openapi_bodies import body_of
-from .signing import Signing
+    from .signing import Signing
 
 router = APIRouter(tags=["otlp"])
 MESSAGE_WIDTH = 500

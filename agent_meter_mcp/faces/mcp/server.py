@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mcp.server import CacheHint, MCPServer
 
 import agent_meter_mcp
+from agent_meter_mcp.faces.wire.calls import Call
 
 from .callers import current_request, remember_request
 from .changes import Changes
@@ -16,7 +17,7 @@ from .metering import check_budget, gate, record_usage, reserve_budget, settle_r
 from .prompts import add_prompts, guard_prompts
 from .reports import get_usage_summary, list_agents, list_limits, list_usage_events
 from .resources import add_resources
-from .tools import Call, MeterTool
+from .tools import MeterTool
 
 if TYPE_CHECKING:
     from agent_meter_mcp.ledger import Ledger

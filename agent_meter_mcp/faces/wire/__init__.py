@@ -7,7 +7,8 @@
 - `records`: alerts, control actions and open holds, for the faces that list them.
 - `wording`, `rows`: the sentences that go with them, and the lines of a list.
 - `mistakes`, `problems`: what is wrong with what was sent, and the one shape of an error over HTTP.
-- `bodies`: what a request may bring; `clients`: what an MCP client calls itself.
+- `calls`, `bodies`: what a tool or route begins with, and what a request may bring.
+- `clients`: what an MCP client calls itself.
 - `settling`: how a hold ends. `hooks`: the same verdict in the words of each agent harness.
 - `upstream`, `sessions`: usage as upstream's clients write it. `upstream_bodies`: what its routes take.
 - `attesting`: usage that is signed for others.

@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING
 from .results import ReservationSettled
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.roles import Caller
-    from agent_meter_mcp.ledger import Ledger
-
     from .arguments import SettleReservation
+    from .calls import Call
 
 
-async def settled(ledger: "Ledger", caller: "Caller", asked: "SettleReservation") -> ReservationSettled:
+async def settled(call: "Call", asked: "SettleReservation") -> ReservationSettled:
     """Raises MeterError."""
     if asked.action == "settle":
-        recorded = await ledger.settle(caller, asked.settle())
+        recorded = await call.ledger.settle(call.caller, asked.settle())
         return ReservationSettled.of_usage(asked.reservation_id, recorded)
     if asked.action == "release":
-        held = await ledger.release(caller, asked.release())
+        held = await call.ledger.release(call.caller, asked.release())
     else:
-        held = await ledger.extend(caller, asked.reservation_id, asked.extend_us())
+        held = await call.ledger.extend(call.caller, asked.reservation_id, asked.extend_us())
     return ReservationSettled.of_hold(held)
