@@ -161,10 +161,10 @@ class Dashboard(App[None]):
         return (f"PAUSED{self._waits()}", "warn") if self.paused else ("● LIVE", "good")
 
     def _waits(self) -> str:
-        shown, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
-        if shown is None or waiting is None:
+        seen, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
+        if seen is None or waiting is None:
             return ""
-        count = newer_than(waiting, shown.events[0].seq if shown.events else 0)
+        count = newer_than(waiting, seen.events[0].seq if seen.events else 0)
         return f" · {count}{'+' if count >= EVENTS_SHOWN else ''} waiting"
 
     @property
@@ -294,9 +294,8 @@ class Dashboard(App[None]):
     @property
     def page(self) -> Page | None:
         """The page on top, be it behind a dialog."""
-        pages = [screen for screen in self.screen_stack if isinstance(screen, Page)]
-        is_there = self.is_running and bool(pages) and pages[-1].is_mounted
-        return pages[-1] if is_there else None
+        found = [screen for screen in self.screen_stack if isinstance(screen, Page)]
+        return found[-1] if self.is_running and found and found[-1].is_mounted else None
 
     def show_page(self) -> None:
         """What was found, on the page on top."""
