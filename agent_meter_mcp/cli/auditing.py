@@ -9,11 +9,10 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.figures import UNKNOWN, number
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
 from agent_meter_mcp.core.windows import zone_of
 
 from . import options
-from .figures import NAME_WIDTH, REASON_WIDTH
 from .table import Column, table
 from .times import moments, zone_name
 

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import amount, during, number, per, percent
 from agent_meter_mcp.core.models import EACH
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import KillSwitch, Limit
-
-NAME_WIDTH = 64
-REASON_WIDTH = 200
 
 
 def subject(limit: Limit) -> str:

@@ -10,14 +10,14 @@ import click
 from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import amount, dollars, length
 from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
-from agent_meter_mcp.core.text import ID_MAX, shown
+from agent_meter_mcp.core.text import ID_MAX, NAME_WIDTH, shown
 from agent_meter_mcp.core.windows import zone_of
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .exits import DONE, NOT_ALLOWED
-from .figures import NAME_WIDTH, place, standing, stopped
+from .figures import place, standing, stopped
 from .times import moment, parse_moment, zone_name
 
 if TYPE_CHECKING:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import exact_amount, exact_number
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
 from agent_meter_mcp.core.windows import seconds
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Recorded
     from agent_meter_mcp.core.decide import Decision, Reason
     from agent_meter_mcp.core.models import KillSwitch, Reservation
-
-NAME_WIDTH = 64
-REASON_WIDTH = 200
 
 
 def stopped(switch: KillSwitch) -> str:

@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import NAME_WIDTH, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MISTAKES_MAX = 3
-NAME_WIDTH = 64
 _SAID = {
     "missing": "is required",
     "string_type": "must be text",

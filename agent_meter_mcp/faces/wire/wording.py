@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import counted, during, exact_amount, exact_number, length, per
 from agent_meter_mcp.core.models import EACH, METRICS
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
 from agent_meter_mcp.core.times import time_text
 from agent_meter_mcp.core.windows import zone_of
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import LimitSet, Recorded, Reserved, Switched
     from agent_meter_mcp.core.decide import Decision, LimitState, Reason
     from agent_meter_mcp.core.models import Limit
-
-NAME_WIDTH = 64
-REASON_WIDTH = 200
 
 
 def quoted(name: str) -> str:
