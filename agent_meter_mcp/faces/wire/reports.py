@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
 from agent_meter_mcp.core.times import optional_time, time_text
+from agent_meter_mcp.core.told import state_fields
 from agent_meter_mcp.core.windows import zone_of
 
 from . import rows, wording
@@ -211,7 +212,7 @@ class Agent(Part):
             first_seen=optional_time(view.first_seen_us),
             last_seen=optional_time(view.last_seen_us),
             spent=Totals.of(view.totals),
-            tightest=None if view.tightest is None else DatedLimitState.of(view.tightest),
+            tightest=None if view.tightest is None else DatedLimitState(**state_fields(view.tightest)),
         )
 
 
