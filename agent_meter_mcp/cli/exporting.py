@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core import told
 from agent_meter_mcp.core.errors import StoreReadOnly
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
@@ -24,7 +25,7 @@ from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .table import show_progress
-from .times import exact, parse_span
+from .times import parse_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
@@ -112,37 +113,9 @@ async def _write_all(
 
 def event_fields(stored: StoredEvent) -> dict[str, Field]:
     """The fields of an event, as `events --json` has them; numbers are exact."""
-    event, usage, who = stored.event, stored.event.usage, stored.event.who
-    return {
-        "id": event.id,
-        "outcome": stored.outcome,
-        "recorded_at": exact(stored.recorded_at_us),
-        "occurred_at": None if event.occurred_at_us is None else exact(event.occurred_at_us),
-        "counted_at": exact(stored.booked_at_us),
-        "service": who.service,
-        "agent": who.agent,
-        "operation": event.operation,
-        "requests": usage.requests,
-        "units": None if usage.units_micro is None else units(usage.units_micro),
-        "unit_type": usage.unit_type,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "model": usage.model,
-        "cost_usd": None if usage.cost_nano_usd is None else usd(usage.cost_nano_usd),
-        "cost_source": usage.cost_source,
-        "price_version": usage.price_version,
-        "status_code": event.status_code,
-        "duration_ms": event.duration_ms,
-        "session": who.session,
-        "project": who.project,
-        "source": event.source,
-        "metadata": None if event.metadata is None else json.loads(event.metadata),
-        "limit_id": stored.limit_id,
-        "count": stored.count,
-    }
+    return told.event_fields(
+        stored, lambda metric, value: usd(value) if metric == "cost_usd" else units(value)
+    )
 
 
 def line_writer(file: IO[str]) -> Callable[[StoredEvent], object]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .commands import Recorded, Reserved
     from .decide import Decision, LimitState, Reason
-    from .models import Reservation
+    from .models import Metric, Reservation, StoredEvent
 
     Fields = dict[str, Any]
 
@@ -121,4 +121,41 @@ def hold_fields(held: Reservation) -> Fields:
         "reservation_id": held.reservation_id,
         "status": state if state in ("open", "expired") else "released",
         "expires_at": time_text(held.expires_at_us),
+    }
+
+
+def event_fields(stored: StoredEvent, number: Callable[[Metric, int], object] = number_of) -> Fields:
+    """A usage event. `number` makes numbers of dollars and units, where the nearest will not do."""
+    from json import loads
+
+    event, usage, who = stored.event, stored.event.usage, stored.event.who
+    return {
+        "id": event.id,
+        "outcome": stored.outcome,
+        "recorded_at": time_text(stored.recorded_at_us),
+        "occurred_at": optional_time(event.occurred_at_us),
+        "counted_at": time_text(stored.booked_at_us),
+        "service": who.service,
+        "agent": who.agent,
+        "operation": event.operation,
+        "requests": usage.requests,
+        "units": None if usage.units_micro is None else number("units", usage.units_micro),
+        "unit_type": usage.unit_type,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "model": usage.model,
+        "cost_usd": None if usage.cost_nano_usd is None else number("cost_usd", usage.cost_nano_usd),
+        "cost_source": usage.cost_source,
+        "price_version": usage.price_version,
+        "status_code": event.status_code,
+        "duration_ms": event.duration_ms,
+        "session": who.session,
+        "project": who.project,
+        "source": event.source,
+        "metadata": None if event.metadata is None else loads(event.metadata),
+        "limit_id": stored.limit_id,
+        "count": stored.count,
     }
