@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .models import METRICS, KillSwitch, Limit
 from .value import Value
+from .windows import YEAR_9000_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,13 +66,15 @@ class LimitState(Value):
 
     @property
     def runs_out_at_us(self) -> int | None:
-        """When the limit is reached at this rate; None when it is not burning or resets before."""
+        """When the limit is reached at this rate; None when it is not burning, resets before, or it is so far
+        off that no calendar has it."""
         if self.remaining <= 0:
             return self.at_us
         if not self.burn_per_hour:
             return None
         out_us = self.at_us + self.remaining * HOUR_US // self.burn_per_hour
-        return None if self.resets_at_us is not None and out_us >= self.resets_at_us else out_us
+        last_us = YEAR_9000_US if self.resets_at_us is None else self.resets_at_us
+        return out_us if out_us < last_us else None
 
 
 class Holder(Value):

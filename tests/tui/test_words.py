@@ -439,6 +439,17 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     assert "81 %  frees in 8 h" in lines[0][1]  # then it is not empty: only its oldest usage has left
 
 
+def test_what_runs_out_when_no_calendar_goes_does_not_run_out() -> None:
+    """A token or so an hour, of a hundred million: that was the year 13434, and the end of the dashboard."""
+    limit = Limit("l", LimitKey(Subject("agent", "a"), None, "tokens", "total"), 100_000_000)
+    since_us = NOW_US - 40 * 86_400_000_000
+    standing = state(0).replace(limit=limit, used=1000, since_us=since_us, resets_at_us=None)
+    assert standing.burn_per_hour == 1
+    assert ("runs out", UNKNOWN) in portrait.limit_facts("l", [LimitView(limit, standing)], UTC)
+    soon = standing.replace(used=99_999_999)
+    assert ("runs out", UNKNOWN) not in portrait.limit_facts("l", [LimitView(limit, soon)], UTC)
+
+
 def test_a_limit_stands_at_the_same_on_all_pages_and_only_one_in_total_never_resets() -> None:
     """A rolling window in which nothing is has no moment yet, and what is held is in the percentage."""
     for window, told, fact in (("7d", UNKNOWN, UNKNOWN), ("total", "never resets", "never")):
