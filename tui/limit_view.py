@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -10,6 +9,7 @@ from rich.cells import cell_len
 from agent_meter_mcp.core.figures import UNKNOWN
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.times import time_of
 from agent_meter_mcp.core.windows import parse_window, period
 
 from .format import brief, until
@@ -34,8 +34,8 @@ _NEVER = 2**63
 
 def clock(at_us: int, now_us: int, zone: tzinfo) -> str:
     """A moment to come by the clocks of the zone, in few cells: "18:00", "Fri 18:00", "3 Dec"."""
-    at = datetime.fromtimestamp(at_us / 1_000_000, zone)
-    if at.date() == datetime.fromtimestamp(now_us / 1_000_000, zone).date():
+    at = time_of(at_us, zone)
+    if at.date() == time_of(now_us, zone).date():
         return f"{at:%H:%M}"
     return f"{at:%a %H:%M}" if at_us - now_us < 6 * _DAY_US else f"{at.day} {at:%b}"
 

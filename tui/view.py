@@ -6,7 +6,6 @@ Every text that an agent chose goes through `core.text.shown`: no control code a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -15,6 +14,7 @@ from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import Totals
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.times import time_of
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
@@ -129,7 +129,7 @@ def matching_rows(rows: Iterable[Row], typed: str) -> list[Row]:
 
 def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
     """A time of day, and a date, in the zone of who looks."""
-    return format(datetime.fromtimestamp(at_us / 1_000_000, zone), form)
+    return format(time_of(at_us, zone), form)
 
 
 def whom_of(subject: Subject) -> str:
