@@ -211,7 +211,7 @@ def refuse_missing_folder(path: str) -> None:
 
 
 def refuse_other_than_file(path: str) -> None:
-    """Raises StoreUnusable for a folder, a device or a pipe: files of ours would lie beside it for nothing."""
+    """Raises StoreUnusable for a folder, a device or a pipe: our files would lie beside it for nothing."""
     if not os.path.isfile(path):
         what = "a folder" if os.path.isdir(path) else "a device or a pipe"
         raise StoreUnusable(f"{path} is {what}. Name a file with AGENT_METER_DB or --db.")
