@@ -27,6 +27,8 @@ KEY_VARIABLE = "AGENT_METER_KEY"
 KEY_BYTES_MAX = 4096
 WEB_PORT = 8788
 LOOK_AT_SERVER_S = 1.0
+COLLECT_AFTER_S = 1.0
+"""By then there is something on the screen, and what that took stays as long as the dashboard does."""
 
 
 @options.command(
@@ -169,7 +171,7 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
             source, operator, zone=zone, theme=wanted.theme, choices=choices, export_to=wanted.export_to
         )
         ends = partial(tui("running").run, app, os.path.join(folder, "dashboard.log"))
-        collect_seldom()
+        asyncio.get_running_loop().call_later(COLLECT_AFTER_S, collect_seldom)
         try:
             if not is_tab:
                 return await ends()

@@ -162,7 +162,7 @@ def _is_up_to_date(settings: Settings) -> bool:
             settings.db, synchronous=settings.synchronous, busy_timeout_s=settings.busy_timeout_s
         )
 
-    return os.path.isdir(settings.db) or schema.is_up_to_date(settings.db, connect)
+    return schema.is_up_to_date(settings.db, connect)
 
 
 def _file(path: str) -> Finding:

@@ -153,10 +153,9 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
     Raises:
         StoreTooNew, StoreUnusable, StoreReadOnly, StoreBusy, StoreFull: the file is as it was.
     """
-    if os.path.isdir(path):
-        raise StoreUnusable(f"{path} is a folder. Name a file with AGENT_METER_DB or --db.")
     refuse_missing_folder(path)
     if os.path.exists(path):
+        refuse_other_than_file(path)
         connection = connect()
         if _is_current(connection, path):
             return connection
@@ -169,6 +168,7 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
 
 def is_up_to_date(path: str, connect: Callable[[], Connection]) -> bool:
     """Whether opening the file changes nothing in it. Raises StoreError."""
+    refuse_other_than_file(path)
     connection = connect()
     try:
         return _is_current(connection, path)
@@ -208,6 +208,13 @@ def refuse_missing_folder(path: str) -> None:
         raise StoreUnusable(
             f"the folder of {path} does not exist. Make it, or name another file with AGENT_METER_DB."
         )
+
+
+def refuse_other_than_file(path: str) -> None:
+    """Raises StoreUnusable for a folder, a device or a pipe: our files would lie beside it for nothing."""
+    if not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "a device or a pipe"
+        raise StoreUnusable(f"{path} is {what}. Name a file with AGENT_METER_DB or --db.")
 
 
 def refuse_orphaned_log(path: str) -> None:
