@@ -274,8 +274,7 @@ class Dashboard(App[None]):
             if failures:
                 pause_s = pause_after(failures)
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._again.wait()
+                await asyncio.wait_for(self._again.wait(), pause_s)
 
     def _take_longer(self) -> None:
         self._unpainted.close()
@@ -331,8 +330,7 @@ class Dashboard(App[None]):
                 page.trouble = trouble
                 page.show(self.looked)
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_after(failures) if failures else None):
-                    await self._page_news.wait()
+                await asyncio.wait_for(self._page_news.wait(), pause_after(failures) if failures else None)
 
     def _trouble(self, error: MeterError) -> None:
         self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)
