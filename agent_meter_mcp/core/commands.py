@@ -196,11 +196,15 @@ class LimitSet(Value):
 
 
 class Switched(Value):
-    """`switch` is the switch as it is now, or as it was when it was released; None: nothing was engaged."""
+    """`switch` is the switch as it is now, or as it was when it was released; None: nothing was engaged.
+
+    `still`: a wider one, which stops all the same what is released.
+    """
 
     switch: KillSwitch | None
     engaged: bool
     changed: bool
+    still: KillSwitch | None = None
 
 
 class Applied(Value):

@@ -65,7 +65,7 @@ def remove_limit(book: Book, command: RemoveLimit) -> Limit:
 def set_switch(book: Book, command: SetSwitch) -> Switched:
     same = [switch for switch in book.switches if (switch.kind, switch.name) == (command.kind, command.name)]
     if bool(same) == command.engaged:
-        return Switched(same[0] if same else None, command.engaged, False)
+        return Switched(same[0] if same else None, command.engaged, False, _still(book, command))
     if command.engaged:
         switch = KillSwitch(command.kind, command.name, command.reason or "", command.actor, book.at_us)
         book.switches.append(switch)
@@ -74,7 +74,11 @@ def set_switch(book: Book, command: SetSwitch) -> Switched:
         switch = same[0]
         book.switches.remove(switch)
         audit(book, command.actor, "release_kill_switch", str(switch), switch, None, command.reason)
-    return Switched(switch, command.engaged, True)
+    return Switched(switch, command.engaged, True, _still(book, command))
+
+
+def _still(book: Book, command: SetSwitch) -> KillSwitch | None:
+    return None if command.engaged else book.policy().still_stopped(command.kind, command.name)
 
 
 def audit(

@@ -295,4 +295,10 @@ def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str
         again = "" if answer.changed else " (it was already)"
         refused = "checks, reservations and gates are refused until an operator releases it"
         return f"{what} is stopped{again}: {refused}."
-    return f"{what} is released." if answer.changed else f"{what} was not stopped; nothing changed."
+    if answer.changed:
+        text = f"{what} is released."
+    else:
+        text = f"{what} was not stopped{' by its name' if answer.still else ''}; nothing changed."
+    return (
+        text if answer.still is None else f"{text} It stays stopped all the same: {_stopped(answer.still)}."
+    )

@@ -136,7 +136,7 @@ def set_switch(writer: Writer, command: SetSwitch) -> Switched:
     switches = writer.book.policy.switches
     before = next((switch for switch in switches if (switch.kind, switch.name) == named), None)
     if (before is not None) == command.engaged:
-        return Switched(before, command.engaged, False)
+        return Switched(before, command.engaged, False, _still(writer, command))
     after = None
     if command.engaged:
         after = KillSwitch(command.kind, command.name, command.reason or "", command.actor, writer.at_us)
@@ -152,7 +152,11 @@ def set_switch(writer: Writer, command: SetSwitch) -> Switched:
         execute("DELETE FROM switch WHERE kind = ? AND name = ?", (command.kind, command.name or ""))
     writer.put_down()
     _changed(writer)
-    return Switched(after or before, command.engaged, True)
+    return Switched(after or before, command.engaged, True, _still(writer, command))
+
+
+def _still(writer: Writer, command: SetSwitch) -> KillSwitch | None:
+    return None if command.engaged else writer.book.policy.still_stopped(command.kind, command.name)
 
 
 def _limit_with(writer: Writer, key: LimitKey) -> Limit | None:
