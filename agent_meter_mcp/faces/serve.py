@@ -24,10 +24,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput
+from agent_meter_mcp.core.errors import Forbidden, InvalidInput, PricesUnusable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.runtime import collect_seldom, open_ledger, process_caller
+from agent_meter_mcp.runtime import collect_seldom, open_ledger, price_book, process_caller
 from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
@@ -76,12 +76,18 @@ def serve(settings: Settings, host: str, port: int, *, tls: Tls | None = None) -
         anyio.run(_serve, settings, host, listener, tls)
 
 
-def _warn_of_secrets(settings: Settings) -> None:
-    """Without its secrets a server takes no usage, so that is said before the first of it is refused."""
+def _warn_of_files(settings: Settings) -> None:
+    """What cannot be used is told before the first usage is refused for it, or has no cost."""
     try:
         SecretsFile(settings.secrets).read()
     except InvalidInput as error:
         _log.error("usage is refused as long as the file of secrets cannot be used: %s", shown(error.problem))
+    try:
+        price_book(settings).check_own()
+    except PricesUnusable as error:
+        _log.error(
+            "usage is recorded without a cost as long as the prices cannot be used: %s", shown(str(error))
+        )
 
 
 def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
@@ -142,7 +148,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
-            await to_thread.run_sync(_warn_of_secrets, settings)
+            await to_thread.run_sync(_warn_of_files, settings)
             collect_seldom()
             await http.serve([listener])
             tasks.cancel_scope.cancel()
