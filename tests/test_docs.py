@@ -46,6 +46,7 @@ class Block(NamedTuple):
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = [Block(*found) for found in FENCED.findall(README)]
 CURL = shutil.which("curl") is not None
+NODE = shutil.which("node")
 ASKING = """
 import asyncio
 
@@ -224,6 +225,36 @@ def test_the_page_about_http_does_what_it_shows(folder: Path) -> None:
     used = {group["key"]["service"]: group["requests"] for group in json.loads(told.stdout)["groups"]}
     assert used["my-api"] == 1
     assert used["search"] >= 9
+
+
+def test_the_page_about_operating_does_what_it_shows(folder: Path) -> None:
+    blocks = [Block(*found) for found in FENCED.findall((ROOT / "docs" / "operating.md").read_text("utf-8"))]
+    assert {block.language for block in blocks} == {"sh", "js", "ini", "dockerfile", "nginx", "yaml"}
+    (folder / ".agent-meter").mkdir(mode=0o700)
+    with http_server(folder / ".agent-meter" / "meter.db") as url:
+        for block in blocks:
+            text = f". .venv/bin/activate\n{block.text}"
+            if block.language == "js":
+                script = folder / "block.mjs"
+                here = url.removesuffix("/mcp")
+                script.write_text(block.text.replace("http://127.0.0.1:8787", here), encoding="utf-8")
+                text = f"{NODE} block.mjs"
+            if block.language == "sh" or (block.language == "js" and NODE):
+                done = run(text, folder)
+                assert done.returncode == 0, text + done.stdout + done.stderr
+    told = run(". .venv/bin/activate; agent-meter summary --json", folder)
+    used = {group["key"]["agent"]: group["requests"] for group in json.loads(told.stdout)["groups"]}
+    assert used == {"nightly": 1, "helpdesk": 1} | ({"node-bot": 3} if NODE else {})
+    assert ",acme," in (folder / "month.csv").read_text(encoding="utf-8")
+
+
+def test_the_container_of_the_docs_is_told_what_there_is_to_set() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    (told,) = re.findall(r"^ENV (.*)$", page, re.MULTILINE)
+    given = dict(word.split("=", 1) for word in shlex.split(told))
+    assert given.keys() <= {variable.name for variable in VARIABLES}
+    settings = load_settings(given)
+    assert (settings.db, settings.host) == ("/data/meter.db", "0.0.0.0")
 
 
 def test_the_prices_of_the_readme_are_used(folder: Path) -> None:

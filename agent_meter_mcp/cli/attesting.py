@@ -42,7 +42,7 @@ def attest() -> None:
 @options.span
 @options.pass_session
 def create(session: Session, /, service: str | None, day: str | None, **given: Any) -> None:
-    """Print an attestation of a service's usage, as upstream's SDKs verify it.
+    """Print a service's usage, signed, as upstream's SDKs verify it.
 
     The secret is read from a file that you alone can read: a line under [services] in the file that
     AGENT_METER_SECRETS names.

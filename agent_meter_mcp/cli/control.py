@@ -45,7 +45,7 @@ _key_options = (
 
 def _counted(*, required: bool) -> Callable[[F], F]:
     """What a limit counts, and over which time."""
-    windows = "90s to 366d, or hour, day, week, month, year, total."
+    windows = "1s to 366d, or hour, day, week, month, year, total."
     return options.stacked(
         click.option("--metric", type=click.Choice(METRICS), required=required, metavar="METRIC",
                      help=f"One of {', '.join(METRICS)}."),
@@ -90,7 +90,10 @@ def limit() -> None:
 @options.as_json
 @options.pass_session
 def set_limit(session: Session, /, as_json: bool, **given: Any) -> None:
-    """Create a limit, or change the one with the same subject, service, metric and window."""
+    """Create a limit, or change it.
+
+    One with the same subject, service, metric and window is changed; what is left out stays as it is.
+    """
     key = _key_of(given)
     most = typed_maximum(key.metric, given["max"])
 
@@ -121,7 +124,7 @@ def _key_of(given: dict[str, Any]) -> LimitKey:
     """The limit that the options name. Raises InvalidInput."""
     for field in ("metric", "window"):
         if given[field] is None:
-            raise InvalidInput(field, "is required")
+            raise InvalidInput(field, "is required, unless LIMIT_ID names the limit: see limit list --json")
     subject = check.subject(**{field: given[field] for field in LIMIT_FIELDS})
     return LimitKey(subject, given["service"], given["metric"], given["window"])
 
@@ -183,6 +186,8 @@ def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
     frees_us = None if state is None else state.resets_at_us or state.frees_at_us
     whose = f" ({shown(state.scope)})" if state is not None and state.scope else ""
     notes = ["warns only"] if one.action == "warn" else []
+    if one.zone != "UTC":
+        notes.append(one.zone)
     if view.bound is not None and view.bound.replaced_by is not None:
         notes.append("replaced by a more specific one")
     return [
@@ -210,7 +215,10 @@ def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
 @options.as_json
 @options.pass_session
 def remove_limit(session: Session, /, as_json: bool, limit_id: str | None, **given: Any) -> None:
-    """Remove a limit: by its id (see limit list --json), or by what it was set with."""
+    """Remove a limit, by its id or by what it was set with.
+
+    `agent-meter limit list --json` shows ids.
+    """
     for field in (*LIMIT_FIELDS, "service", "metric", "window"):
         if limit_id is not None and given[field] is not None:
             raise InvalidInput(field, "leave it out: the id already names the limit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -105,16 +106,17 @@ class _Progress:
 def _told(made: Made, path: str) -> str:
     size_mb = os.path.getsize(path) / 1e6
     name = shown(os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path)
+    typed = shlex.quote(name)
     return (
         f"{name}: {counted(made.agents, 'agent')}, {counted(made.events, 'event')} in 30 days,"
         f" {size_mb:.0f} MB\n"
         f"  {made.over_limit:,} over a limit, {made.refused:,} refused, {made.corrected:,} corrected,"
         f" {made.unpriced:,} without a price, {counted(made.alerts, 'alert')}\n"
         "Try next:\n"
-        f"  agent-meter dashboard --db {name}\n"
-        f"  agent-meter summary --window month --group-by owner --db {name}\n"
-        f"  agent-meter limit list --db {name}\n"
-        f"  agent-meter verify --db {name}"
+        f"  agent-meter dashboard --db {typed}\n"
+        f"  agent-meter summary --window month --group-by owner --db {typed}\n"
+        f"  agent-meter limit list --db {typed}\n"
+        f"  agent-meter verify --db {typed}"
     )
 
 

@@ -18,6 +18,8 @@ def subject(limit: Limit) -> str:
     kind, name = limit.key.subject.kind, limit.key.subject.name
     if kind == "pool":
         return "everyone"
+    if kind == "tier":
+        return f"each agent of tier {shown(name or '', width=NAME_WIDTH)}"
     return f"each {kind}" if name == EACH else f"{kind} {shown(name or '', width=NAME_WIDTH)}"
 
 

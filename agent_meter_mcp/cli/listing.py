@@ -152,18 +152,22 @@ def _agents_table(found: tuple[AgentView, ...], zone: str, now_us: int) -> str:
     seen = [view.last_seen_us for view in found if view.last_seen_us is not None]
     when = moments(seen, zone_of(zone), now_us)
     columns = [
-        Column("Agent", shrinks=10),
+        Column("Agent", shrinks=20),
+        Column("Name", shrinks=8, drop=4),
         Column("Status"),
         Column(f"Last seen ({zone_name(zone)})", drop=2),
-        Column("Tier", shrinks=6, drop=4),
-        Column("Owner", shrinks=6, drop=5),
-        Column("Parent", shrinks=6, drop=6),
+        Column("Tier", shrinks=6, drop=5),
+        Column("Owner", shrinks=6, drop=6),
+        Column("Parent", shrinks=6, drop=7),
         Column("Requests", right=True, drop=3),
         Column("Cost", right=True),
         Column("Tightest limit", right=True, drop=1),
         Column("Full", right=True),
     ]
-    return table(columns, [_agent_row(view, when) for view in found])
+    rows = [_agent_row(view, when) for view in found]
+    if all(view.agent.name is None for view in found):
+        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
+    return table(columns, rows)
 
 
 def _agent_row(view: AgentView, when: Callable[[int | None], str]) -> list[str | Cell]:
@@ -176,6 +180,7 @@ def _agent_row(view: AgentView, when: Callable[[int | None], str]) -> list[str |
         full = fullness(state.percent)
     return [
         shown(agent.agent_id),
+        shown(agent.name or UNKNOWN),
         Cell(view.status.replace("_", " "), _STATUS_STYLES[view.status]),
         when(view.last_seen_us),
         shown(agent.tier or UNKNOWN),

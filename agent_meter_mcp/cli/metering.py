@@ -85,6 +85,11 @@ def record(session: Session, /, as_json: bool, **given: Any) -> None:
         print_document(UsageRecorded.of(answer))
         return
     click.echo("\n".join(_recorded(answer)))
+    usage = report.usage
+    if answer.cost_nano_usd is None and usage.model is not None and usage.tokens:
+        name = shown(usage.model, width=NAME_WIDTH)
+        told = f"{name} has no price here: give --cost-usd, or put one into {shown(settings.prices)}"
+        click.echo(f"agent-meter: note: {told}", err=True)
 
 
 def _recorded(answer: Recorded) -> list[str]:

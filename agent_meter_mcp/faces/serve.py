@@ -172,7 +172,7 @@ async def _stop_on_signal(server: _Server) -> None:
 def _announce(settings: Settings, host: str, url: str, *, needs_key: bool) -> None:
     owner = "the operator" if settings.agent is None else f"agent {settings.agent!r}"
     if not needs_key:
-        who = f"On this machine only, and without tokens: every caller is {owner}."
+        who = f"On this machine only, and without keys: every caller is {owner}."
     elif is_loopback(host) or url.startswith("https:"):
         who = "Every caller needs a key."
     else:

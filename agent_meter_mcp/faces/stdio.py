@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from agent_meter_mcp.settings import Settings
 
 PROGRAM = "agent-meter-mcp"
+FOR_A_PERSON = (
+    f"{PROGRAM} is for an MCP client to start, such as: claude mcp add agent-meter -- agent-meter mcp\n"
+    "It waits for JSON on stdin. Ctrl-C ends it; `agent-meter summary` is for people.\n"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +70,8 @@ def serve_stdio(settings: Settings) -> None:
     """
     if sys.platform != "win32":
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to close: no traceback
+    if sys.stdin is not None and sys.stdin.isatty():
+        sys.stderr.write(FOR_A_PERSON)
     import logging
 
     # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.

@@ -23,6 +23,7 @@ def test_a_limit_is_created_changed_and_left_as_it_is(ok: Run) -> None:
         "changed: at most $6.50 per day (Europe/Berlin) for agent a; more is allowed, with a warning"
     )
     assert ok("limit", "set", *KEY, "--max", "6.5").lines[0].startswith("unchanged: at most $6.50")
+    assert "warns only, Europe/Berlin" in ok("limit", "list").lines[1]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_limit_is_created_changed_and_left_as_it_is(ok: Run) -> None:
         (("--metric", "units", "--window", "total", "--max", "0.000001", "--service", "s"),
          "at most 0.000001 units in total for everyone at s"),
         (("--metric", "tokens", "--window", "month", "--max", "1000000", "--tier", "gold"),
-         "at most 1,000,000 tokens per month for tier gold"),
+         "at most 1,000,000 tokens per month for each agent of tier gold"),
         (("--metric", "requests", "--window", "hour", "--max", "1", "--project", "p"),
          "at most 1 request per hour for project p"),
         (("--metric", "cost_usd", "--window", "7d", "--max", "0", "--session", "*"),
@@ -101,7 +102,8 @@ def test_a_limit_is_removed_by_its_id_or_its_key_and_then_gone(run: Run, ok: Run
     assert run("limit", "remove", "nope", "--agent", "a").code == 2
     assert (
         run("limit", "remove").err
-        == "agent-meter limit remove: --metric: is required. Nothing was changed.\n"
+        == "agent-meter limit remove: --metric: is required, unless LIMIT_ID names the limit: "
+        "see limit list --json. Nothing was changed.\n"
     )
 
 

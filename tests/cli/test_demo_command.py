@@ -113,11 +113,11 @@ def test_it_has_as_many_agents_as_are_wanted(ok: Run, tmp_path: Path, agents: in
 
 
 def test_a_person_is_told_what_was_made_and_what_to_look_at(home: Path) -> None:
-    shown = in_terminal("demo", "--seed", "2", "--until", "2026-09-21", "--db", str(home / "demo.db"))
+    shown = in_terminal("demo", "--seed", "2", "--until", "2026-09-21", "--db", str(home / "my demo.db"))
     assert shown.code == 0, shown.text
     assert "12 agents" in shown.text and "█" in shown.text
-    assert f"agent-meter dashboard --db {home / 'demo.db'}" in shown.text
-    assert [path.name for path in home.glob("demo.db*")] == ["demo.db"]
+    assert f"agent-meter dashboard --db '{home / 'my demo.db'}'" in shown.text
+    assert [path.name for path in home.glob("my demo.db*")] == ["my demo.db"]
 
 
 def test_a_file_that_exists_is_left_as_it_is(run: Run, home: Path) -> None:

@@ -27,6 +27,19 @@ def test_a_record_says_what_it_cost_and_where_the_cost_is_from(ok: Run) -> None:
     assert computed.out == "recorded three: $1.25 computed\n"
 
 
+def test_a_model_without_a_price_is_told_and_what_gives_it_one(ok: Run, home: Path) -> None:
+    spent = (*USAGE, "--model", "my-llama", "--input-tokens", "1000000")
+    told = ok(*spent, "--id", "one")
+    assert told.out == "recorded one: unknown cost\n"
+    assert told.err.splitlines()[-1] == (
+        "agent-meter: note: my-llama has no price here: "
+        f"give --cost-usd, or put one into {home / 'prices.toml'}"
+    )
+    (home / "prices.toml").write_text('[models."my-llama"]\ninput = 2\noutput = 2\n', encoding="utf-8")
+    priced = ok(*spent, "--id", "two")
+    assert (priced.out, priced.err) == ("recorded two: $2.00 computed\n", "")
+
+
 def test_a_record_has_every_field_that_was_given(ok: Run) -> None:
     ok(*USAGE, "--parent", "boss", "--project", "atlas", "--session", "s1", "--requests", "2", "--units", "1.5",
        "--unit-type", "page", "--input-tokens", "1", "--output-tokens", "2", "--cache-read-tokens", "3",

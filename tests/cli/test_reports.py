@@ -149,6 +149,9 @@ def test_agents_are_listed_with_their_tightest_limit(ok: Run, run: Run) -> None:
         ("b", "active", "gold", "ada", "c", "1", "—", "unlimited", "—"),
         ("c", "idle", "—", "—", "—", "0", "$0.00", "unlimited", "—"),
     ]
+    ok("agent", "set", "b", "--name", "The Bee")
+    named = [line.split()[:3] for line in ok("agents").lines]
+    assert named == [["Agent", "Name", "Status"], ["a", "—", "over"], ["b", "The", "Bee"], ["c", "—", "idle"]]
     assert [agent["agent"] for agent in ok("agents", "--owner", "ada", "--json").data["agents"]] == ["b"]
     assert [agent["agent"] for agent in ok("agents", "--status", "idle", "--json").data["agents"]] == ["c"]
     more = ok("agents", "--limit", "1").lines[-1]

@@ -70,7 +70,7 @@ async def test_a_new_limit_counts_what_the_window_already_holds(tools: Tools) ->
     [
         ({}, "everyone", "for everyone together"),
         ({"agent": "*"}, "agent *", "for each agent"),
-        ({"tier": "gold"}, "tier gold", "for tier 'gold'"),
+        ({"tier": "gold"}, "tier gold", "for each agent of tier 'gold'"),
         ({"project": "*"}, "project *", "for each project"),
         ({"session": "s"}, "session s", "for session 's'"),
         ({"service": "exa"}, "everyone", "for everyone together at 'exa'"),

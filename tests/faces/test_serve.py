@@ -124,7 +124,7 @@ def test_it_says_where_it_is_and_who_may_do_what(tmp_path: Path) -> None:
     with serving(tmp_path) as (_, process):
         assert process.stderr is not None
         assert process.stderr.readline() == (
-            "On this machine only, and without tokens: every caller is the operator. Stop with Ctrl-C.\n"
+            "On this machine only, and without keys: every caller is the operator. Stop with Ctrl-C.\n"
         )
 
 

@@ -244,7 +244,7 @@ class LimitKeyArguments(Arguments):
 class SetLimit(LimitKeyArguments):
     max: Decimals
     metric: MetricName
-    window: Annotated[str, Field(description='rolling "90s".."366d", or hour, day, week, month, year, total')]
+    window: Annotated[str, Field(description='rolling "1s".."366d", or hour, day, week, month, year, total')]
     action: ActionName | None = None
     timezone: str | None = None
     thresholds: Annotated[list[Count] | None, Field(description="alert at these %")] = None

@@ -42,6 +42,8 @@ def subject(limit: Limit) -> str:
     kind, name = limit.key.subject.kind, limit.key.subject.name
     if kind == "pool":
         whom = "everyone together"
+    elif kind == "tier":
+        whom = f"each agent of tier {quoted(name or '')}"
     else:
         whom = f"each {kind}" if name == EACH else f"{kind} {quoted(name or '')}"
     return whom if limit.key.service is None else f"{whom} at {quoted(limit.key.service)}"
