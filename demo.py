@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -227,13 +226,6 @@ class Show:
     def scene(self, title: str) -> None:
         self._console.print("", Text(title, "bold cyan"), sep="\n")
 
-    def invite(self, url: str) -> None:
-        """Who has a second terminal may look on there."""
-        if sys.stdout.isatty():
-            program = os.path.join(os.path.dirname(sys.executable), "agent-meter")
-            typed = shlex.join([program, "dashboard", "--url", url.removesuffix("/mcp")])
-            self._console.print(Text(f"Watch it in a second terminal: {typed}"), soft_wrap=True)
-
     def line(self, who: str, what: str, text: str, style: str = "") -> None:
         at = f"{time.monotonic() - self._began:5.1f}s  "
         line = Text.assemble((at, "dim"), (f"{who:<13}  ", "bold"), (what, f"bold {style}"))
@@ -386,7 +378,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="agent-meter-demo-") as folder:
         os.environ |= {"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/none"}
         with serving() as url:
-            show.invite(url)
             agents = [Agent(name, url) for name in BOTS]
             try:
                 anyio.run(show.run, url, agents)

@@ -6,12 +6,10 @@ Its processes inherit its output: that it ends for the reader of the pipe means 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
@@ -72,24 +70,6 @@ def test_the_rogue_is_refused_in_lines_of_its_own(environment: dict[str, str]) -
     assert all(red + "20 requests of 20" in line or red + "20 of 20" in line for line in refused), refused
     stopped = [line for line in done.stdout.splitlines() if "rogue-bot" in line and "403" in line]
     assert any("runaway loop" in line for line in stopped), stopped
-
-
-def test_a_person_is_told_how_to_watch_it(environment: dict[str, str]) -> None:
-    ours, theirs = os.openpty()
-    with subprocess.Popen(FAST, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs) as demo:
-        os.close(theirs)
-        told = b""
-        try:
-            while (said := re.search(rb"Watch it .*: (\S+) dashboard --url (\S+)\r\n", told)) is None:
-                told += os.read(ours, 4096)
-            program, url = said[1].decode(), said[2].decode()
-            assert Path(program) == Path(sys.executable).with_name("agent-meter")
-            with urlopen(f"{url}/healthz") as answer:
-                assert answer.status == 200
-        finally:
-            demo.send_signal(signal.SIGINT)
-            os.close(ours)
-            demo.wait(WAIT_S)
 
 
 def test_a_broken_promise_is_told_and_fails(environment: dict[str, str], tmp_path: Path) -> None:
