@@ -22,7 +22,7 @@ from .core.commands import (
     Settle,
 )
 from .core.errors import Forbidden, InvalidInput, PricesUnusable
-from .core.models import EACH, Usage, UsageEvent, Who
+from .core.models import ACTIONS, EACH, Usage, UsageEvent, Who
 from .core.roles import Caller, allow, allow_agent, allow_service
 from .core.text import ID_MAX, REASON_MAX, name, optional_name
 from .core.value import Value
@@ -179,7 +179,7 @@ class Intake:
         """`maximum` is in the metric's integer unit. Raises InvalidInput, Forbidden."""
         allow(caller, "control")
         key = check.limit_key(key)
-        if action not in (None, "reject", "warn"):
+        if action is not None and action not in ACTIONS:
             raise InvalidInput("action", "must be reject or warn")
         if zone is not None:
             check_zone(zone)

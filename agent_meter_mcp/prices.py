@@ -82,8 +82,12 @@ class PriceBook:
         Raises:
             PricesUnusable: the override file cannot be used.
         """
-        self._own_prices()
+        self.check_own()
         self._loaded_list()
+
+    def check_own(self) -> None:
+        """Reads the override file. Raises as `preload`."""
+        self._own_prices()
 
     def known(self, model: str) -> bool:
         """Whether there is a price for a model of this name. Raises as `preload`."""

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _RANDOM = (1 << 62) - 1
 _VARIANT = 1 << 63
-
-
 GARBAGE_AFTER = (5_000, 5, 10)
 """New objects, and how often these are looked through before older ones are. With Python's 700, a dashboard
 spends an eighth of its time looking for garbage; with more, it keeps what it should have dropped."""

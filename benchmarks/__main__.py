@@ -54,6 +54,8 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     """1 when a goal was missed."""
+    # What is installed is compiled. Without this a program that was changed would be compiled at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     wanted = _arguments()
     names = wanted.names or list(BENCHMARKS)
     facts = machine()

@@ -12,7 +12,6 @@ from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 
 from . import undo
-from .dialogs import Confirm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Operator, Reader
 
     from .app import Dashboard
-    from .dialogs import Answer, Dialog
+    from .dialogs import Answer, Confirm, Dialog
     from .limit_acts import LimitActs
     from .undo import Undo
     from .who_acts import WhoActs
@@ -103,7 +102,7 @@ class Acting:
         what = shown(name) if kind == "agent" else f"{kind} {shown(name)}"
         switch = self._switch(kind, name)
         if switch is not None:
-            question = Confirm(f"Let {what} go on? It is stopped now ({shown(switch.reason)}).", "Resume")
+            question = _confirm(f"Let {what} go on? It is stopped now ({shown(switch.reason)}).", "Resume")
             self._resume(question, f"{what} goes on", switch)
             return
         words = (
@@ -111,11 +110,11 @@ class Acting:
             if kind == "agent"
             else f"Stop {what}? Every agent is refused there until you let it go on."
         )
-        self._stop(Confirm(words, "Stop", reason=REASON), f"{what} is stopped", kind, name)
+        self._stop(_confirm(words, "Stop", reason=REASON), f"{what} is stopped", kind, name)
 
     def stop_everything(self) -> None:
         words = "Stop everything? Every agent is refused, at every service, until you let them go on."
-        question = Confirm(words, "Stop everything", reason=REASON, must_type=EVERYTHING)
+        question = _confirm(words, "Stop everything", reason=REASON, must_type=EVERYTHING)
         self._stop(question, "everything is stopped", "everything", None)
 
     def resume_everything(self) -> None:
@@ -125,7 +124,7 @@ class Acting:
                 self.dashboard.say("no switch stops everything")
             return
         words = "Release the switch that stops everything? Agents that were stopped one by one stay so."
-        self._resume(Confirm(words, "Resume"), "everything goes on", switch)
+        self._resume(_confirm(words, "Resume"), "everything goes on", switch)
 
     def _stop(self, question: Confirm, done: str, kind: SwitchKind, name: str | None) -> None:
         async def stop() -> None:
@@ -164,7 +163,7 @@ class Acting:
             return
 
         async def put_back() -> None:
-            if await self.answer(Confirm(back.question, "Undo")) is not None:
+            if await self.answer(_confirm(back.question, "Undo")) is not None:
                 await self.do(back.done, back.act, None, undone=back)
 
         self.start(put_back)
@@ -201,3 +200,9 @@ class Acting:
             self._undo = back
         self.dashboard.say(done if back is None else f"{done}; u undoes it")
         self.dashboard.action_look()
+
+
+def _confirm(words: str, yes: str, *, reason: str | None = None, must_type: str = "") -> Confirm:
+    from .dialogs import Confirm
+
+    return Confirm(words, yes, reason=reason, must_type=must_type)

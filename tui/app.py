@@ -5,6 +5,7 @@ Looking is a worker of its own; screens only show. An action is shown as done af
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -13,7 +14,6 @@ from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anyio
 from textual import work
 from textual.app import App
 from textual.await_complete import AwaitComplete
@@ -122,8 +122,8 @@ class Dashboard(App[None]):
         self._reader = reader
         self.acting = Acting(self, reader, operator)
         self.look_s = look_s
-        self._again = anyio.Event()
-        self._page_news = anyio.Event()
+        self._again = asyncio.Event()
+        self._page_news = asyncio.Event()
         self._page_looked_for: Page | None = None
         self._unpainted = ExitStack()
         self.zone = zone
@@ -161,10 +161,10 @@ class Dashboard(App[None]):
         return (f"PAUSED{self._waits()}", "warn") if self.paused else ("● LIVE", "good")
 
     def _waits(self) -> str:
-        shown, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
-        if shown is None or waiting is None:
+        seen, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
+        if seen is None or waiting is None:
             return ""
-        count = newer_than(waiting, shown.events[0].seq if shown.events else 0)
+        count = newer_than(waiting, seen.events[0].seq if seen.events else 0)
         return f" · {count}{'+' if count >= EVENTS_SHOWN else ''} waiting"
 
     @property
@@ -236,7 +236,7 @@ class Dashboard(App[None]):
     @work(group="choices")
     async def _keep_choices(self) -> None:
         try:
-            await anyio.to_thread.run_sync(self.choices.save)
+            await asyncio.to_thread(self.choices.save)
         except OSError as error:
             if not self.choices.trouble:
                 self.choices.trouble = f"what you choose is not kept for the next time: {error.strerror}"
@@ -254,7 +254,7 @@ class Dashboard(App[None]):
         """Looks whenever somebody may have written, somebody asks, or a while has passed."""
         failures, looked_s = 0, 0.0
         while True:
-            self._again, again = anyio.Event(), self._again
+            self._again, again = asyncio.Event(), self._again
             began_s = time.monotonic()
             try:
                 # What changed before there was trouble is no change any more, and was not shown.
@@ -273,8 +273,8 @@ class Dashboard(App[None]):
             pause_s = max(self.look_s - (time.monotonic() - began_s), self.look_s / 2)
             if failures:
                 pause_s = pause_after(failures)
-            with anyio.move_on_after(pause_s):
-                await self._again.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._again.wait(), pause_s)
 
     def _take_longer(self) -> None:
         self._unpainted.close()
@@ -293,9 +293,8 @@ class Dashboard(App[None]):
     @property
     def page(self) -> Page | None:
         """The page on top, be it behind a dialog."""
-        pages = [screen for screen in self.screen_stack if isinstance(screen, Page)]
-        is_there = self.is_running and bool(pages) and pages[-1].is_mounted
-        return pages[-1] if is_there else None
+        found = [screen for screen in self.screen_stack if isinstance(screen, Page)]
+        return found[-1] if self.is_running and found and found[-1].is_mounted else None
 
     def show_page(self) -> None:
         """What was found, on the page on top."""
@@ -320,7 +319,7 @@ class Dashboard(App[None]):
         """Until another page is on top: whenever there is news, and again after trouble."""
         failures = 0
         while True:
-            self._page_news = anyio.Event()
+            self._page_news = asyncio.Event()
             try:
                 with suppress(NoMatches):  # it was left meanwhile
                     await page.look(self._reader, self.range)
@@ -330,8 +329,8 @@ class Dashboard(App[None]):
             if page is self.page and page.trouble != trouble:
                 page.trouble = trouble
                 page.show(self.looked)
-            with anyio.move_on_after(pause_after(failures) if failures else None):
-                await self._page_news.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._page_news.wait(), pause_after(failures) if failures else None)
 
     def _trouble(self, error: MeterError) -> None:
         self.looked = self.looked.replace(trouble=shown(str(error)), code=error.code)

@@ -11,9 +11,10 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from agent_meter_mcp.core.text import REASON_MAX
+
 from .words import Pairs
 
-REASON_MAX = 500
 KEYS_WIDTH = 26
 LEAVE = ("leave", "no")
 Answer = TypeVar("Answer")

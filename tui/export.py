@@ -6,7 +6,6 @@ is there already is touched.
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 from typing import TYPE_CHECKING
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 def csv_of(titles: Sequence[str], rows: Iterable[Row]) -> str:
     """All rows, with figures in full; text that a spreadsheet would run gets an apostrophe before it."""
+    import csv
+
     sheet = io.StringIO()
     lines = csv.writer(sheet, lineterminator="\n")
     lines.writerow(titles)

@@ -10,18 +10,18 @@ from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
-HOUR_US = 3_600_000_000
 BLOCKS = " ▏▎▍▌▋▊▉█"
 SPARKS = "▁▂▃▄▅▆▇█"
 _STEPS = ((1_000_000_000, "B"), (1_000_000, "M"), (10_000, "k"))
 
 
 def short_count(count: int) -> str:
-    """ "9,999", "10.0k", "8.12M": three or four digits."""
+    """ "9,999", "10.00k", "8.12M", "123k": three or four digits, up to a thousand billions."""
     for size, letter in _STEPS:
         if count >= size:
-            unit = 1000 if letter == "k" else size
-            return f"{count / unit:.2f}{letter}" if count < 100 * unit else f"{count / unit:.0f}{letter}"
+            number = count / (1000 if letter == "k" else size)
+            places = f"{number:.2f}"
+            return f"{places if len(places) <= 5 else f'{number:.0f}'}{letter}"
     return f"{count:,}"
 
 
@@ -43,10 +43,6 @@ def brief(metric: Metric, value: int, width: int = 10) -> str:
         return short_count(value)
     whole = value // MICRO_PER_UNIT
     return short_count(whole) if whole >= 100 else number(metric, round(value, -4))
-
-
-def percent(value: float) -> str:
-    return ">999 %" if value > 999 else f"{value:.0f} %" if value >= 1 or not value else "<1 %"
 
 
 def bar(value: float, width: int) -> str:

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number
 from agent_meter_mcp.core.models import METRICS, AuditEntry, LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
@@ -17,7 +17,6 @@ from .view import (
     NAME_WIDTH,
     Cell,
     Row,
-    cost_of,
     counted_by,
     dollars_in_full,
     moment,
@@ -238,7 +237,7 @@ def measured(sources: Summary) -> str:
     """What an agent said of itself, against what was measured without asking it."""
     own = [group for group in sources.groups if group.key[0] == "self"]
     others = [group for group in sources.groups if group.key[0] != "self"]
-    parts = [f"{_source(group)}" for group in others] or ["nothing"]
+    parts = [_source(group) for group in others] or ["nothing"]
     said = _source(own[0]) if own else "nothing"
     return f"measured: {', '.join(parts)}   self-reported: {said}"
 

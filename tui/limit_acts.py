@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
-
-import anyio
 
 from agent_meter_mcp.core.errors import Conflict
 from agent_meter_mcp.core.text import shown
@@ -141,7 +140,7 @@ class LimitActs:
             key.window, *limit_preview.dimensions(key.subject), service=key.service, zone=wish.zone
         )
         agents = () if snapshot is None else snapshot.agents
-        return await anyio.to_thread.run_sync(limit_preview.preview, wish, agents, limits, usage)
+        return await asyncio.to_thread(limit_preview.preview, wish, agents, limits, usage)
 
     # Doing
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anyio
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -15,14 +15,13 @@ from textual.css.query import NoMatches
 from textual.widgets import Button, Input, Select, Static
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
-from agent_meter_mcp.core.figures import number
-from agent_meter_mcp.core.models import METRICS
+from agent_meter_mcp.core.figures import number, percent
+from agent_meter_mcp.core.models import ACTIONS, METRICS
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import shown
 
 from . import limit_form, limit_preview
 from .fields import Field, Form, Tick, buttons, choice, field_input
-from .format import percent
 from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain
 from .view import what_of
 from .words import Told
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 TYPING_S = 0.15
 """Nothing is looked up while somebody is still typing."""
-ACTIONS = ["reject", "warn"]
 _COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success"}
 _LABELS = {
     "whom": "For",
@@ -93,7 +91,7 @@ class LimitDialog(Form["Preview | None"]):
                 yield self._field(choice("metric", list(METRICS), typed.metric))
                 yield self._field(field_input("window", typed.window))
             yield self._field(field_input("max", typed.max, example="5, 0.25, 1.5M"))
-            yield self._field(choice("action", ACTIONS, typed.action))
+            yield self._field(choice("action", list(ACTIONS), typed.action))
             yield self._field(field_input("zone", typed.zone))
             yield self._field(field_input("thresholds", typed.thresholds))
             yield Told(id="told", classes="told")
@@ -182,7 +180,7 @@ class LimitDialog(Form["Preview | None"]):
 
     @work(exclusive=True, group="preview")
     async def look(self, wish: Wish) -> None:
-        await anyio.sleep(TYPING_S)
+        await asyncio.sleep(TYPING_S)
         with suppress(NoMatches):
             await self._seen(wish)
 

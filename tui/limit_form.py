@@ -9,7 +9,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import CENT, dollars, number
 from agent_meter_mcp.core.models import EACH, Limit, LimitKey, Subject
 from agent_meter_mcp.core.money import LIMIT_MAX_INTEGER, typed_maximum, units, usd
-from agent_meter_mcp.core.text import ID_MAX, name, optional_name
+from agent_meter_mcp.core.text import ID_MAX, NAME_MAX, name, optional_name
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.core.windows import check_zone, parse_window
 
@@ -138,7 +138,7 @@ def _subject(typed: Typed) -> Subject:
     kind, has_name = WHOM[typed.whom]
     if not has_name:
         return Subject() if kind == "pool" else Subject(kind, EACH)
-    given = name(typed.name.strip(), kind, maximum=ID_MAX if kind in ("project", "session") else 128)
+    given = name(typed.name.strip(), kind, maximum=ID_MAX if kind in ("project", "session") else NAME_MAX)
     if given == EACH:
         raise InvalidInput(kind, "is nobody's name: choose each instead")
     return Subject(kind, given)

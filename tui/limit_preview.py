@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import counted, number
+from agent_meter_mcp.core.figures import counted, number, percent
 from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import EACH, METRICS, Agent, Subject, Who
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
-from .format import percent
 from .limit_form import Wish, exact, percent_of
 from .view import whom_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Literal
 
     from agent_meter_mcp.core.models import Limit, Metric
     from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary, Totals
 
-    Style = Literal["", "alarm", "warn", "good", "dim", "held"]
+    from .view import Style
 
 NEAR_PERCENT = 80
 TOLD = 3

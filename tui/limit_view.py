@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from agent_meter_mcp.core.figures import UNKNOWN, number
+from agent_meter_mcp.core.figures import UNKNOWN
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.times import time_of
 from agent_meter_mcp.core.windows import parse_window, period
 
 from .format import brief, until
-from .view import WARN_PERCENT, Cell, Row, fullness_cells, what_of
+from .view import Cell, Row, fullness, fullness_cells, used_cell, what_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,8 +34,8 @@ _NEVER = 2**63
 
 def clock(at_us: int, now_us: int, zone: tzinfo) -> str:
     """A moment to come by the clocks of the zone, in few cells: "18:00", "Fri 18:00", "3 Dec"."""
-    at = datetime.fromtimestamp(at_us / 1_000_000, zone)
-    if at.date() == datetime.fromtimestamp(now_us / 1_000_000, zone).date():
+    at = time_of(at_us, zone)
+    if at.date() == time_of(now_us, zone).date():
         return f"{at:%H:%M}"
     return f"{at:%a %H:%M}" if at_us - now_us < 6 * _DAY_US else f"{at.day} {at:%b}"
 
@@ -48,7 +48,7 @@ def columns_for(columns: tuple[Column, ...], rows: Sequence[Row]) -> tuple[Colum
     return (*columns[:USED], fitting, *columns[USED + 1 :])
 
 
-def fullness(view: LimitView) -> float:
+def tightness(view: LimitView) -> float:
     """How full it is, in percent. A limit of 0 is fuller than all others."""
     if view.limit.max == 0:
         return float("inf")
@@ -70,7 +70,7 @@ def ordered(views: Iterable[LimitView], sort: str, reverse: bool, now_us: int) -
         return 0.0 if view.state is None or not view.limit.max else view.state.burn_per_hour / view.limit.max
 
     keys: dict[str, Callable[[LimitView], float]] = {
-        "tightness": lambda view: -fullness(view),
+        "tightness": lambda view: -tightness(view),
         "name": lambda _: 0,
         "resets": lambda view: resets_at_us(view, now_us) or _NEVER,
         "burn": lambda view: -burn(view),
@@ -83,19 +83,14 @@ def ordered(views: Iterable[LimitView], sort: str, reverse: bool, now_us: int) -
 def row(view: LimitView, now_us: int, zone: tzinfo) -> Row:
     """What it is, how full, when it resets, how fast it fills, when it runs out, and what happens then."""
     limit, state = view.limit, view.state
-    metric = limit.key.metric
-    full = 100.0 if limit.max == 0 else fullness(view)
-    style: Style = "alarm" if full >= 100 else "warn" if full >= WARN_PERCENT else ""
+    full = 100.0 if limit.max == 0 else tightness(view)
+    style = fullness(full)
     used = 0 if state is None else state.used + state.held
     return Row(
         limit.limit_id,
         (
             Cell(_name(view), style),
-            Cell(
-                f"{brief(metric, used)} of {brief(metric, limit.max)}",
-                style,
-                f"{number(metric, used)} of {number(metric, limit.max)}",
-            ),
+            used_cell(limit, used, style),
             *fullness_cells(full, style),
             Cell(_resets(view, now_us, zone)),
             Cell(UNKNOWN if state is None else _burn(state)),

@@ -16,7 +16,6 @@ from .feed import Feed
 from .happening import facts_of, heading_of, limits_by_id
 from .page import KEYS, ORDERS, Page
 from .roster import SORTS, Roster
-from .sheet import FactsSheet
 from .table import Column, LineTable
 from .view import BAR_WIDTH
 from .words import Words
@@ -239,6 +238,8 @@ class Overview(Page):
         if one is not None and snapshot is not None:
             limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
             facts = facts_of(one, limits, zone, snapshot.switches)
+            from .sheet import FactsSheet
+
             self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
 
     def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:

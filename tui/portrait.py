@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
+from agent_meter_mcp.core.models import SECOND_US
 from agent_meter_mcp.core.text import shown
 
-from .format import age, percent, short_count, spark, until
+from .format import age, short_count, spark, until
 from .happening import limits_by_id, measured, why_refused
 from .limit_view import clock
 from .roster import STATES, state_of, word_of
-from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, cost_of, limit_row, moment, name_cell, what_of
+from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, limit_row, moment, name_cell, what_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Detail, Range, Snapshot
 
 HELD_SHOWN = 3
-SECOND_US = 1_000_000
 _NEVER_REFUSED = Cell("was never refused", "dim")
 _HOLDS_NOTHING = Cell("holds no reservation", "dim")
 

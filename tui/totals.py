@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, counted, dollars, number
+from agent_meter_mcp.core.decide import tightest
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, per, percent
 from agent_meter_mcp.core.text import shown
 
-from .format import bar, brief, percent, short_count, spark, until
+from .format import bar, brief, short_count, spark, until
 from .happening import alert_line, limits_by_id, why_refused
 from .roster import STATES, state_of
-from .view import NAME_WIDTH, Cell, cost_of, fullness, moment
+from .view import NAME_WIDTH, Cell, fullness, moment
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -82,8 +83,7 @@ class Tally:
 
 def fleet_state(snapshot: Snapshot) -> LimitState | None:
     """The tightest limit for everybody together, if there is one."""
-    states = [view.state for view in snapshot.fleet if view.state is not None]
-    return max(states, key=lambda one: one.percent, default=None)
+    return tightest(view.state for view in snapshot.fleet if view.state is not None)
 
 
 def fleet_line(snapshot: Snapshot, width: int) -> tuple[str, Style] | None:
@@ -120,10 +120,9 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
 
 def _used(state: LimitState) -> str:
     key = state.limit.key
-    window = "in total" if key.window == "total" else f"per {key.window}"
     at = f" at {shown(key.service, width=NAME_WIDTH)}" if key.service else ""
     used = number(key.metric, state.used + state.held)
-    return f"everyone: {used} of {amount(key.metric, state.limit.max)} {window}{at}"
+    return f"everyone: {used} of {amount(key.metric, state.limit.max)} {per(key.window)}{at}"
 
 
 def spend_line(snapshot: Snapshot, width: int) -> str:

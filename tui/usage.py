@@ -23,12 +23,10 @@ FORMS: dict[Dimension, str] = {"hour": "%d %b %H:00", "day": "%d %b", "month": "
 def service_rows(usage: Summary, by_agent: Summary, switches: Sequence[KillSwitch]) -> list[Row]:
     """Each service: whether it is stopped, how many agents use it, its totals. One that is stopped is there
     even if nobody uses it."""
-    stopped = {switch.name for switch in switches if switch.kind == "service"}
+    stopped = {switch.name for switch in switches if switch.kind == "service" and switch.name is not None}
     everything = any(switch.kind == "everything" for switch in switches)
     totals = {_name(group.key[0]): group.totals for group in usage.groups}
-    totals |= {
-        name: NOTHING for name in sorted(stopped - {None} - totals.keys(), key=str) if name is not None
-    }
+    totals |= dict.fromkeys(sorted(stopped - totals.keys()), NOTHING)
     agents = Counter(_name(group.key[0]) for group in by_agent.groups)
     rows = [
         Row(
@@ -49,8 +47,8 @@ def parts_of(operations: Summary, agents: Summary) -> list[Row]:
     """What a service was used for, then by whom."""
     rows = [group_row(group) for group in operations.groups]
     rows += _left_out(operations, "operation")
-    users = [(group, group_row(group)) for group in agents.groups]
-    rows += [Row(f"agent {row.key}", (_by(row.cells[0]), *row.cells[1:])) for _, row in users]
+    users = [group_row(group) for group in agents.groups]
+    rows += [Row(f"agent {row.key}", (_by(row.cells[0]), *row.cells[1:])) for row in users]
     return rows + _left_out(agents, "agent")
 
 

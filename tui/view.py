@@ -6,25 +6,25 @@ Every text that an agent chose goes through `core.text.shown`: no control code a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, overload
 
-from agent_meter_mcp.core.figures import UNKNOWN, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, cost_of, number, percent
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import Totals
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.times import time_of
 from agent_meter_mcp.core.value import Value
 
 from .filters import Facts, wanted
-from .format import bar, brief, brief_dollars, percent, short_count
+from .format import bar, brief, brief_dollars, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import LimitKey, Subject
+    from agent_meter_mcp.core.models import Limit, LimitKey, Subject
     from agent_meter_mcp.core.queries import Group, LimitView
 
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
@@ -86,12 +86,6 @@ def name_cell(name: str | None, style: Style = "") -> Cell:
     return Cell(UNKNOWN, "dim") if name is None else Cell(shown(name, width=NAME_WIDTH), style)
 
 
-def cost_of(totals: Totals) -> str:
-    """Unknown when nothing of it has a price."""
-    known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
-    return dollars(totals.cost_nano_usd) if known else UNKNOWN
-
-
 def totals_cells(totals: Totals) -> tuple[Cell, ...]:
     """Requests, tokens, cost and refusals."""
     return (
@@ -135,7 +129,7 @@ def matching_rows(rows: Iterable[Row], typed: str) -> list[Row]:
 
 def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
     """A time of day, and a date, in the zone of who looks."""
-    return format(datetime.fromtimestamp(at_us / 1_000_000, zone), form)
+    return format(time_of(at_us, zone), form)
 
 
 def whom_of(subject: Subject) -> str:
@@ -164,6 +158,13 @@ def fullness(full: float) -> Style:
     return "alarm" if full >= 100 else "warn" if full >= WARN_PERCENT else ""
 
 
+def used_cell(limit: Limit, used: int, style: Style) -> Cell:
+    """ "12.0k of 20.0k", and in a file with all digits."""
+    metric, most = limit.key.metric, limit.max
+    in_full = f"{number(metric, used)} of {number(metric, most)}"
+    return Cell(f"{brief(metric, used)} of {brief(metric, most)}", style, in_full)
+
+
 def limit_row(view: LimitView) -> Row:
     """A limit of one agent: what it is, how full, and whether it binds or was replaced."""
     limit, state = view.limit, view.state
@@ -178,11 +179,7 @@ def limit_row(view: LimitView) -> Row:
         limit.limit_id,
         (
             Cell(what_of(key), style),
-            Cell(
-                f"{brief(key.metric, used)} of {brief(key.metric, limit.max)}",
-                style,
-                f"{number(key.metric, used)} of {number(key.metric, limit.max)}",
-            ),
+            used_cell(limit, used, style),
             *fullness_cells(full, style),
         ),
     )

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.figures import UNKNOWN, number
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
+from agent_meter_mcp.core.windows import zone_of
 
-from . import options, pages
-from .figures import NAME_WIDTH, REASON_WIDTH
+from . import options
 from .table import Column, table
-from .times import moments, zone_name, zone_of
+from .times import moments, zone_name
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import AuditEntry
@@ -27,8 +28,8 @@ _ACTIONS = {"engage_kill_switch": "stop", "release_kill_switch": "resume"}
 
 
 @options.command("audit", "agent-meter audit", "agent-meter audit --limit 200 --json")
-@pages.limit(50, PAGE_MAX)
-@pages.cursor
+@options.page_limit(50, PAGE_MAX)
+@options.cursor
 @options.timezone
 @options.as_json
 @options.pass_session
@@ -36,7 +37,7 @@ def audit(session: Session, /, as_json: bool, limit: int, cursor: str | None, ti
     """Who changed what: limits, agents, kill switches and keys, newest first."""
     zone = timezone or session.settings.timezone
     local_zone = zone_of(zone)
-    size, before = pages.page_size(limit, PAGE_MAX), pages.before_seq(cursor)
+    size, before = check.page_size(limit, PAGE_MAX), check.before_seq(cursor)
 
     async def ask(ledger: Ledger, caller: Caller) -> tuple[list[AuditEntry], int]:
         return await ledger.audit(caller, before, size + 1), ledger.now_us()

@@ -8,13 +8,14 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
-from agent_meter_mcp.core.figures import UNKNOWN, length, number
-from agent_meter_mcp.core.models import EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
+from agent_meter_mcp.core.figures import UNKNOWN, length, number, per
+from agent_meter_mcp.core.limits import concerns
+from agent_meter_mcp.core.models import ACTIONS, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
 from . import options
-from .figures import maximum, per, place, standing
+from .figures import maximum, place, standing
 from .table import Cell, Column, fullness, table
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 F = TypeVar("F", bound="Callable[..., Any]")
-
-ACTIONS = ("reject", "warn")
 
 _key_options = (
     options.name_option(
@@ -149,7 +148,8 @@ def list_limits(session: Session, /, as_json: bool, **given: Any) -> None:
         if agent is not None:
             who = Who(name(agent, "agent"), given["service"], None, given["project"], given["session"])
         views = await ledger.limits(caller, who)
-        return [view for view in views if _concerns(view, given)], ledger.now_us()
+        named = given["service"], given["project"], given["session"]
+        return [view for view in views if concerns(view.limit, *named)], ledger.now_us()
 
     views, now_us = session.ask(work)
     if as_json:
@@ -160,14 +160,6 @@ def list_limits(session: Session, /, as_json: bool, **given: Any) -> None:
         print_document(Limits.of(views))
         return
     click.echo(_limits_table(views, now_us) if views else "No limit: everything is allowed, and metered.")
-
-
-def _concerns(view: LimitView, given: dict[str, Any]) -> bool:
-    """Whether the limit can count usage at the service, project and session that are named."""
-    kind, subject = view.limit.key.subject.kind, view.limit.key.subject.name
-    wanted = given[kind] if kind in ("project", "session") else None
-    at_service = given["service"] is None or view.limit.key.service in (None, given["service"])
-    return at_service and (wanted is None or subject in (EACH, wanted))
 
 
 def _limits_table(views: list[LimitView], now_us: int) -> str:

@@ -11,10 +11,10 @@ import click
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.core.windows import zone_of
 from agent_meter_mcp.settings import FOLDER
 
 from . import options
-from .times import zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.local import LocalSource
@@ -27,6 +27,8 @@ KEY_VARIABLE = "AGENT_METER_KEY"
 KEY_BYTES_MAX = 4096
 WEB_PORT = 8788
 LOOK_AT_SERVER_S = 1.0
+COLLECT_AFTER_S = 1.0
+"""By then there is something on the screen, and what that took stays as long as the dashboard does."""
 
 
 @options.command(
@@ -148,9 +150,6 @@ def _key_text(key: str | None, key_file: str | None) -> str:
 
 def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, may_act: bool) -> None:
     """Until it is left."""
-    import gc
-
-    gc.disable()  # there is no garbage in what is imported
     folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
     # Textual reads keys from the one and draws on the other; without them it would turn for ever.
     if not is_tab and not all(one is not None and one.isatty() for one in (sys.stdin, sys.stderr)):
@@ -160,7 +159,7 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
     # Whoever looks in a browser need not be who looks in the terminal.
     choices = tui("settings").Choices(None if is_tab else os.path.join(folder, "dashboard.json"))
     source.look_ahead(choices.range)
-    import anyio
+    import asyncio
 
     from agent_meter_mcp.runtime import collect_seldom
 
@@ -172,29 +171,29 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
             source, operator, zone=zone, theme=wanted.theme, choices=choices, export_to=wanted.export_to
         )
         ends = partial(tui("running").run, app, os.path.join(folder, "dashboard.log"))
-        collect_seldom()
+        asyncio.get_running_loop().call_later(COLLECT_AFTER_S, collect_seldom)
         try:
             if not is_tab:
                 return await ends()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_leave_with, os.getppid(), app)
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(_leave_with(os.getppid(), app))
                 await ends()
-                tasks.cancel_scope.cancel()
+                watching.cancel()
             return None
         finally:
             await source.close()
 
-    told = anyio.run(run)
+    told = asyncio.run(run())
     if told is not None:
         tui("running").end_by(told)
 
 
 async def _leave_with(server: int, app: Any) -> None:
     """In the process of a browser's tab: ends it when the server is gone, and could not say so."""
-    import anyio
+    import asyncio
 
     while os.getppid() == server:  # noqa: ASYNC110 - nobody tells a process that its parent has died
-        await anyio.sleep(LOOK_AT_SERVER_S)
+        await asyncio.sleep(LOOK_AT_SERVER_S)
     app.exit()
 
 

@@ -162,7 +162,7 @@ def _is_up_to_date(settings: Settings) -> bool:
             settings.db, synchronous=settings.synchronous, busy_timeout_s=settings.busy_timeout_s
         )
 
-    return os.path.isdir(settings.db) or schema.is_up_to_date(settings.db, connect)
+    return schema.is_up_to_date(settings.db, connect)
 
 
 def _file(path: str) -> Finding:
@@ -339,12 +339,11 @@ def _mistyped() -> Iterator[Finding]:
         yield Finding(shown(name), "warning", f"is no setting, and changes nothing{meant}", {"known": False})
 
 
-def _bytes(size: int) -> str:
+def _bytes(size: float) -> str:
     if size < 1000:
-        return f"{size} B"
-    for unit in ("kB", "MB", "GB"):
-        size_of_unit = size / 1000
-        if size_of_unit < 1000 or unit == "GB":
-            return f"{size_of_unit:,.1f} {unit}"
-        size //= 1000
-    return ""
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:,.1f} GB"

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core import told
 from agent_meter_mcp.core.errors import StoreReadOnly
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
@@ -24,12 +25,13 @@ from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .table import show_progress
-from .times import exact, parse_span
+from .times import parse_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
     from decimal import Decimal
 
+    from agent_meter_mcp.core.queries import EventsPage
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
@@ -81,7 +83,7 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
         write = csv_writer(file) if format_ == "csv" else line_writer(file)
 
         async def work(ledger: Ledger, caller: Caller) -> int:
-            pages = _pages(ledger, caller, EventsQuery(chosen, EVENTS_PAGE_MAX))
+            pages = ledger.event_pages(caller, EventsQuery(chosen, EVENTS_PAGE_MAX))
             return await _write_all(pages, write, is_watched)
 
         return session.ask(work)
@@ -94,26 +96,14 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
     click.echo(f"{counted(written, 'event')} in {shown(output)}", err=True)
 
 
-async def _pages(
-    ledger: Ledger, caller: Caller, query: EventsQuery
-) -> AsyncIterator[tuple[StoredEvent, ...]]:
-    """From the newest on: what is recorded meanwhile comes before the first page."""
-    while True:
-        page = await ledger.events(caller, query)
-        yield page.events
-        if page.next_seq is None:
-            return
-        query = query.replace(before_seq=page.next_seq)
-
-
 async def _write_all(
-    pages: AsyncIterator[tuple[StoredEvent, ...]], write: Callable[[StoredEvent], object], is_watched: bool
+    pages: AsyncIterator[EventsPage], write: Callable[[StoredEvent], object], is_watched: bool
 ) -> int:
     written = 0
-    async for events in pages:
-        for event in events:
+    async for page in pages:
+        for event in page.events:
             write(event)
-        written += len(events)
+        written += len(page.events)
         if is_watched:
             show_progress(counted(written, "event"))
     if is_watched:
@@ -123,37 +113,9 @@ async def _write_all(
 
 def event_fields(stored: StoredEvent) -> dict[str, Field]:
     """The fields of an event, as `events --json` has them; numbers are exact."""
-    event, usage, who = stored.event, stored.event.usage, stored.event.who
-    return {
-        "id": event.id,
-        "outcome": stored.outcome,
-        "recorded_at": exact(stored.recorded_at_us),
-        "occurred_at": None if event.occurred_at_us is None else exact(event.occurred_at_us),
-        "counted_at": exact(stored.booked_at_us),
-        "service": who.service,
-        "agent": who.agent,
-        "operation": event.operation,
-        "requests": usage.requests,
-        "units": None if usage.units_micro is None else units(usage.units_micro),
-        "unit_type": usage.unit_type,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "model": usage.model,
-        "cost_usd": None if usage.cost_nano_usd is None else usd(usage.cost_nano_usd),
-        "cost_source": usage.cost_source,
-        "price_version": usage.price_version,
-        "status_code": event.status_code,
-        "duration_ms": event.duration_ms,
-        "session": who.session,
-        "project": who.project,
-        "source": event.source,
-        "metadata": None if event.metadata is None else json.loads(event.metadata),
-        "limit_id": stored.limit_id,
-        "count": stored.count,
-    }
+    return told.event_fields(
+        stored, lambda metric, value: usd(value) if metric == "cost_usd" else units(value)
+    )
 
 
 def line_writer(file: IO[str]) -> Callable[[StoredEvent], object]:

@@ -1,39 +1,16 @@
-"""Amounts and limits in words for people. Money has 2 decimals, and 4 below a cent; --json is exact.
-
-Unlimited, zero and unknown are three different things: "unlimited", "$0.00" and "—".
-"""
+"""Limits and kill switches in words for people. Amounts are those of `core.figures`; --json is exact."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, dollars, number
+from agent_meter_mcp.core.figures import amount, during, number, per, percent
 from agent_meter_mcp.core.models import EACH
-from agent_meter_mcp.core.text import shown
-
-from .table import fullness
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import KillSwitch, Limit
-    from agent_meter_mcp.core.queries import Totals
-
-NAME_WIDTH = 64
-REASON_WIDTH = 200
-_PERIODS = {
-    "hour": "this hour",
-    "day": "today",
-    "week": "this week",
-    "month": "this month",
-    "year": "this year",
-    "total": "in total",
-}
-
-
-def cost_of(totals: Totals) -> str:
-    """Unknown when nothing of it has a price."""
-    known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
-    return dollars(totals.cost_nano_usd) if known else UNKNOWN
 
 
 def subject(limit: Limit) -> str:
@@ -52,23 +29,13 @@ def place(limit: Limit) -> str:
     return subject(limit) if service is None else f"{subject(limit)} at {shown(service, width=NAME_WIDTH)}"
 
 
-def during(window: str) -> str:
-    """ "today", "in total", "in any 24h"."""
-    return _PERIODS.get(window, f"in any {window}")
-
-
-def per(window: str) -> str:
-    """ "per day", "in total", "in any 24h"."""
-    return f"per {window}" if window in _PERIODS and window != "total" else during(window)
-
-
 def standing(state: LimitState) -> str:
     """ "agent a: $4.20 of $5.00 used today (84 %)"."""
     limit, metric = state.limit, state.limit.key.metric
     whose = f" ({shown(state.scope, width=NAME_WIDTH)})" if state.scope else ""
     held = f" and {amount(metric, state.held)} held" if state.held else ""
     used = f"{number(metric, state.used)} of {amount(metric, limit.max)} used"
-    return f"{place(limit)}{whose}: {used}{held} {during(limit.key.window)} ({fullness(state.percent).text})"
+    return f"{place(limit)}{whose}: {used}{held} {during(limit.key.window)} ({percent(state.percent)})"
 
 
 def maximum(limit: Limit) -> str:

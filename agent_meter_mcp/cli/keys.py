@@ -8,13 +8,12 @@ import click
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.keys import BOUND_ROLES, ROLES
-from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.core.windows import parse_window
+from agent_meter_mcp.core.text import NAME_WIDTH, shown
+from agent_meter_mcp.core.windows import parse_window, zone_of
 
 from . import options
-from .figures import NAME_WIDTH
 from .table import Cell, Column, table
-from .times import exact, moment, zone_name, zone_of
+from .times import exact, moment, zone_name
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.keys import Key

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, dollars, number
-from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, AgentsQuery, EventsQuery
+from agent_meter_mcp.core import check
+from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, cost_of, dollars, number, per
+from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, STATUSES, AgentsQuery, EventsQuery
 from agent_meter_mcp.core.text import optional_name, shown
-from agent_meter_mcp.core.windows import check_zone
+from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
-from . import options, pages
-from .figures import cost_of, per
+from . import options
 from .table import Cell, Column, fullness, table
-from .times import moments, parse_span, zone_name, zone_of
+from .times import moments, parse_span, zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-STATUSES = ("active", "idle", "over_limit", "stopped")
 _STATUS_STYLES = {"active": "good", "idle": "", "over_limit": "alarm", "stopped": "alarm"}
 _OUTCOMES = {
     "accepted": Cell("ok"),
@@ -43,8 +42,8 @@ _OUTCOMES = {
 )
 @options.span
 @options.filters
-@pages.limit(20, EVENTS_PAGE_MAX)
-@pages.cursor
+@options.page_limit(20, EVENTS_PAGE_MAX)
+@options.cursor
 @options.as_json
 @options.pass_session
 def events(session: Session, /, as_json: bool, **given: Any) -> None:
@@ -53,7 +52,7 @@ def events(session: Session, /, as_json: bool, **given: Any) -> None:
 
     now_us = system_clock_us()
     chosen = options.filter_of(given, *parse_span(given, zone, now_us))
-    size, before = pages.page_size(given["limit"], EVENTS_PAGE_MAX), pages.before_seq(given["cursor"])
+    size, before = check.page_size(given["limit"], EVENTS_PAGE_MAX), check.before_seq(given["cursor"])
 
     async def ask(ledger: Ledger, caller: Caller) -> EventsPage:
         return await ledger.events(caller, EventsQuery(chosen, size, before))
@@ -112,8 +111,8 @@ def _event_row(stored: StoredEvent, when: Callable[[int | None], str]) -> list[s
 )
 @click.option("--tier", metavar="NAME", help="In this trust tier.")
 @click.option("--owner", metavar="NAME", help="That act for this person or team.")
-@pages.limit(50, AGENTS_PAGE_MAX)
-@pages.cursor
+@options.page_limit(50, AGENTS_PAGE_MAX)
+@options.cursor
 @options.timezone
 @options.as_json
 @options.pass_session
@@ -127,7 +126,7 @@ def agents(session: Session, /, as_json: bool, **given: Any) -> None:
         tier=given["tier"],
         owner=given["owner"],
         after_agent=given["cursor"],
-        limit=pages.page_size(given["limit"], AGENTS_PAGE_MAX),
+        limit=check.page_size(given["limit"], AGENTS_PAGE_MAX),
     )
 
     async def ask(ledger: Ledger, caller: Caller) -> tuple[AgentsPage, int]:

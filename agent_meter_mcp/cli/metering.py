@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core.decide import tightest
 from agent_meter_mcp.core.figures import amount, dollars, length
 from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
-from agent_meter_mcp.core.text import ID_MAX, shown
+from agent_meter_mcp.core.text import ID_MAX, NAME_WIDTH, shown
+from agent_meter_mcp.core.windows import zone_of
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .exits import DONE, NOT_ALLOWED
-from .figures import NAME_WIDTH, place, standing, stopped
-from .times import moment, parse_moment, zone_name, zone_of
+from .figures import place, standing, stopped
+from .times import moment, parse_moment, zone_name
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Recorded
@@ -104,7 +106,7 @@ def _recorded(answer: Recorded) -> list[str]:
     lines += [f"{_fullness(state)}: {standing(state)}" for state in full]
     if answer.outcome == "over_limit" and not any(state.limit.action == "reject" for state in full):
         lines.append("over a limit at the time it counts at")
-    if not full and (closest := _closest(answer.limits)):
+    if not full and (closest := tightest(answer.limits)):
         lines.append(f"tightest limit: {standing(closest)}")
     if answer.retry_after_us is not None:
         lines.append(f"budget comes back in {length(answer.retry_after_us)}")
@@ -114,10 +116,6 @@ def _recorded(answer: Recorded) -> list[str]:
 def _fullness(state: LimitState) -> str:
     text = "over the limit" if state.used + state.held > state.limit.max else "used up"
     return text if state.limit.action == "reject" else f"{text} (only a warning)"
-
-
-def _closest(states: tuple[LimitState, ...]) -> LimitState | None:
-    return max(states, key=lambda state: state.percent, default=None)
 
 
 @options.command(
@@ -172,7 +170,7 @@ def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:
         ]
         lines.append(f"at most {' and '.join(fits)} would fit now" if fits else "nothing more fits now")
     if not hard:
-        closest = _closest(tuple(state for state in decision.limits if state.limit.action == "reject"))
+        closest = tightest(state for state in decision.limits if state.limit.action == "reject")
         lines.append(
             "allowed: no limit is in the way" if closest is None else f"allowed: {standing(closest)}"
         )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
-from agent_meter_mcp.core.models import SOURCES, Usage, Who
+from agent_meter_mcp.core.models import OUTCOMES, SOURCES, Usage, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd
 from agent_meter_mcp.core.queries import UsageFilter
-from agent_meter_mcp.core.text import ID_MAX, optional_name
 from agent_meter_mcp.faces.errors import shape_of, text_of
 
 from .session import Session
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 HELP_NAMES = ["-h", "--help"]
-OUTCOMES = ("accepted", "over_limit", "rejected")
 COMPLETIONS_MAX = 50
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
@@ -213,6 +212,13 @@ filters = stacked(
     click.option("--outcome", type=click.Choice(OUTCOMES), metavar="OUTCOME",
                  help=f"One of {', '.join(OUTCOMES)}."),
 )  # fmt: skip
+cursor = click.option("--cursor", metavar="CURSOR", help="Go on where a page has ended.")
+
+
+def page_limit(default: int, maximum: int) -> Callable[[F], F]:
+    """The option --limit of a list that is read page by page."""
+    about = f"At most so many, and at most {maximum}."
+    return click.option("--limit", type=int, metavar="N", default=default, show_default=True, help=about)
 
 
 def usage_of(given: dict[str, Any]) -> Usage:
@@ -243,24 +249,20 @@ def who_of(given: dict[str, Any], caller: Caller) -> Who:
 
 def filter_of(given: dict[str, Any], since_us: int | None, until_us: int | None) -> UsageFilter:
     """The usage that the options `filters` choose. Raises InvalidInput."""
-    if given["include_children"] and given["agent"] is None:
-        raise InvalidInput("include_children", "says whose: name the agent, or leave it out for everybody")
-    for field in ("agent", "service", "model", "tier"):
-        optional_name(given[field], field)
-    for field in ("operation", "project", "session"):
-        optional_name(given[field], field, maximum=ID_MAX)
-    return UsageFilter(
-        since_us,
-        until_us,
-        given["agent"],
-        given["include_children"],
-        None,
-        given["service"],
-        given["operation"],
-        given["model"],
-        given["project"],
-        given["session"],
-        given["tier"],
-        given["source"],
-        given["outcome"],
+    return check.usage_filter(
+        UsageFilter(
+            since_us,
+            until_us,
+            given["agent"],
+            given["include_children"],
+            None,
+            given["service"],
+            given["operation"],
+            given["model"],
+            given["project"],
+            given["session"],
+            given["tier"],
+            given["source"],
+            given["outcome"],
+        )
     )

@@ -16,6 +16,7 @@ from agent_meter_mcp import __version__
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import SHAPES, shape_of, text_of
+from agent_meter_mcp.runtime import collect_seldom
 
 from .exits import DONE, INTERRUPTED, READER_GONE, exit_codes
 from .options import FILE, HELP_NAMES, Failed, choose_db, examples
@@ -29,10 +30,14 @@ WORD_MAX = 120
 
 
 class Entry(NamedTuple):
-    """Where a command is, and what it says of itself in one line."""
+    """Where a command is, and what it says of itself in one line.
+
+    One that `stays` imports a lot first, and lets garbage be collected when it has done that.
+    """
 
     module: str
     about: str
+    stays: bool = False
 
 
 SECTIONS = {
@@ -52,7 +57,7 @@ SECTIONS = {
         "attest": Entry("attesting", "Sign usage for others, and verify what they signed."),
     },
     "Watching": {
-        "dashboard": Entry("dashboard", "All agents live in the terminal; stop one with two keys."),
+        "dashboard": Entry("dashboard", "All agents live in the terminal; stop one with two keys.", True),
         "demo": Entry("demo", "Fill a new file with an invented month, to look around in."),
     },
     "Control": {
@@ -66,8 +71,8 @@ SECTIONS = {
         "doctor": Entry("doctor", "Look for problems of this installation."),
     },
     "Servers": {
-        "mcp": Entry("serving", "Serve MCP on stdin and stdout."),
-        "serve": Entry("serving", "Serve MCP and the API over HTTP."),
+        "mcp": Entry("serving", "Serve MCP on stdin and stdout.", True),
+        "serve": Entry("serving", "Serve MCP and the API over HTTP.", True),
         "keys": Entry("keys", "Make, list and revoke the keys that let callers in."),
         "completion": Entry("serving", "Print the completion script of a shell."),
     },
@@ -87,7 +92,10 @@ class Program(click.Group):
             return None
         # Python has words that no function can have as its name.
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        return getattr(import_module(f"{__package__}.{entry.module}"), name)
+        module = import_module(f"{__package__}.{entry.module}")
+        if not entry.stays:
+            collect_seldom()
+        return getattr(module, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

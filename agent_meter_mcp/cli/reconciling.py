@@ -13,12 +13,11 @@ from agent_meter_mcp.core.attest import parse
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.reconcile import Account, Compared, compare, records_in
-from agent_meter_mcp.core.text import name, optional_name, shown
+from agent_meter_mcp.core.text import NAME_WIDTH, name, optional_name, shown
 
 from . import options
 from .exits import DIFFERENCES, DONE
 from .exporting import decimal_text
-from .figures import NAME_WIDTH
 from .table import Cell, Column, table
 
 if TYPE_CHECKING:

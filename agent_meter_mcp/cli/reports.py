@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.figures import UNKNOWN, counted, dollars, length, number
+from agent_meter_mcp.core.figures import UNKNOWN, cost_of, counted, dollars, length, number
 from agent_meter_mcp.core.queries import DIMENSIONS, GROUPS_MAX, ORDERS, TIME_DIMENSIONS, SummaryQuery
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.core.windows import check_zone
+from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
-from . import options, pages
-from .figures import cost_of
+from . import options
 from .table import Cell, Column, table
-from .times import moment, parse_span, period_name, zone_name, zone_of
+from .times import moment, parse_span, period_name, zone_name
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     metavar="FIGURE",
     help=f"One of {', '.join(ORDERS)}; cost_usd if left out, key for times.",
 )
-@pages.limit(100, GROUPS_MAX)
+@options.page_limit(100, GROUPS_MAX)
 @options.as_json
 @options.pass_session
 def summary(session: Session, /, as_json: bool, **given: Any) -> None:
@@ -85,7 +85,7 @@ def summary_query(given: dict[str, Any], zone: str, now_us: int) -> SummaryQuery
         raise InvalidInput("group_by", "names a dimension twice")
     chosen = options.filter_of(given, *parse_span(given, zone, now_us, default="day"))
     order_by = given["order_by"] or ("key" if group_by[0] in TIME_DIMENSIONS else "cost_usd")
-    return SummaryQuery(chosen, group_by, zone, order_by, pages.page_size(given["limit"], GROUPS_MAX))
+    return SummaryQuery(chosen, group_by, zone, order_by, check.page_size(given["limit"], GROUPS_MAX))
 
 
 def _heading(query: SummaryQuery, zone: tzinfo) -> str:
@@ -170,9 +170,11 @@ def reservations(session: Session, as_json: bool) -> None:
 
     held, now_us = session.ask(ask)
     if as_json:
+        from agent_meter_mcp.faces.wire.records import Hold
+
         from .document import print_document
 
-        print_document({"reservations": [_reservation(one) for one in held]})
+        print_document({"reservations": [Hold.of(one).model_dump() for one in held]})
         return
     if not held:
         click.echo("Nothing is held.")
@@ -199,26 +201,3 @@ def reservations(session: Session, as_json: bool) -> None:
         for one in held
     ]
     click.echo(table(columns, rows))
-
-
-def _reservation(one: Reservation) -> dict[str, Any]:
-    from agent_meter_mcp.faces.wire.fields import optional_number, time_text
-
-    usage = one.usage
-    return {
-        "reservation_id": one.reservation_id,
-        "id": one.event_id,
-        "agent": one.who.agent,
-        "service": one.who.service,
-        "operation": one.operation,
-        "project": one.who.project,
-        "session": one.who.session,
-        "requests": usage.requests,
-        "units": optional_number("units", usage.units_micro),
-        "unit_type": usage.unit_type,
-        "tokens": usage.tokens,
-        "model": usage.model,
-        "cost_usd": optional_number("cost_usd", usage.cost_nano_usd),
-        "reserved_at": time_text(one.reserved_at_us),
-        "expires_at": time_text(one.expires_at_us),
-    }

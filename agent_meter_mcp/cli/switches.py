@@ -9,7 +9,6 @@ import click
 from click.exceptions import Exit
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import Usage, Who
 
 from . import options
 from .exits import INTERRUPTED
@@ -17,7 +16,7 @@ from .figures import stopped, target
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Switched
-    from agent_meter_mcp.core.models import KillSwitch, SwitchKind
+    from agent_meter_mcp.core.models import SwitchKind
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
@@ -123,12 +122,12 @@ def _switch(
     if engaged and reason is None and sys.stdin.isatty():
         reason = click.prompt("Reason", err=True)
 
-    async def work(ledger: Ledger, caller: Caller) -> tuple[Switched, bool, KillSwitch | None]:
+    async def work(ledger: Ledger, caller: Caller) -> tuple[Switched, bool]:
         done = await ledger.set_switch(caller, kind, name, engaged, reason)
         known = kind == "everything" or name in await ledger.names(caller, kind, name or "", 1)
-        return done, known, None if engaged else await _still_stopped_by(ledger, caller, kind, name)
+        return done, known
 
-    done, known, still = session.ask(work)
+    done, known = session.ask(work)
     what = target(kind, name)
     if engaged and not known:
         click.echo(f"agent-meter: note: no usage of {what} is known yet; is the name right?", err=True)
@@ -141,19 +140,8 @@ def _switch(
     elif done.engaged and done.switch is not None:
         click.echo(stopped(done.switch) + ("" if done.changed else " (it was stopped already)"))
     else:
-        text = f"{what} is released" if done.changed else f"{what} was not stopped; nothing changed"
-        if still is not None:
-            text = text if done.changed else f"{what} was not stopped by its name; nothing changed"
-            text += f". It stays stopped all the same: {stopped(still)}"
-        click.echo(text)
-
-
-async def _still_stopped_by(
-    ledger: Ledger, caller: Caller, kind: SwitchKind, name: str | None
-) -> KillSwitch | None:
-    """The switch of something wider, which whoever is released here does not get past."""
-    if kind == "agent" and name is not None:
-        reasons = (await ledger.check(caller, Who(name), Usage())).reasons
-        return next((reason.switch for reason in reasons if reason.switch is not None), None)
-    switches = await ledger.switches(caller) if kind == "service" else ()
-    return next((switch for switch in switches if switch.kind == "everything"), None)
+        by_name = " by its name" if done.still else ""
+        text = f"{what} is released" if done.changed else f"{what} was not stopped{by_name}; nothing changed"
+        click.echo(
+            text if done.still is None else f"{text}. It stays stopped all the same: {stopped(done.still)}"
+        )

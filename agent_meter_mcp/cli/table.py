@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from agent_meter_mcp.core.figures import shortened, width_of
+from agent_meter_mcp.core.figures import percent, shortened, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,10 +70,9 @@ def show_progress(text: str) -> None:
         click.echo(f"\r{text:<{PROGRESS_WIDTH}}" + ("" if text else "\r"), nl=False, err=True)
 
 
-def fullness(percent: float) -> Cell:
-    """How full a limit is: ">999 %", "42 %", "<1 %"."""
-    text = ">999 %" if percent > 999 else f"{percent:.0f} %" if percent >= 1 or not percent else "<1 %"
-    return Cell(text, "alarm" if percent >= 100 else "warn" if percent >= 80 else "")
+def fullness(full: float) -> Cell:
+    """How full a limit is, in percent."""
+    return Cell(percent(full), "alarm" if full >= 100 else "warn" if full >= 80 else "")
 
 
 def styled(text: str, style: str) -> str:

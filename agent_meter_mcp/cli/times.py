@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import SECOND_US
-from agent_meter_mcp.core.windows import check_zone, parse_duration, parse_window, period, span
+from agent_meter_mcp.core.times import time_of, time_text, us_of
+from agent_meter_mcp.core.windows import parse_duration, parse_window, period, span, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,19 +17,8 @@ if TYPE_CHECKING:
 CHARACTERS_MAX = 64
 DAY_US = 86_400_000_000
 AGO_MAX_US = 366 * DAY_US
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _PAST_US, _FUTURE_US = -62_000_000_000_000_000, 253_300_000_000_000_000
 """Between the years 5 and 9996: in them any zone can show a time."""
-
-
-def zone_of(name: str) -> tzinfo:
-    """Raises InvalidInput when there is no such zone."""
-    if check_zone(name) == "UTC":
-        return UTC
-    from zoneinfo import ZoneInfo
-
-    return ZoneInfo(name)
 
 
 def parse_moment(text: str, field: str, zone: str, now_us: int) -> int:
@@ -48,7 +38,7 @@ def parse_moment(text: str, field: str, zone: str, now_us: int) -> int:
         if len(text) > CHARACTERS_MAX:
             raise ValueError
         time = datetime.fromisoformat(text)
-        return ((time if time.tzinfo else time.replace(tzinfo=zone_of(zone))) - _EPOCH) // _MICROSECOND
+        return us_of(time if time.tzinfo else time.replace(tzinfo=zone_of(zone)))
     except (ValueError, OverflowError):
         raise InvalidInput(
             field,
@@ -64,17 +54,16 @@ def parse_span(
     if since is not None or until is not None:
         if window is not None:
             raise InvalidInput("window", "give either a window, or since and until")
-        since_us = None if since is None else parse_moment(since, "since", zone, now_us)
-        until_us = None if until is None else parse_moment(until, "until", zone, now_us)
-        if since_us is not None and until_us is not None and since_us >= until_us:
-            raise InvalidInput("until", "must be later than since")
-        return since_us, until_us
+        return (
+            None if since is None else parse_moment(since, "since", zone, now_us),
+            None if until is None else parse_moment(until, "until", zone, now_us),
+        )
     return span(parse_window(default if window is None else window), zone, now_us)
 
 
 def local(at_us: int, zone: tzinfo) -> datetime:
     """The time there; what is too far off to be shown is the farthest that can be."""
-    return (_EPOCH + timedelta(microseconds=min(max(at_us, _PAST_US), _FUTURE_US))).astimezone(zone)
+    return time_of(_within(at_us), zone)
 
 
 def moment(at_us: int, zone: tzinfo) -> str:
@@ -85,8 +74,11 @@ def moment(at_us: int, zone: tzinfo) -> str:
 
 def exact(at_us: int) -> str:
     """ISO 8601 in UTC, with "Z", to the microsecond."""
-    time = local(at_us, UTC)
-    return time.isoformat().removesuffix("+00:00") + "Z"
+    return time_text(_within(at_us))
+
+
+def _within(at_us: int) -> int:
+    return min(max(at_us, _PAST_US), _FUTURE_US)
 
 
 def moments(times_us: Iterable[int], zone: tzinfo, now_us: int) -> Callable[[int | None], str]:

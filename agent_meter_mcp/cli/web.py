@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,9 @@ from aiohttp import web
 from textual_serve.app_service import AppService
 from textual_serve.server import Server, to_int
 
+from agent_meter_mcp.core.attest import is_same
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.runtime import collect_seldom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -164,7 +165,7 @@ class Guarded(Server):
                 return web.Response(status=403, text="This was not sent by a page of this server.\n")
             if request.path == "/" and TOKEN in request.query:
                 return self._exchange(request.query[TOKEN])
-            if not _same(request.cookies.get(self._cookie, ""), self._pass):
+            if not is_same(self._pass, request.cookies.get(self._cookie, "")):
                 return web.Response(status=403, text=REFUSED)
             return await handler(request)
 
@@ -180,7 +181,7 @@ class Guarded(Server):
 
     def _exchange(self, token: str) -> web.Response:
         """A cookie for the token, which is then in the address no more."""
-        if not _same(token, self._token):
+        if not is_same(self._token, token):
             return web.Response(status=403, text=REFUSED)
         answer = web.Response(status=303, headers={"Location": "/"})
         answer.set_cookie(self._cookie, self._pass, path="/", httponly=True, samesite="Strict")
@@ -231,6 +232,7 @@ def serve(command: Sequence[str], port: int) -> None:
         def started() -> None:
             click.echo(f"The dashboard is at {server.address}\nStop with Ctrl-C.")
 
+        collect_seldom()
         with suppress(KeyboardInterrupt):
             asyncio.run(server.run(started))
 
@@ -246,11 +248,6 @@ async def _keys(_: web.Request) -> web.Response:
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_SAFE)
-
-
-def _same(given: str, wanted: str) -> bool:
-    """In a time that does not tell how much of it was right."""
-    return compare_digest(given.encode("utf-8", "surrogatepass"), wanted.encode())
 
 
 def _closing(socket_: web.WebSocketResponse) -> Callable[[], Awaitable[None]]:

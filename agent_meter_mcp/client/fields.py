@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
-from agent_meter_mcp.core.check import TTL_MAX_US, TTL_MIN_US
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
-from agent_meter_mcp.core.money import micro_units, nano_usd
-from agent_meter_mcp.core.windows import parse_duration
+from agent_meter_mcp.core.money import micro_units, nano_usd, number_of
+from agent_meter_mcp.core.times import optional_time, us_of
 from agent_meter_mcp.intake import Report
-
-from .results import number_of, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent_meter_mcp.core.models import Source
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class WhoFields(TypedDict, total=False):
@@ -140,7 +135,7 @@ def report_of(given: Mapping[str, Any], agent: str | None, source: Source) -> Re
         _moment_us(given.get("occurred_at")),
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
-        _metadata_text(given.get("metadata")),
+        check.metadata_text(given.get("metadata")),
         source,
     )
 
@@ -152,14 +147,9 @@ def settle_of(given: Mapping[str, Any], reservation_id: str, *, want_limits: boo
         usage_of(given) if any(given.get(field) is not None for field in AMOUNTS) else None,
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
-        _metadata_text(given.get("metadata")),
+        check.metadata_text(given.get("metadata")),
         want_limits,
     )
-
-
-def ttl_us_of(ttl: str) -> int:
-    """Raises InvalidInput."""
-    return parse_duration(ttl, field="ttl", minimum_us=TTL_MIN_US, maximum_us=TTL_MAX_US)
 
 
 def added(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,26 +193,11 @@ def _moment_us(value: datetime | str | None) -> int | None:
         time = datetime.fromisoformat(value) if isinstance(value, str) else value
         if time.tzinfo is None:
             raise ValueError
-        return (time - _EPOCH) // _MICROSECOND
+        return us_of(time)
     except (AttributeError, TypeError, ValueError, OverflowError):
         raise InvalidInput(
             "occurred_at", 'must be a time with an offset from UTC, such as "2026-01-31T18:00:00Z"'
         ) from None
-
-
-def _metadata_text(metadata: Mapping[str, object] | None) -> str | None:
-    if metadata is None:
-        return None
-    try:
-        text = json.dumps(
-            dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
-        text.encode()
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidInput(
-            "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
-        ) from None
-    return text
 
 
 # Onto the wire: the tools' arguments as JSON; what is not stated is left out.
@@ -237,7 +212,7 @@ def record_json(event: UsageEvent, source: Source | None) -> dict[str, Any]:
             "id": event.id,
             "operation": event.operation,
             "source": source,
-            "occurred_at": time_text(event.occurred_at_us),
+            "occurred_at": optional_time(event.occurred_at_us),
             "status_code": event.status_code,
             "duration_ms": event.duration_ms,
             "metadata": None if event.metadata is None else json.loads(event.metadata),

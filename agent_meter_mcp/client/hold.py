@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from anyio import CancelScope
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import MeterError
 
 from .errors import UNAVAILABLE, OverBudget
-from .fields import AMOUNTS, AmountFields, SettleFields, added, refuse_unknown, settle_of, ttl_us_of
+from .fields import AMOUNTS, AmountFields, SettleFields, added, refuse_unknown, settle_of
 from .place import Granted
 from .results import BudgetReserved, Reason, ReservationSettled
 
@@ -126,7 +127,7 @@ class Hold:
         reservation_id = self.reservation_id
         if reservation_id is None:
             return ReservationSettled("There is no hold to extend.", None, "open")
-        return await self._place.extend(reservation_id, ttl_us_of(ttl))
+        return await self._place.extend(reservation_id, check.ttl_of(ttl))
 
     async def __aenter__(self) -> Self:
         return await self.ask()

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import Overloaded
-from agent_meter_mcp.runtime import open_ledger, process_caller
-
-from . import wording
-from .place import Granted
-from .results import (
-    BudgetReserved,
-    Decided,
-    ReservationSettled,
-    UsageRecorded,
+from agent_meter_mcp.core.told import (
     decided_fields,
     hold_fields,
     recorded_fields,
     reserved_fields,
+    settled_fields,
 )
+from agent_meter_mcp.runtime import open_ledger, process_caller
+
+from . import wording
+from .place import Granted
+from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, parsed
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -62,14 +60,15 @@ class LocalPlace:
 
     async def record(self, report: Report) -> UsageRecorded:
         recorded = await self.ledger.record(self._caller, report)
-        return UsageRecorded(wording.recorded(recorded), **recorded_fields(recorded))
+        return parsed(UsageRecorded, {"message": wording.recorded(recorded), **recorded_fields(recorded)})
 
     async def record_unheld(self, report: Report, asked: Report, ttl_us: int) -> UsageRecorded:
         return await self.record(report)  # a file that fails has written nothing
 
     async def check(self, who: Who, usage: Usage) -> Decided:
         decision = await self.ledger.check(self._caller, who, usage)
-        return Decided(wording.decision(decision), **decided_fields(decision, wording.reason))
+        told = decided_fields(decision, wording.reason)
+        return parsed(Decided, {"message": wording.decision(decision), **told})
 
     async def reserve(self, report: Report, ttl_us: int) -> Granted:
         reserved = await self.ledger.reserve(self._caller, report, ttl_us)
@@ -79,12 +78,8 @@ class LocalPlace:
 
     async def settle(self, settle: Settle) -> ReservationSettled:
         recorded = await self.ledger.settle(self._caller, settle)
-        return ReservationSettled(
-            wording.recorded(recorded),
-            settle.reservation_id,
-            late=recorded.late,
-            **recorded_fields(recorded),
-        )
+        told = settled_fields(settle.reservation_id, recorded)
+        return parsed(ReservationSettled, {"message": wording.recorded(recorded), **told})
 
     async def release(self, reservation_id: str) -> ReservationSettled:
         held = await self.ledger.release(self._caller, reservation_id)
@@ -96,8 +91,5 @@ class LocalPlace:
 
 
 def _told(reserved: Reserved) -> BudgetReserved:
-    return BudgetReserved(
-        wording.decision(reserved.decision),
-        **decided_fields(reserved.decision, wording.reason),
-        **reserved_fields(reserved),
-    )
+    told = reserved_fields(reserved, wording.reason)
+    return parsed(BudgetReserved, {"message": wording.decision(reserved.decision), **told})

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.keys import can_be_sent
 from agent_meter_mcp.settings import FOLDER, load_settings
@@ -18,7 +19,6 @@ from .fields import (
     ReserveFields,
     refuse_unknown,
     report_of,
-    ttl_us_of,
     usage_of,
     who_of,
 )
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .hold import OnError
     from .place import Place
 
-TTL = "60s"
 SPOOL_BYTES_MAX = 64 * 1024 * 1024
 TIMEOUT_S = 5.0
 
@@ -111,7 +110,7 @@ class Meter:
         return Hold(
             self._place,
             report_of(estimate, self._place.default_agent, self._source),
-            ttl_us_of(estimate.get("ttl", TTL)),
+            check.ttl_of(estimate.get("ttl", check.TTL_DEFAULT)),
             raise_on_denial=raise_on_denial,
             on_error=self._on_error,
             counters=self.counters,

@@ -13,6 +13,7 @@ import logging
 from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 from anyio import to_thread
 
@@ -27,11 +28,12 @@ from agent_meter_mcp.core.errors import (
     Unreachable,
 )
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.times import time_text
 
 from .connection import NOT_OPEN
 from .errors import UNAVAILABLE, error_of
 from .fields import SettleFields
-from .results import UsageRecorded, members_of, time_text
+from .results import UsageRecorded, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -45,6 +47,7 @@ BYTES_MAX = 3 * 1024 * 1024
 QUEUE_MAX = 10_000
 SAID_WIDTH = 200
 NO_METER = "this is not the answer of a meter."
+KEPT = "Kept on disk until the meter can be reached."
 SETTLED = frozenset(SettleFields.__annotations__)
 _log = logging.getLogger(__name__)
 
@@ -160,11 +163,8 @@ class Recorder:
             for one, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Conflict) and one.asked is not None:
                     await self._settle_asked(one, one.asked)
-                elif isinstance(answer, MeterError):
-                    self._fail(one, answer)
-                elif not one.answer.done():
-                    self._counters["recorded"] += 1
-                    one.answer.set_result(answer)
+                else:
+                    self._end(one, answer)
 
     async def _settle_asked(self, one: Waiting, asked: dict[str, Any]) -> None:
         try:
@@ -172,15 +172,10 @@ class Recorder:
             answer = _answer({**members_of(document), "id": one.id})
         except UNAVAILABLE as error:
             await self._keep_batch([one], error)
-            return
         except Exception as error:  # it concerns this one
             self._fail(one, error)
-            return
-        if isinstance(answer, MeterError):
-            self._fail(one, answer)
-        elif not one.answer.done():
-            self._counters["recorded"] += 1
-            one.answer.set_result(answer)
+        else:
+            self._end(one, answer)
 
     async def _keep_batch(self, batch: list[Waiting], why: MeterError) -> None:
         try:
@@ -192,9 +187,14 @@ class Recorder:
         _log.warning("%d records wait on disk for the meter: %s", len(batch), why)
         for one in batch:
             if not one.answer.done():
-                one.answer.set_result(
-                    UsageRecorded("Kept on disk until the meter can be reached.", one.id, "spooled")
-                )
+                one.answer.set_result(UsageRecorded(KEPT, one.id, "spooled"))
+
+    def _end(self, one: Waiting, answer: UsageRecorded | MeterError) -> None:
+        if isinstance(answer, MeterError):
+            self._fail(one, answer)
+        elif not one.answer.done():
+            self._counters["recorded"] += 1
+            one.answer.set_result(answer)
 
     def _fail(self, one: Waiting, error: Exception) -> None:
         if not one.answer.done():
@@ -330,7 +330,7 @@ def _bytes(line: str) -> int:
 async def settle_over(connection: Connection, members: dict[str, Any], *, probing: bool = False) -> Any:
     """The JSON of a ReservationSettled. `members` are the arguments of settle_reservation."""
     rest = dict(members)
-    path = f"/v1/reservations/{_segment(str(rest.pop('reservation_id')))}/settle"
+    path = f"/v1/reservations/{quote(str(rest.pop('reservation_id')), safe='')}/settle"
     return (await connection.call("POST", path, json.dumps(rest), probing=probing))[1]
 
 
@@ -351,12 +351,6 @@ async def settle_asked(
         raise error_of(status, document)
     actual = {field: value for field, value in record.items() if field in SETTLED}
     return await settle_over(connection, {"reservation_id": reservation_id, **actual}, probing=probing)
-
-
-def _segment(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")
 
 
 STORED = ("recorded", "duplicate", "corrected")

@@ -18,7 +18,7 @@ from .connection import Connection
 from .errors import UNAVAILABLE, error_of
 from .fields import ask_json, record_json, settle_json, source_json
 from .place import Granted
-from .recorder import Recorder, settle_over
+from .recorder import KEPT, Recorder, settle_over
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class RemotePlace:
             return self._parsed(ReservationSettled, await settle_over(self._connection, members))
         except UNAVAILABLE:
             await self._recorder.keep(members)
-            return ReservationSettled(
-                "Kept on disk until the meter can be reached.", settle.reservation_id, "spooled"
-            )
+            return ReservationSettled(KEPT, settle.reservation_id, "spooled")
 
     async def release(self, reservation_id: str) -> ReservationSettled:
         return await self._end(reservation_id, action="release")

@@ -1,28 +1,20 @@
-"""What a meter answers: small values with the names of the tools' results, from a ledger or from JSON."""
+"""What a meter answers: small values with the names of the tools' results."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agent_meter_mcp.core.models import METRICS
-from agent_meter_mcp.core.money import SCALES
 from agent_meter_mcp.core.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Literal, TypeAlias
 
-    from agent_meter_mcp.core import decide
-    from agent_meter_mcp.core.commands import Recorded, Reserved
-    from agent_meter_mcp.core.models import CostSource, Metric, Outcome, Reservation
+    from agent_meter_mcp.core.models import CostSource, Outcome
 
     Number: TypeAlias = int | float
     ReasonCode: TypeAlias = Literal["kill_switch", "limit", "soft_limit", "unreachable"]
     Finished: TypeAlias = Literal["recorded", "duplicate", "corrected", "spooled"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_9999_US = 253_370_764_800 * 1_000_000
 
 
 class LimitState(Value):
@@ -125,7 +117,7 @@ _INSIDE: dict[str, type[Value]] = {"limits": LimitState, "reasons": Reason, "hol
 
 
 def parsed(kind: type[T], document: object) -> T:
-    """A result from its JSON. What a newer server adds is left out.
+    """A result from its JSON. What a newer server adds, or the client has no use for, is left out.
 
     Raises:
         ValueError: it is none.
@@ -139,118 +131,3 @@ def parsed(kind: type[T], document: object) -> T:
         return kind(**given)
     except TypeError as error:
         raise ValueError(f"no {kind.__name__}: {error}") from error
-
-
-# From a ledger of this process
-
-
-def number_of(metric: Metric, value: int) -> Number:
-    """An amount in the metric's integer unit, as the nearest number of requests, units, tokens or dollars."""
-    scale = SCALES[metric]
-    whole, rest = divmod(value, scale)
-    return value / scale if rest else whole
-
-
-def time_text(at_us: int | None) -> str | None:
-    """ISO 8601 with "Z"; None for a time too far off to be written."""
-    if at_us is None or not 0 <= at_us < _YEAR_9999_US:
-        return None
-    return (_EPOCH + timedelta(microseconds=at_us)).isoformat().removesuffix("+00:00") + "Z"
-
-
-def seconds(length_us: int | None) -> int | None:
-    """Whole seconds, rounded up: who waits that long has waited long enough."""
-    return None if length_us is None else -(-length_us // 1_000_000)
-
-
-def _limit(state: decide.LimitState) -> LimitState:
-    key, metric = state.limit.key, state.limit.key.metric
-    return LimitState(
-        state.limit.limit_id,
-        str(key.subject),
-        state.scope or None,
-        key.service,
-        metric,
-        key.window,
-        number_of(metric, state.limit.max),
-        number_of(metric, state.used),
-        number_of(metric, state.held),
-        number_of(metric, state.remaining),
-        state.percent,
-        state.limit.action,
-        state.exceeded,
-        time_text(state.resets_at_us),
-        time_text(state.frees_at_us),
-        number_of(metric, state.burn_per_hour),
-        time_text(state.runs_out_at_us),
-    )
-
-
-def _reason(reason: decide.Reason, say: Callable[[decide.Reason], str]) -> Reason:
-    state = reason.state
-    metric = "requests" if state is None else state.limit.key.metric
-    return Reason(
-        reason.code,
-        say(reason),
-        None if state is None else state.limit.limit_id,
-        None if reason.asked is None else number_of(metric, reason.asked),
-        time_text(reason.retry_at_us),
-        tuple(
-            Holder(
-                holder.reservation_id,
-                holder.agent,
-                number_of(metric, holder.amount),
-                time_text(holder.expires_at_us) or "",
-            )
-            for holder in reason.holders
-        ),
-    )
-
-
-def decided_fields(decision: decide.Decision, say: Callable[[decide.Reason], str]) -> dict[str, Any]:
-    """All of a Decided but its message. `say` puts a reason into words."""
-    return {
-        "allowed": decision.allowed,
-        "reasons": tuple(_reason(reason, say) for reason in decision.reasons),
-        "retry_after_s": seconds(decision.retry_after_us),
-        "affordable": {
-            metric: number_of(metric, amount)
-            for metric, amount in zip(METRICS, decision.affordable, strict=True)
-            if amount is not None
-        },
-        "limits": tuple(_limit(state) for state in decision.limits),
-    }
-
-
-def reserved_fields(reserved: Reserved) -> dict[str, Any]:
-    """What a BudgetReserved has beside what a Decided has."""
-    held = reserved.reservation
-    return {
-        "status": reserved.status,
-        "reservation_id": None if held is None else held.reservation_id,
-        "expires_at": None if held is None else time_text(held.expires_at_us),
-    }
-
-
-def recorded_fields(recorded: Recorded) -> dict[str, Any]:
-    """All of a UsageRecorded but its message."""
-    cost = recorded.cost_nano_usd
-    return {
-        "id": recorded.event_id,
-        "status": recorded.status,
-        "outcome": recorded.outcome,
-        "cost_usd": None if cost is None else number_of("cost_usd", cost),
-        "cost_source": recorded.cost_source,
-        "retry_after_s": seconds(recorded.retry_after_us),
-        "limits": tuple(_limit(state) for state in recorded.limits),
-    }
-
-
-def hold_fields(held: Reservation) -> dict[str, Any]:
-    """A ReservationSettled of a hold that was released or extended, without its message."""
-    state = held.state
-    return {
-        "reservation_id": held.reservation_id,
-        "status": state if state in ("open", "expired") else "released",
-        "expires_at": time_text(held.expires_at_us),
-    }

@@ -4,34 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.money import SCALES
-from agent_meter_mcp.core.text import shown
-
-from .results import seconds
+from agent_meter_mcp.core.figures import exact_amount, exact_number
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
+from agent_meter_mcp.core.windows import seconds
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Recorded
     from agent_meter_mcp.core.decide import Decision, Reason
-    from agent_meter_mcp.core.models import KillSwitch, Metric, Reservation
-
-NAME_WIDTH = 64
-REASON_WIDTH = 200
-
-
-def number(metric: Metric, value: int) -> str:
-    """ "$1.25", "1,200"."""
-    scale = SCALES[metric]
-    whole, rest = divmod(value, scale)
-    places = f".{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
-    return f"{'$' * (metric == 'cost_usd')}{whole:,}{places}"
-
-
-def amount(metric: Metric, value: int) -> str:
-    """ "$1.25", "1,200 tokens"."""
-    exact = number(metric, value)
-    if metric == "cost_usd":
-        return exact
-    return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
+    from agent_meter_mcp.core.models import KillSwitch, Reservation
 
 
 def stopped(switch: KillSwitch) -> str:
@@ -52,9 +32,9 @@ def reason(why: Reason) -> str:
     limit, metric = why.state.limit, why.state.limit.key.metric
     whom = shown(str(limit.key.subject), width=NAME_WIDTH)
     where = "" if limit.key.service is None else f" at {shown(limit.key.service, width=NAME_WIDTH)}"
-    held = f" and {amount(metric, why.state.held)} held" if why.state.held else ""
-    asked = "" if why.asked is None else f", {amount(metric, why.asked)} asked"
-    used = f"{number(metric, why.state.used)} of {amount(metric, limit.max)} used"
+    held = f" and {exact_amount(metric, why.state.held)} held" if why.state.held else ""
+    asked = "" if why.asked is None else f", {exact_amount(metric, why.asked)} asked"
+    used = f"{exact_number(metric, why.state.used)} of {exact_amount(metric, limit.max)} used"
     return f"limit for {whom}{where}: {used}{held} ({limit.key.window}){asked}"
 
 
@@ -75,7 +55,7 @@ def decision(decided: Decision) -> str:
 
 def recorded(answer: Recorded) -> str:
     """What was counted."""
-    cost = "cost unknown" if answer.cost_nano_usd is None else amount("cost_usd", answer.cost_nano_usd)
+    cost = "cost unknown" if answer.cost_nano_usd is None else exact_amount("cost_usd", answer.cost_nano_usd)
     done = {"recorded": "Recorded", "duplicate": "Already recorded", "corrected": "Corrected"}[answer.status]
     over = " This is over a limit." if answer.outcome == "over_limit" else ""
     late = "; the hold had ended, so it counts now" if answer.late else ""

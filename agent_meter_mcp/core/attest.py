@@ -66,17 +66,17 @@ def receipt_of(receipt_secret: str, signature: str) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """In a time that does not tell how much of it is right."""
+    """Whether both are the same, in a time that does not tell how much of them is."""
     return hmac.compare_digest(one.encode(), other.encode("utf-8", "surrogatepass"))
 
 
 def leaf_of(secret: str, record: str) -> str:
-    """`record` is the exact JSON text."""
+    """The leaf of a record, whose exact JSON text `record` is."""
     return signature_of(secret, record.encode())
 
 
 def root_of(leaves: Sequence[str]) -> str:
-    """Of at least one leaf."""
+    """The root over at least one leaf."""
     level = list(leaves)
     while len(level) > 1:
         if len(level) % 2:
@@ -115,9 +115,7 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
     Raises:
         InvalidInput: it is no attestation; names the field that is missing or cannot be read.
     """
-    parts = parse(attestation, "attestation")
-    if not isinstance(parts, dict):
-        raise InvalidInput("attestation", "must be a JSON object")
+    parts = _parts(attestation)
     batch_id, timestamp, service, root, signature = (
         _text_of(parts, field) for field in ("batchId", "timestamp", "serviceId", "merkleRoot", "signature")
     )
@@ -147,11 +145,15 @@ def verify(secret: str, attestation: str | bytes) -> Checked:
 
 
 def service_of(attestation: str | bytes) -> str:
-    """Whose it says it is. Raises InvalidInput."""
+    """The service that it says it is of. Raises InvalidInput."""
+    return _text_of(_parts(attestation), "serviceId")
+
+
+def _parts(attestation: str | bytes) -> dict[str, Json]:
     parts = parse(attestation, "attestation")
     if not isinstance(parts, dict):
         raise InvalidInput("attestation", "must be a JSON object")
-    return _text_of(parts, "serviceId")
+    return parts
 
 
 def _root(secret: str, records: list[Json], spelled: Callable[[Json], str]) -> str:

@@ -6,13 +6,22 @@ from .errors import InvalidInput
 from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, LimitKey, Subject, Usage, Who
 from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
 from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_MAX, name, optional_name
-from .windows import parse_window
+from .windows import parse_duration, parse_window
 
-TTL_DEFAULT_US = 60_000_000
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .queries import UsageFilter
+
+TTL_DEFAULT, TTL_DEFAULT_US = "60s", 60_000_000
 TTL_MIN_US = 1_000_000
 TTL_MAX_US = 3_600_000_000
 THRESHOLDS_MAX = 10
 DURATION_MS_MAX = 1_000_000_000_000
+
+CURSOR_MAX = 18
+"""Any number that has more digits is larger than the ledger's can be, or SQLite's."""
 
 UNIT_TYPE_MAX = 64
 SEEN_MAX = 1000
@@ -111,6 +120,23 @@ def details(status_code: int | None, duration_ms: int | None, metadata: str | No
         raise InvalidInput("source", f"must be one of {', '.join(SOURCES)}")
 
 
+def metadata_text(metadata: Mapping[str, object] | None) -> str | None:
+    """As an event keeps it: canonical JSON, with sorted keys and no blanks. Raises InvalidInput."""
+    if metadata is None:
+        return None
+    import json  # slow, for a process that only records
+
+    try:
+        text = json.dumps(
+            dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        problem = "must be JSON: finite numbers, valid Unicode, not nested deeply"
+        raise InvalidInput("metadata", problem) from None
+    return text
+
+
 def _size(text: str) -> int:
     """In bytes: at most four a character."""
     return len(text.encode("utf-8", "surrogatepass"))
@@ -140,6 +166,11 @@ def ttl(ttl_us: int) -> int:
     if not TTL_MIN_US <= ttl_us <= TTL_MAX_US:
         raise InvalidInput("ttl", 'must be between "1s" and "1h"')
     return ttl_us
+
+
+def ttl_of(text: str) -> int:
+    """How long a hold lasts that is to last so long: "60s". Raises InvalidInput as `ttl`."""
+    return parse_duration(text, field="ttl", minimum_us=TTL_MIN_US, maximum_us=TTL_MAX_US)
 
 
 def limit_key(key: LimitKey) -> LimitKey:
@@ -175,6 +206,36 @@ def thresholds(values: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if not 1 <= value <= 1000:
             raise InvalidInput("thresholds", "must be whole percentages between 1 and 1000")
     return tuple(sorted(set(values)))
+
+
+def usage_filter(wanted: UsageFilter) -> UsageFilter:
+    """Raises InvalidInput when a name can be nobody's, the range has no length, or children are nobody's."""
+    if wanted.include_children and wanted.agent is None:
+        raise InvalidInput("include_children", "says whose: name the agent, or leave it out for everybody")
+    since_us, until_us = wanted.since_us, wanted.until_us
+    if since_us is not None and until_us is not None and since_us >= until_us:
+        raise InvalidInput("until", "must be later than since")
+    for field in ("agent", "service", "model", "tier"):
+        optional_name(getattr(wanted, field), field)
+    for field in ("operation", "project", "session"):
+        optional_name(getattr(wanted, field), field, maximum=ID_MAX)
+    return wanted
+
+
+def page_size(size: int, maximum: int) -> int:
+    """Raises InvalidInput unless a page has 1 to `maximum` entries."""
+    if not 1 <= size <= maximum:
+        raise InvalidInput("limit", f"must be between 1 and {maximum}")
+    return size
+
+
+def before_seq(cursor: str | None) -> int | None:
+    """The place in the ledger that a cursor names; None: the newest. Raises InvalidInput."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_MAX):
+        raise InvalidInput("cursor", "is not one that a page ended with: leave it out to start again")
+    return int(cursor)
 
 
 def subject(**named: str | None) -> Subject:

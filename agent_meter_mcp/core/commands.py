@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .decide import Decision, LimitState
 from .errors import MeterError
-from .keys import Key
 from .models import (
     Agent,
     Alert,
@@ -22,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from .keys import Key
     from .models import Action, CostSource, Outcome, Source, SwitchKind
     from .roles import Role
 
@@ -196,11 +196,15 @@ class LimitSet(Value):
 
 
 class Switched(Value):
-    """`switch` is the switch as it is now, or as it was when it was released; None: nothing was engaged."""
+    """`switch` is the switch as it is now, or as it was when it was released; None: nothing was engaged.
+
+    `still`: a wider one, which stops all the same what is released.
+    """
 
     switch: KillSwitch | None
     engaged: bool
     changed: bool
+    still: KillSwitch | None = None
 
 
 class Applied(Value):

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from .models import METRICS, KillSwitch, Limit
 from .value import Value
+from .windows import YEAR_9000_US
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
+    from .models import Stated
+
     ReasonCode = Literal["kill_switch", "limit", "soft_limit"]
-    Stated = tuple[int | None, int | None, int | None, int | None]
 
 HOUR_US = 3_600_000_000
 HOLDERS_MAX = 5
@@ -64,9 +66,9 @@ class LimitState(Value):
 
     @property
     def runs_out_at_us(self) -> int | None:
-        """When the limit is reached at this rate; None when it is not burning or resets before.
-
-        In a rolling window, all that is counted now has left it when as long again has passed."""
+        """When the limit is reached at this rate; None when it is not burning, resets before, or it is so far
+        off that no calendar has it. In a rolling window, all that is counted now has left it when as long
+        again has passed."""
         if self.remaining <= 0:
             return self.at_us
         if not self.burn_per_hour:
@@ -74,7 +76,7 @@ class LimitState(Value):
         out_us = self.at_us + self.remaining * HOUR_US // self.burn_per_hour
         is_rolling = self.frees_at_us is not None
         ends_us = 2 * self.at_us - self.since_us if is_rolling else self.resets_at_us
-        return None if ends_us is not None and out_us >= ends_us else out_us
+        return out_us if out_us < (YEAR_9000_US if ends_us is None else ends_us) else None
 
 
 class Holder(Value):
@@ -125,6 +127,11 @@ class Decision(Value):
                 best = most[index]
                 most[index] = left if best is None else min(best, left)
         return (most[0], most[1], most[2], most[3])
+
+
+def tightest(states: Iterable[LimitState]) -> LimitState | None:
+    """The limit with the least room."""
+    return max(states, key=lambda state: state.percent, default=None)
 
 
 def asked_of(state: LimitState, asked: Stated) -> int | None:

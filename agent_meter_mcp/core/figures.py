@@ -1,23 +1,33 @@
-"""Amounts, lengths of time and names as people read them in a terminal. JSON has the exact ones.
+"""Amounts, lengths of time and names in words.
 
-Money has 2 decimals, and 4 below a cent. Unlimited, zero and unknown are three different things.
+For people in a terminal money has 2 decimals, and 4 below a cent; sentences for models and programs have it
+exactly. Unlimited, zero and unknown are three different things.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-from .money import units
+from .money import SCALES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .models import Metric
+    from .queries import Totals
 
 UNKNOWN = "—"
 UNLIMITED = "unlimited"
 ELLIPSIS = "…"
 CENT = 10_000_000
 _TENTH_OF_A_MILLE = 100_000
+_PERIODS = {
+    "hour": "this hour",
+    "day": "today",
+    "week": "this week",
+    "month": "this month",
+    "year": "this year",
+    "total": "in total",
+}
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -39,18 +49,42 @@ def number(metric: Metric, value: int | None) -> str:
     """An amount in the metric's integer unit, without the metric's name."""
     if value is None:
         return UNKNOWN
-    if metric == "cost_usd":
-        return dollars(value)
-    if metric != "units":
-        return f"{value:,}"
-    exact = f"{units(value):,f}"
-    return exact.rstrip("0").rstrip(".") if "." in exact else exact
+    return dollars(value) if metric == "cost_usd" else exact_number(metric, value)
 
 
 def amount(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200 tokens", "1 request"."""
-    text = number(metric, value)
+    return _of(metric, number(metric, value))
+
+
+def exact_number(metric: Metric, value: int) -> str:
+    """ "$1.50", "$12", "$0.000000001", "1,200", "0.5": all its digits, and no trailing zeros but of cents."""
+    scale = SCALES[metric]
+    whole, rest = divmod(abs(value), scale)
+    places = f"{rest:0{len(str(scale)) - 1}}".rstrip("0") if rest else ""
+    is_money = metric == "cost_usd"
+    fraction = f".{places:0<{2 if is_money else 1}}" if places else ""
+    return f"{'-' if value < 0 else ''}{'$' if is_money else ''}{whole:,}{fraction}"
+
+
+def exact_amount(metric: Metric, value: int) -> str:
+    """ "$1.25", "1,200 tokens", "1 request": as `exact_number`, and of what."""
+    return _of(metric, exact_number(metric, value))
+
+
+def _of(metric: Metric, text: str) -> str:
     return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
+
+
+def cost_of(totals: Totals) -> str:
+    """Unknown when nothing of it has a price."""
+    is_known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
+    return dollars(totals.cost_nano_usd) if is_known else UNKNOWN
+
+
+def percent(value: float) -> str:
+    """ "42 %", ">999 %"; what is not nothing is "<1 %"."""
+    return ">999 %" if value > 999 else f"{value:.0f} %" if value >= 1 or not value else "<1 %"
 
 
 def counted(count: int, what: str) -> str:
@@ -70,6 +104,16 @@ def length(length_us: int, *, parts: int = 2) -> str:
         if count:
             told.append(f"{count} {unit}")
     return " ".join(told)
+
+
+def during(window: str) -> str:
+    """When something is counted: "today", "in total", "in any 24h"."""
+    return _PERIODS.get(window, f"in any {window}")
+
+
+def per(window: str) -> str:
+    """How often there is as much anew: "per day", "in total", "in any 24h"."""
+    return f"per {window}" if window in _PERIODS and window != "total" else during(window)
 
 
 def width_of(text: str) -> int:

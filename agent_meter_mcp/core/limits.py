@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .models import SwitchKind
+
 
 class Bound(Value):
     """A limit that matches somebody, and which of its counters: `scope` is "" where the limit has only one.
@@ -166,6 +168,20 @@ class Policy:
         ]
         order = ("everything", "service", "agent")
         return min(hits, key=lambda switch: (order.index(switch.kind), switch.engaged_at_us), default=None)
+
+    def still_stopped(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
+        """The switch that stops an agent or a service which has none of its own."""
+        if name is None:
+            return None
+        return self.stopped_by(Who(name) if kind == "agent" else Who("", name))
+
+
+def concerns(limit: Limit, service: str | None, project: str | None, session: str | None) -> bool:
+    """Whether it can count usage at the service, for the project and in the session that are named."""
+    kind, name = limit.key.subject.kind, limit.key.subject.name
+    wanted = project if kind == "project" else session if kind == "session" else None
+    at_service = service is None or limit.key.service in (None, service)
+    return at_service and (wanted is None or name in (EACH, wanted))
 
 
 def _match(limit: Limit, who: Who, lineage: tuple[str, ...], tier: str | None) -> tuple[str, str, int] | None:

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     SwitchKind = Literal["agent", "service", "everything"]
     ReservationState = Literal["open", "settled", "released", "expired"]
     Amounts = tuple[int, int, int, int]
+    Stated = tuple[int | None, int | None, int | None, int | None]
 
 METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 """Order of the metrics in every `Amounts` vector: requests, micro-units, tokens, nano-USD."""
 
 SOURCES: tuple[Source, ...] = ("self", "sdk", "middleware", "proxy", "transcript", "otlp", "import")
+OUTCOMES: tuple[Outcome, ...] = ("accepted", "over_limit", "rejected")
+ACTIONS: tuple[Action, ...] = ("reject", "warn")
 LIMITS_MAX = 1000
 LEDGER_MAX = 2**63 - 1
 """No sum of any metric over the whole ledger may pass it: SQLite's largest integer."""
@@ -100,7 +103,7 @@ class Usage(Value):
         return self.replace(price_version=None)
 
     @property
-    def stated(self) -> tuple[int | None, int | None, int | None, int | None]:
+    def stated(self) -> Stated:
         """What an estimate asks for, per metric; None where it says nothing."""
         return (self.requests, self.units_micro, self.tokens, self.cost_nano_usd)
 
@@ -192,6 +195,10 @@ class LimitKey(Value):
     metric: Metric
     window: str
 
+    def __str__(self) -> str:
+        at = "" if self.service is None else f" at {self.service}"
+        return f"{self.metric} per {self.window} for {self.subject}{at}"
+
 
 class Limit(Value):
     """At most `max` (in the metric's integer unit) within the window, for the subject, optionally at one
@@ -262,3 +269,12 @@ class AuditEntry(Value):
     before: str | None
     after: str | None
     reason: str | None = None
+
+
+def audited(value: Value | dict[str, object] | None) -> str | None:
+    """As an audit entry has it before or after."""
+    from json import dumps
+
+    if value is None:
+        return None
+    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

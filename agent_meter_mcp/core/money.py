@@ -78,12 +78,12 @@ def nano_usd(
     return scaled(value, NANO_PER_USD, field=field, maximum=maximum)
 
 
-def micro_units(value: Decimal | int | float | str, *, field: str = "units", maximum: int = UNITS_MAX) -> int:
+def micro_units(value: Decimal | int | float | str) -> int:
     """Units as micro-units. Raises as `scaled`."""
-    return scaled(value, MICRO_PER_UNIT, field=field, maximum=maximum)
+    return scaled(value, MICRO_PER_UNIT, field="units", maximum=UNITS_MAX)
 
 
-def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: str = "max") -> int:
+def limit_maximum(metric: Metric, value: Decimal | int | float | str) -> int:
     """The maximum of a limit in the metric's integer unit.
 
     Raises:
@@ -93,12 +93,12 @@ def limit_maximum(metric: Metric, value: Decimal | int | float | str, *, field: 
     from decimal import Decimal
 
     scale = SCALES[metric]
-    maximum = scaled(value, scale, field=field, maximum=LIMIT_MAX_INTEGER // scale)
+    maximum = scaled(value, scale, field="max", maximum=LIMIT_MAX_INTEGER // scale)
     exact = Decimal(str(value))
     if scale == 1 and exact != maximum:
-        raise InvalidInput(field, f"must be a whole number of {metric}")
+        raise InvalidInput("max", f"must be a whole number of {metric}")
     if exact and not maximum:
-        raise InvalidInput(field, f"is less than {Decimal(1) / scale:f}, the smallest amount that is counted")
+        raise InvalidInput("max", f"is less than {Decimal(1) / scale:f}, the smallest amount that is counted")
     return maximum
 
 
@@ -126,6 +126,22 @@ def typed_maximum(metric: Metric, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30}", digits):
         raise InvalidInput("max", f"must be a plain number before the {letter}, such as 1.5{letter}")
     return limit_maximum(metric, Decimal(digits) * _SIZES[letter])
+
+
+def number_of(metric: Metric, value: int) -> int | float:
+    """An amount in the metric's integer unit, as a JSON number of requests, units, tokens or dollars.
+
+    Of two integers, Python gives the float that is nearest.
+    """
+    scale = SCALES[metric]
+    return value / scale if value % scale else value // scale
+
+
+def amount_of(metric: Metric, number: float) -> int:
+    """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
+    from decimal import Decimal
+
+    return round(Decimal(str(number)) * SCALES[metric])
 
 
 def usd(cost_nano_usd: int) -> Decimal:

@@ -23,6 +23,7 @@ DIMENSIONS: tuple[Dimension, ...] = (
     "agent", "service", "operation", "model", "project", "session", "tier", "owner", "source", "outcome",
     "hour", "day", "week", "month",
 )  # fmt: skip
+STATUSES: tuple[AgentStatus, ...] = ("active", "idle", "over_limit", "stopped")
 TIME_DIMENSIONS = ("hour", "day", "week", "month")
 ORDERS = ("cost_usd", "tokens", "requests", "units", "events", "rejected", "key")
 GROUPS_MAX = 1000

@@ -9,6 +9,8 @@ ID_MAX = 256
 REASON_MAX = 500
 METADATA_BYTES_MAX = 8 * 1024
 METADATA_DEPTH_MAX = 32
+NAME_WIDTH, REASON_WIDTH = 64, 200
+"""How much of a name, and of a reason, is shown in a sentence."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")  # noqa: RUF001 - full-width ones count
 
 

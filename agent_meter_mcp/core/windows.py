@@ -52,7 +52,7 @@ _EVEN = {"hour": (_HOUR, 0), "day": (_DAY, 0), "week": (7 * _DAY, 4 * _DAY)}
 """Length, and one start, of the units that are equally long by local time. 5 January 1970 was a Monday."""
 _EPOCH_ORDINAL = 719_163
 _YEAR_1000 = -30_610_224_000 * _SECOND
-_YEAR_9000 = 221_845_392_000 * _SECOND
+YEAR_9000_US = 221_845_392_000 * _SECOND
 _REACH = 48 * _HOUR
 """More than there is between a local boundary, read as UTC, and an instant at which local time gets over it:
 local times jump by at most 24 h and are less than 16 h away from UTC."""
@@ -111,6 +111,11 @@ def parse_duration(text: str, *, field: str, minimum_us: int, maximum_us: int) -
     return length
 
 
+def seconds(length_us: int | None) -> int | None:
+    """Whole seconds, rounded up: who waits that long has waited long enough."""
+    return None if length_us is None else -(-length_us // _SECOND)
+
+
 def _microseconds(text: str) -> int | None:
     """The length of a duration, None if it is not written as one. Too long for any use stays too long."""
     number, width = text[:-1], _SUFFIXES.get(text[-1:])
@@ -137,6 +142,15 @@ def check_zone(zone: str, *, field: str = "timezone") -> str:
     if zone != "UTC":
         _load_zone(zone, field)
     return zone
+
+
+def zone_of(name: str) -> tzinfo:
+    """Raises InvalidInput as `check_zone`."""
+    if name != "UTC":
+        return _load_zone(name)
+    from datetime import UTC
+
+    return UTC
 
 
 def _load_zone(zone: str, field: str = "timezone") -> tzinfo:
@@ -225,13 +239,13 @@ def periods(unit: Unit, zone: str, since_us: int, until_us: int) -> list[tuple[i
 
 def _calendar_period(unit: str, zone: str, at_us: int) -> tuple[int, int]:
     last = _last_periods.get((unit, zone))
-    if last is not None and last[0] <= at_us < last[1] and _YEAR_1000 <= at_us < _YEAR_9000:
+    if last is not None and last[0] <= at_us < last[1] and _YEAR_1000 <= at_us < YEAR_9000_US:
         return last
     return _keep(_last_periods, (unit, zone), _find_period(unit, zone, at_us))
 
 
 def _find_period(unit: str, zone: str, at_us: int) -> tuple[int, int]:
-    if not _YEAR_1000 <= at_us < _YEAR_9000:
+    if not _YEAR_1000 <= at_us < YEAR_9000_US:
         raise InvalidInput("time", "must lie between the years 1000 and 9000")
     if zone == "UTC":
         return _local_period(unit, at_us)

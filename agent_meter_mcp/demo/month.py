@@ -6,7 +6,7 @@ import random
 from collections import deque
 from datetime import UTC, datetime
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from agent_meter_mcp.core.commands import RemoveLimit, SetAgent, SetLimit, SetSwitch
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage, Who
@@ -238,12 +238,13 @@ class Month:
         metric: Metric,
         window: str,
         maximum: int,
-        **more: Any,
+        *,
+        action: Action | None = None,
+        zone: str | None = None,
     ) -> None:
-        action: Action | None = more.get("action")
         key = LimitKey(subject, service, metric, window)
         limit_id = id_of(at_us, self._rng.getrandbits(62))
-        self._push(at_us, SetLimit(limit_id, key, maximum, MARIA, action, more.get("zone")))
+        self._push(at_us, SetLimit(limit_id, key, maximum, MARIA, action, zone))
 
     def _tighten(self, at_us: int) -> None:
         """A budget that is nearly used up as soon as it is set."""

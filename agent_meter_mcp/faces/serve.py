@@ -24,10 +24,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput
+from agent_meter_mcp.core.errors import Forbidden, InvalidInput, PricesUnusable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.runtime import collect_seldom, open_ledger, process_caller
+from agent_meter_mcp.runtime import collect_seldom, open_ledger, price_book, process_caller
 from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
@@ -35,7 +35,7 @@ from .connections import PunctualProtocol
 from .http.app import build_api
 from .http.bodies import BoundedBodies
 from .http.metrics import Metrics
-from .mcp import OwnedSessions, build_server, http_caller, local_caller
+from .mcp import OwnedSessions, build_server, http_caller
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 GRACE_S = 2
 """How long streams may stay open once it was told to stop."""
 MCP_PATH = "/mcp"
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _SERVER = Caller("operator", "serve")
 _log = logging.getLogger(__name__)
 
@@ -76,31 +76,25 @@ def serve(settings: Settings, host: str, port: int, *, tls: Tls | None = None) -
         anyio.run(_serve, settings, host, listener, tls)
 
 
-def _warn_of_secrets(settings: Settings) -> None:
-    """Without its secrets a server takes no usage, so that is said before the first of it is refused."""
+def _warn_of_files(settings: Settings) -> None:
+    """What cannot be used is told before the first usage is refused for it, or has no cost."""
     try:
         SecretsFile(settings.secrets).read()
     except InvalidInput as error:
         _log.error("usage is refused as long as the file of secrets cannot be used: %s", shown(error.problem))
-
-
-def local_server(ledger: Ledger, settings: Settings) -> MCPServer[None]:
-    """An MCP server for whoever owns this process. The ledger is open as long as it serves."""
-    return build_server(ledger, local_caller(process_caller(settings), {}), timezone=settings.timezone)
-
-
-def http_app(server: MCPServer[Any], names: tuple[str, ...] = _LOOPBACK, **options: Any) -> ASGIApp:
-    """`server` at `/mcp`, for requests to these names. `options` are `streamable_http_app`'s."""
-    return KnownHosts(_mcp_app(server, **options), names)
+    try:
+        price_book(settings).check_own()
+    except PricesUnusable as error:
+        _log.error(
+            "usage is recorded without a cost as long as the prices cannot be used: %s", shown(str(error))
+        )
 
 
 def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
     """All that is served on one port, to callers who are known: MCP, and every other route."""
     server = build_server(ledger, http_caller, timezone=settings.timezone)
-    mcp, api = (
-        _mcp_app(server),
-        build_api(ledger, timezone=settings.timezone, secrets=SecretsFile(settings.secrets)),
-    )
+    mcp = mcp_app(server)
+    api = build_api(ledger, timezone=settings.timezone, secrets=SecretsFile(settings.secrets))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -115,10 +109,11 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
     metrics: Metrics = api.state.metrics
     app = Starlette(routes=routes, lifespan=lifespan)
     site = Authentication(app, ledger, owner, refused=metrics.refused)
-    return KnownHosts(site, (*_LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
+    return KnownHosts(site, (*LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
 
 
-def _mcp_app(server: MCPServer[Any], **options: Any) -> Starlette:
+def mcp_app(server: MCPServer[Any], **options: Any) -> Starlette:
+    """`server` at `/mcp`. Who asks, and for which host, is looked at before it. `options` are the SDK's."""
     hosts_are_checked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(
         streamable_http_path=MCP_PATH, transport_security=hosts_are_checked, **options
@@ -153,7 +148,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             )
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
-            await to_thread.run_sync(_warn_of_secrets, settings)
+            await to_thread.run_sync(_warn_of_files, settings)
             collect_seldom()
             await http.serve([listener])
             tasks.cancel_scope.cancel()

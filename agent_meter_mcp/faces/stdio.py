@@ -7,6 +7,7 @@ that it can start.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ FOR_A_PERSON = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until stdin closes or a signal comes. Returns the exit code of a start that failed."""
+    gc.disable()  # until all is imported: there is no garbage in that
     try:
         serve_stdio(load_settings(options=_options(sys.argv[1:] if arguments is None else arguments)))
     except MeterError as error:

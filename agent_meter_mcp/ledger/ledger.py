@@ -7,7 +7,7 @@ InvalidInput, Forbidden, StoreError and Overloaded; nothing was written then.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from os import urandom
@@ -121,10 +121,11 @@ class Ledger(Keyring):
         await self._load_prices(report.usage)
         return await self._engine.write(partial(self._record, caller, report, True), Recorded)
 
-    async def record_many(
-        self, caller: Caller, reports: Sequence[Report], *, want_limits: bool = False
-    ) -> list[Recorded | MeterError]:
-        """Each as `record`, in one transaction; at most `batch_max`. One that is wrong spoils no other."""
+    async def record_many(self, caller: Caller, reports: Sequence[Report]) -> list[Recorded | MeterError]:
+        """Each as `record`, in one transaction; at most `batch_max`. One that is wrong spoils no other.
+
+        The answers have no states of limits: a batch has no use for them.
+        """
         if len(reports) > self._batch_max:
             raise InvalidInput(
                 "records", f"has {len(reports)} entries; at most {self._batch_max} are allowed"
@@ -132,7 +133,7 @@ class Ledger(Keyring):
         if not reports:
             return []
         await self._load_prices(*[report.usage for report in reports])
-        makes = [partial(self._record, caller, report, want_limits) for report in reports]
+        makes = [partial(self._record, caller, report, False) for report in reports]
         return await self._engine.write_all(makes, Recorded)
 
     async def check(self, caller: Caller, who: Who, usage: Usage) -> Decision:
@@ -280,6 +281,15 @@ class Ledger(Keyring):
 
     async def events(self, caller: Caller, query: EventsQuery) -> EventsPage:
         return await self.look(caller, lambda looking: looking.events(query))
+
+    async def event_pages(self, caller: Caller, query: EventsQuery) -> AsyncIterator[EventsPage]:
+        """This page and all that are older. What is recorded meanwhile comes before the first."""
+        while True:
+            page = await self.events(caller, query)
+            yield page
+            if page.next_seq is None:
+                return
+            query = query.replace(before_seq=page.next_seq)
 
     async def agents(self, caller: Caller, query: AgentsQuery) -> AgentsPage:
         return await self.look(caller, lambda looking: looking.agents(query))

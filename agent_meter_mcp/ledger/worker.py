@@ -137,7 +137,7 @@ class Worker(Generic[Item, Answer]):
     def _deliver(self, batch: list[Job[Item, Answer]], outcome: Sequence[Answer] | Exception) -> None:
         self._waiting -= sum(len(job.items) for job in batch)
         start = 0
-        answered: list[tuple[Job[Item, Answer], Sequence[Answer]]] = []
+        answered: list[Sequence[Answer]] = []
         for job in batch:
             if isinstance(outcome, Exception):
                 if not job.future.done():
@@ -145,9 +145,9 @@ class Worker(Generic[Item, Answer]):
                 continue
             answers = outcome[start : start + len(job.items)]
             start += len(job.items)
-            answered.append((job, answers))
+            answered.append(answers)
             if not job.future.done():
                 job.future.set_result(answers)
         if self._done is not None:
-            for _, answers in answered:
+            for answers in answered:
                 self._done(answers)

@@ -34,9 +34,9 @@ class Ahead(Generic[T]):
         # Mostly it has been done for long, and what a thread brings would come after the first layout.
         if select.select([self._reading], [], [], 0)[0]:
             return self._read()
-        from anyio import to_thread
+        from asyncio import to_thread
 
-        return await to_thread.run_sync(self._read, abandon_on_cancel=True)
+        return await to_thread(self._read)
 
     def _read(self) -> T | None:
         with open(self._reading, "rb") as pipe:

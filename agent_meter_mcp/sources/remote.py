@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.errors import Forbidden, MeterError, Unauthorized
+from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.value import Value
-from agent_meter_mcp.faces.wire.fields import number_of
 
 from . import remote_words as words
 from .base import (

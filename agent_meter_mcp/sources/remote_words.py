@@ -27,9 +27,11 @@ from agent_meter_mcp.core.models import (
     Usage,
     UsageEvent,
     Who,
+    audited,
 )
+from agent_meter_mcp.core.money import amount_of
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS, AgentView, Group, LimitView, Summary, Totals
-from agent_meter_mcp.faces.wire.fields import amount_of, parse_time
+from agent_meter_mcp.faces.wire.fields import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -255,7 +257,7 @@ def _kept(told: Told | None) -> str | None:
         value = {"agent_id": told["agent"], **{name: it for name, it in told.items() if name != "agent"}}
     else:
         value = dict(_named(name, it) for name, it in told.items())
-    return json.dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)
+    return audited(value)
 
 
 def _named(name: str, told: Any) -> tuple[str, Any]:

@@ -21,8 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent_meter_mcp.core.decide import Stated
-    from agent_meter_mcp.core.models import Amounts
+    from agent_meter_mcp.core.models import Amounts, Stated
 
     from .memory_book import Book
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLimit, SetSwitch, Switched
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
-from agent_meter_mcp.core.models import LIMITS_MAX, Agent, AuditEntry, KillSwitch, Limit
+from agent_meter_mcp.core.models import LIMITS_MAX, Agent, AuditEntry, KillSwitch, Limit, audited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import LimitKey
     from agent_meter_mcp.core.value import Value
 
     from .memory_book import Book
@@ -34,13 +33,13 @@ def set_limit(book: Book, command: SetLimit) -> LimitSet:
         blank = Limit(command.limit_id, command.key, command.max, created_at_us=book.at_us)
         created = _changed(blank, command)
         book.limits.append(created)
-        audit(book, command.actor, "set_limit", _described(command.key), None, created)
+        audit(book, command.actor, "set_limit", str(command.key), None, created)
         return LimitSet(created, "created")
     before, after = same[0], _changed(same[0], command)
     if after == before:
         return LimitSet(after, "unchanged")
     book.limits[book.limits.index(before)] = after
-    audit(book, command.actor, "set_limit", _described(command.key), before, after)
+    audit(book, command.actor, "set_limit", str(command.key), before, after)
     return LimitSet(after, "changed")
 
 
@@ -58,7 +57,7 @@ def remove_limit(book: Book, command: RemoveLimit) -> Limit:
     for limit in book.limits:
         if limit.key == command.key if command.limit_id is None else limit.limit_id == command.limit_id:
             book.limits.remove(limit)
-            audit(book, command.actor, "remove_limit", _described(limit.key), limit, None)
+            audit(book, command.actor, "remove_limit", str(limit.key), limit, None)
             return limit
     raise NotFound("there is no such limit. list_limits shows them with their ids.")
 
@@ -66,22 +65,20 @@ def remove_limit(book: Book, command: RemoveLimit) -> Limit:
 def set_switch(book: Book, command: SetSwitch) -> Switched:
     same = [switch for switch in book.switches if (switch.kind, switch.name) == (command.kind, command.name)]
     if bool(same) == command.engaged:
-        return Switched(same[0] if same else None, command.engaged, False)
-    target = command.kind if command.name is None else f"{command.kind} {command.name}"
+        return Switched(same[0] if same else None, command.engaged, False, _still(book, command))
     if command.engaged:
         switch = KillSwitch(command.kind, command.name, command.reason or "", command.actor, book.at_us)
         book.switches.append(switch)
-        audit(book, command.actor, "engage_kill_switch", target, None, switch, command.reason)
+        audit(book, command.actor, "engage_kill_switch", str(switch), None, switch, command.reason)
     else:
         switch = same[0]
         book.switches.remove(switch)
-        audit(book, command.actor, "release_kill_switch", target, switch, None, command.reason)
-    return Switched(switch, command.engaged, True)
+        audit(book, command.actor, "release_kill_switch", str(switch), switch, None, command.reason)
+    return Switched(switch, command.engaged, True, _still(book, command))
 
 
-def _described(key: LimitKey) -> str:
-    at = "" if key.service is None else f" at {key.service}"
-    return f"{key.metric} per {key.window} for {key.subject}{at}"
+def _still(book: Book, command: SetSwitch) -> KillSwitch | None:
+    return None if command.engaged else book.policy().still_stopped(command.kind, command.name)
 
 
 def audit(
@@ -94,13 +91,5 @@ def audit(
     reason: str | None = None,
 ) -> int:
     seq = book.take_seq()
-    book.audit.append(AuditEntry(seq, actor, action, target, _json(before), _json(after), reason))
+    book.audit.append(AuditEntry(seq, actor, action, target, audited(before), audited(after), reason))
     return seq
-
-
-def _json(value: Value | None) -> str | None:
-    from json import dumps
-
-    if value is None:
-        return None
-    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

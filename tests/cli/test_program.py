@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -444,3 +445,44 @@ def test_completion_makes_no_file_and_no_noise(home: Path) -> None:
     assert not (home / "meter.db").exists()
     broken(home / "meter.db")
     assert completed("summary", "--agent", "c") == []
+
+
+STAYING = """
+import gc, os, sys, threading, time
+from agent_meter_mcp.cli import main
+
+def watch():
+    while not gc.isenabled():
+        time.sleep(0.01)
+    os.write(int(sys.argv[1]), b"collects")
+
+def disable(really=gc.disable):
+    really()
+    threading.Thread(target=watch, daemon=True).start()
+
+gc.disable = disable
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [("mcp",), ("serve", "--port", "0"), ("dashboard", "--web", "--port", "0")]
+)
+def test_who_stays_collects_garbage_once_all_is_imported(tmp_path: Path, command: tuple[str, ...]) -> None:
+    told, tells = os.pipe()
+    staying = subprocess.Popen(
+        [sys.executable, "-c", STAYING, str(tells), *command],
+        env=environment(AGENT_METER_DB=str(tmp_path / "meter.db")),
+        pass_fds=[tells],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        os.close(tells)
+        readable, _, _ = select.select([told], [], [], 60)
+        assert readable and os.read(told, 100) == b"collects"
+    finally:
+        staying.kill()
+        staying.communicate()
+        os.close(told)

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from agent_meter_mcp.cli.exporting import decimal_text
 from agent_meter_mcp.cli.table import Cell, Column, fullness, table
-from agent_meter_mcp.cli.times import exact, moment, moments, parse_moment, parse_span, period_name, zone_of
+from agent_meter_mcp.cli.times import exact, moment, moments, parse_moment, parse_span, period_name
+from agent_meter_mcp.core.check import usage_filter
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import amount, dollars, length, number, shortened, width_of
 from agent_meter_mcp.core.money import usd
+from agent_meter_mcp.core.queries import UsageFilter
+from agent_meter_mcp.core.windows import zone_of
 
 SECOND = 1_000_000
 NOON = int(datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()) * SECOND
@@ -148,7 +151,7 @@ def test_spans_are_half_open() -> None:
 )
 def test_impossible_spans_are_refused(given: tuple[str | None, str | None, str | None]) -> None:
     with pytest.raises(InvalidInput):
-        span(*given)
+        usage_filter(UsageFilter(*span(*given)))
 
 
 def test_moments_are_as_short_as_they_can_be() -> None:

@@ -23,9 +23,11 @@ from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.types import JSONRPCMessage
 from starlette.types import ASGIApp
 
-from agent_meter_mcp.faces.serve import http_app, local_server
+from agent_meter_mcp.faces.auth import KnownHosts
+from agent_meter_mcp.faces.mcp import build_server, local_caller
+from agent_meter_mcp.faces.serve import LOOPBACK, mcp_app
 from agent_meter_mcp.ledger import Ledger
-from agent_meter_mcp.runtime import open_ledger
+from agent_meter_mcp.runtime import open_ledger, process_caller
 from agent_meter_mcp.settings import Settings, load_settings
 from tests.conformance.everything import add_conformance_fixtures
 
@@ -35,11 +37,13 @@ RETRY_MS = 100
 
 def build_app(ledger: Ledger, settings: Settings, *, plain: bool, bare: bool) -> ASGIApp:
     """Our application: as it is if `plain`, else with the suite's fixtures. `bare`: the SDK's own server."""
-    server: MCPServer[Any] = MCPServer("bare", version="0.1.0") if bare else local_server(ledger, settings)
+    server: MCPServer[Any] = MCPServer("bare", version="0.1.0")
+    if not bare:
+        server = build_server(ledger, local_caller(process_caller(settings), {}))
     if plain:
-        return http_app(server)
+        return KnownHosts(mcp_app(server), LOOPBACK)
     add_conformance_fixtures(server)
-    return http_app(server, event_store=Events(), retry_interval=RETRY_MS)
+    return KnownHosts(mcp_app(server, event_store=Events(), retry_interval=RETRY_MS), LOOPBACK)
 
 
 async def serve(settings: Settings, port: int, *, plain: bool, bare: bool) -> None:

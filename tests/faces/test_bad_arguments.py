@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.faces.wire.arguments import RecordUsage, SetLimit
 
-from .conftest import NOON_US, Tools
+from .conftest import NOON_US, OPERATOR, Tools
 
 BELL = "a\x07b"
 LONG = "x" * 129
@@ -186,7 +186,7 @@ def test_what_is_no_finite_number_is_refused(value: float) -> None:
     with pytest.raises(InvalidInput, match="max: must be a finite number"):
         SetLimit.model_validate({**LIMIT, "max": value}).maximum()
     with pytest.raises(InvalidInput, match="metadata: must be JSON"):
-        RecordUsage.model_validate({**RECORD, "metadata": {"a": value}}).metadata_text()
+        RecordUsage.model_validate({**RECORD, "metadata": {"a": value}}).report(OPERATOR)
     for field in COUNTS:
         with pytest.raises(ValidationError, match="must be a whole number"):
             RecordUsage.model_validate({**RECORD, field: value})

@@ -147,6 +147,24 @@ async def test_a_kill_switch_is_engaged_and_released(
     assert (idle["changed"], idle["reason"], idle["engaged_at"]) == (False, None, None)
 
 
+async def test_who_is_released_is_told_what_stops_it_still(tools: Tools) -> None:
+    await tools("record_usage", agent="child", parent="boss", service="s")
+    await tools("set_kill_switch", engaged=True, agent="boss", reason="drill")
+    still = "It stays stopped all the same: agent 'boss' was stopped by 'olga via test-client': drill."
+    idle = await tools("set_kill_switch", engaged=False, agent="child")
+    assert idle["message"] == f"Agent 'child' was not stopped by its name; nothing changed. {still}"
+    await tools("set_kill_switch", engaged=True, agent="child", reason="x")
+    released = await tools("set_kill_switch", engaged=False, agent="child")
+    assert released["message"] == f"Agent 'child' is released. {still}"
+    await tools("set_kill_switch", engaged=True, everything=True, reason="fire")
+    for target in ({"agent": "boss"}, {"service": "s"}):
+        told = await tools("set_kill_switch", engaged=False, **target)
+        assert "It stays stopped all the same: everything was stopped by" in told["message"]
+    everything = await tools("set_kill_switch", engaged=False, everything=True)
+    assert everything["message"] == "Everything is released."
+    assert (await tools("check_budget", agent="child", service="s"))["allowed"] is True
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

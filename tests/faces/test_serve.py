@@ -141,6 +141,19 @@ def test_it_says_at_once_that_its_secrets_cannot_be_used(tmp_path: Path) -> None
         )
 
 
+def test_it_says_at_once_that_its_prices_cannot_be_used(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text("x = [")
+    with serving(tmp_path, AGENT_METER_PRICES=str(prices)) as (_, process):
+        assert process.stderr is not None
+        process.stderr.readline()
+        told = process.stderr.readline()
+    assert told.startswith(
+        "ERROR: usage is recorded without a cost as long as the prices cannot be used:"
+        f" {prices}: is not valid TOML"
+    )
+
+
 def test_a_web_page_cannot_reach_it_through_a_browser(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _):
         for headers, status in (

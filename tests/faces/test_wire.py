@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.money import nano_usd
+from agent_meter_mcp.core.figures import exact_amount
+from agent_meter_mcp.core.money import nano_usd, number_of
+from agent_meter_mcp.core.times import optional_time, time_text
+from agent_meter_mcp.core.windows import seconds
 from agent_meter_mcp.faces.wire import wording
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
-from agent_meter_mcp.faces.wire.fields import number_of, optional_time, parse_time, seconds, time_text
+from agent_meter_mcp.faces.wire.fields import parse_time
 
 from .conftest import NOON_US, Tools
 
@@ -100,7 +103,7 @@ def test_who_waits_as_long_as_told_has_waited_long_enough(length_us: int, whole:
     ],
 )
 def test_amounts_are_said_exactly(metric: Metric, value: int, said: str) -> None:
-    assert wording.amount(metric, value) == said
+    assert exact_amount(metric, value) == said
 
 
 @pytest.mark.parametrize(
@@ -110,10 +113,11 @@ def test_amounts_are_said_exactly(metric: Metric, value: int, said: str) -> None
         (59_000_001, "in 1 min"),
         (90_000_000, "in 1 min 30 s"),
         (11_520_000_000, "in 3 h 12 min"),
-        (2_592_000_000_001, "in 30 d 1 s"),
+        (11_520_000_001, "in 3 h 13 min"),
+        (2_592_000_000_001, "in 30 d 1 h"),
     ],
 )
-def test_waits_are_said_in_two_parts_at_most(length_us: int, said: str) -> None:
+def test_a_wait_is_said_in_two_parts_at_most_and_never_too_short(length_us: int, said: str) -> None:
     assert wording.wait(length_us) == said
 
 

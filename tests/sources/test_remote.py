@@ -30,9 +30,9 @@ from agent_meter_mcp import (
     open_ledger,
 )
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Unauthorized, Unreachable
+from agent_meter_mcp.core.money import amount_of, number_of
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.serve import Tls
-from agent_meter_mcp.faces.wire.fields import amount_of, number_of
 from agent_meter_mcp.sources import remote, remote_link
 from agent_meter_mcp.sources.base import RANGES
 from agent_meter_mcp.sources.remote import RemoteSource

@@ -29,23 +29,11 @@ from agent_meter_mcp.store.sqlite import driver
 from tui import faces, themes
 from tui.app import Dashboard
 
+from .picture import contrast, painted
 from .watching import OPERATOR, agents, overview, said, screen_text, shows, until, use, watching
 
 STATES = ("text-error", "text-warning", "text-success", "text-secondary", "text-muted", "foreground")
 GROUNDS = ("background", "surface", "panel", "boost", "block-cursor-blurred-background")
-
-
-def luminance(colour: Color) -> float:
-    parts = [
-        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized
-    ]
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
-
-
-def contrast(one: Color, other: Color) -> float:
-    """As WCAG 2 has it: 1 to 21."""
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 def in_256(colour: Color) -> Color:
@@ -114,12 +102,6 @@ async def test_an_alarm_is_told_from_its_ground_in_any_theme(
         if theme != "ansi-dark":
             triplets = [part.get_truecolor() for part in (alarm.color, alarm.bgcolor) if part is not None]
             assert contrast(*(Color(*triplet) for triplet in triplets)) >= 4.0
-
-
-def painted(app: Dashboard) -> list[Any]:
-    """What goes to the terminal, line by line, as segments."""
-    strips: Any = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage] - there is no other way
-    return [list(strip) for strip in strips]
 
 
 # Every state has a face

@@ -78,8 +78,11 @@ def event(name: str = "bot", **changes: object) -> StoredEvent:
         (0, "0"),
         (9_999, "9,999"),
         (10_000, "10.00k"),
+        (99_994, "99.99k"),
+        (99_999, "100k"),
         (123_456, "123k"),
         (8_120_000, "8.12M"),
+        (99_999_999, "100M"),
         (10**12, "1000B"),
     ],
 )
@@ -95,6 +98,7 @@ def test_counts_are_short(count: int, text: str) -> None:
         ("120450.25", 10, "$120,450"),
         ("12045000", 10, "$12.04M"),
         ("12045000", 11, "$12,045,000"),
+        ("99999999", 7, "$100M"),
         ("0.0012", 7, "$0.0012"),
         ("0.00005", 8, "<$0.0001"),
         ("0.00005", 7, "<$0.01"),
@@ -433,6 +437,17 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     lines = totals.fleet_lines(snapshot().replace(fleet=(LimitView(limit, rolling),)), 48)
     assert lines is not None
     assert "81 %  frees in 8 h" in lines[0][1]  # then it is not empty: only its oldest usage has left
+
+
+def test_what_runs_out_when_no_calendar_goes_does_not_run_out() -> None:
+    """A token or so an hour, of a hundred million: that was the year 13434, and the end of the dashboard."""
+    limit = Limit("l", LimitKey(Subject("agent", "a"), None, "tokens", "total"), 100_000_000)
+    since_us = NOW_US - 40 * 86_400_000_000
+    standing = state(0).replace(limit=limit, used=1000, since_us=since_us, resets_at_us=None)
+    assert standing.burn_per_hour == 1
+    assert ("runs out", UNKNOWN) in portrait.limit_facts("l", [LimitView(limit, standing)], UTC)
+    soon = standing.replace(used=99_999_999)
+    assert ("runs out", UNKNOWN) not in portrait.limit_facts("l", [LimitView(limit, soon)], UTC)
 
 
 def test_a_limit_stands_at_the_same_on_all_pages_and_only_one_in_total_never_resets() -> None:

@@ -1,11 +1,12 @@
 """HTTP: the routes under /v1, on the same port and over the same ledger as MCP.
 
 - `app`: puts them together.
-- `reading`, `control`, `budgets`, `stream`, `health`: the routes, thin over the ledger.
+- `reading`, `control`, `budgets`, `hooks`, `stream`, `health`: the routes, thin over the ledger.
+- `upstream`, `otlp`: usage as others send it. `batches`: many at once. `signing`: who has signed them.
 - `asking`, `parameters`: who asks, and what is asked in a path or a query.
-- `answers`, `ratelimit`, `problems`, `failures`: what is given, and every no.
+- `answers`, `ratelimit`, `failures`: what is given, and every no.
 - `bodies`: what a request may bring. `position`: how far a watcher of the stream has come.
-- `metrics`: figures for Prometheus. `document`: OpenAPI.
+- `metrics`: figures for Prometheus. `document`, `openapi_bodies`: OpenAPI.
 
 Who asks has been found out before a request gets here: `scope[CALLER]` is a `core.roles.Caller`.
 """

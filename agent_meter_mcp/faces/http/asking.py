@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.core.text import from_header, shown
-from agent_meter_mcp.ledger import Ledger
+from agent_meter_mcp.core.text import NAME_WIDTH, from_header, shown
+from agent_meter_mcp.faces.wire.calls import Call
 
 from . import CALLER
 
@@ -18,24 +16,17 @@ REPEATED = ("group_by",)
 """Query parameters that are lists."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """`timezone` is where a report's day begins if it does not say."""
-
-    ledger: Ledger
-    caller: Caller
-    timezone: str
-
-
 async def _call_of(request: Request) -> Call:
     """Raises InvalidInput for what would be lost: a query parameter given twice, or beside a body."""
     if request.method in ("PUT", "POST"):
         for name in request.query_params:
-            raise InvalidInput(shown(name, width=64), "this route takes its arguments in the body, as JSON")
+            raise InvalidInput(
+                shown(name, width=NAME_WIDTH), "this route takes its arguments in the body, as JSON"
+            )
     names = [name for name, _ in request.query_params.multi_items() if name not in REPEATED]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInput(shown(name, width=64), "is given twice in the query: give it once")
+            raise InvalidInput(shown(name, width=NAME_WIDTH), "is given twice in the query: give it once")
     state = request.app.state
     return Call(state.ledger, request.scope[CALLER], state.timezone)
 

@@ -16,10 +16,12 @@ from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.models import Usage
 from agent_meter_mcp.core.text import ID_MAX
+from agent_meter_mcp.core.windows import seconds
 from agent_meter_mcp.faces.wire.arguments import RecordUsage
-from agent_meter_mcp.faces.wire.fields import optional_number, seconds
+from agent_meter_mcp.faces.wire.fields import optional_number
+from agent_meter_mcp.faces.wire.mistakes import first_mistake
 from agent_meter_mcp.faces.wire.problems import Refused, problem
-from agent_meter_mcp.faces.wire.upstream import Reports, is_upstream, read_batch, renamed, told
+from agent_meter_mcp.faces.wire.upstream import Reports, is_upstream, read_batch, renamed
 
 from .parameters import usual_source
 
@@ -65,7 +67,7 @@ def read_as(kind: type[M], body: bytes) -> M:
     try:
         return kind.model_validate(read_json(body))
     except ValidationError as error:
-        raise told(error) from None
+        raise first_mistake(error) from None
 
 
 def list_in(sent: object, field: str, maximum: int) -> list[Any]:
@@ -119,7 +121,7 @@ class Batch:
         try:
             return RecordUsage.model_validate(sent).report(self._caller, self._source)
         except ValidationError as error:
-            raise told(error) from None
+            raise first_mistake(error) from None
 
     def answer(self, recorded: Sequence[Recorded | MeterError]) -> dict[str, Any]:
         """What became of each record: what the ledger has answered, or why it never got there."""

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 
+from agent_meter_mcp.faces.wire.bodies import BODY_MAX, DEADLINE_S, Gone, TooLarge, read_body, replayed
 from agent_meter_mcp.faces.wire.problems import problem
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-BODY_MAX = 4 * 1024 * 1024
-"""Bytes, as sent and unpacked."""
-DEADLINE_S = 30.0
-"""How long a whole body may take to arrive."""
 _GZIP = 31
 """What zlib calls a gzip header and checksum, with the largest window."""
 _CLOSE = {"Connection": "close"}
@@ -41,34 +38,28 @@ class BoundedBodies:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        taken = await self._taken(headers, receive)
+        if isinstance(taken, bytes):
+            unpacked = _as_unpacked(scope, headers, len(taken))
+            await self._app(unpacked, replayed(taken, receive), send)
+        elif taken is not None:
+            await taken(scope, receive, send)
+
+    async def _taken(self, headers: Headers, receive: Receive) -> bytes | Response | None:
+        """The body as it was meant, or why it cannot be had; None: nobody is there to be told."""
         refused = _refused_unread(headers, self._maximum)
-        body: bytes | None = None
-        if refused is None:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    body = await _read(receive, self._maximum)
-            except TimeoutError:
-                refused = _too_slow(self._deadline_s)
-            except _TooLarge:
-                refused = _too_large(self._maximum)
-            except _Gone:
-                return
-        if refused is None and body is not None:
-            unpacked = _unpacked(headers, body, self._maximum)
-            if isinstance(unpacked, bytes):
-                await self._app(_as_unpacked(scope, headers, len(unpacked)), _replay(unpacked, receive), send)
-                return
-            refused = unpacked
         if refused is not None:
-            await refused(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    pass
-
-
-class _Gone(Exception):
-    """The client has left before its body was complete: nobody is there to be answered."""
+            return refused
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                body = await read_body(receive, self._maximum)
+        except TimeoutError:
+            return _too_slow(self._deadline_s)
+        except TooLarge:
+            return _too_large(self._maximum)
+        except Gone:
+            return None
+        return _unpacked(headers, body, self._maximum)
 
 
 def _refused_unread(headers: Headers, maximum: int) -> Response | None:
@@ -101,24 +92,6 @@ def _charset(content_type: str) -> str:
     return ""
 
 
-async def _read(receive: Receive, maximum: int) -> bytes:
-    """Raises _TooLarge, _Gone."""
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > maximum:
-            raise _TooLarge
-        if chunk:
-            chunks.append(chunk)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
-
-
 def _unpacked(headers: Headers, body: bytes, maximum: int) -> bytes | Response:
     """The body as it was meant, or why it cannot be had."""
     stated = headers.get("content-length")
@@ -148,20 +121,6 @@ def _as_unpacked(scope: Scope, headers: Headers, size: int) -> Scope:
     del changed["content-encoding"]
     changed["content-length"] = str(size)
     return {**scope, "headers": changed.raw}
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives the body at first, and what happens to the connection afterwards."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 def _malformed(detail: str) -> Response:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from agent_meter_mcp.faces.wire import records
 from agent_meter_mcp.faces.wire import results as give
+from agent_meter_mcp.faces.wire.settling import settled
 
 from . import parameters as take
 from .answers import answer, problems, told
@@ -70,12 +71,4 @@ async def list_reservations(call: Asked, query: Annotated[take.NoParameters, Que
 async def settle_reservation(call: Asked, reservation_id: str, body: take.Settlement) -> Response:
     """End a hold: settle with the actual amounts (none: as estimated), release if nothing was used, or extend
     it."""
-    asked = body.of(reservation_id)
-    if asked.action == "settle":
-        recorded = await call.ledger.settle(call.caller, asked.settle())
-        return answer(give.ReservationSettled.of_usage(reservation_id, recorded))
-    if asked.action == "release":
-        held = await call.ledger.release(call.caller, asked.release())
-    else:
-        held = await call.ledger.extend(call.caller, reservation_id, asked.extend_us())
-    return answer(give.ReservationSettled.of_hold(held))
+    return answer(await settled(call, body.of(reservation_id)))

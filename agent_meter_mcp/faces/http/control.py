@@ -19,8 +19,7 @@ router = APIRouter(prefix="/v1", tags=["control"], responses=problems(404, 409, 
 @router.put("/agents/{agent:path}", response_model=told(reports.AgentSet))
 async def set_agent(call: Asked, agent: str, body: take.AgentChanges) -> Response:
     """Set an agent's name, tier, owner or parent; null clears. For operators."""
-    changes = body.of(agent).changes()
-    return answer(reports.AgentSet.of(await call.ledger.set_agent(call.caller, agent, changes)))
+    return answer(reports.AgentSet.of(await call.ledger.set_agent(call.caller, agent, body.changes())))
 
 
 @router.get("/limits", response_model=told(give.Limits))

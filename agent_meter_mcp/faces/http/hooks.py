@@ -51,5 +51,5 @@ async def answer_hook(
     agent = header_text(x_agent_id) or call.caller.default_agent or AGENTS[harness]
     who = Who(agent, None, None, usable(body.cwd, ID_MAX), usable(body.session_id, ID_MAX))
     event = name(body.hook_event_name, "hook_event_name")
-    _, _, said = await gated(call.ledger, call.caller, who, harness, event)
+    _, _, said = await gated(call, who, harness, event)
     return answer(HookAnswer(said))

@@ -12,8 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from agent_meter_mcp.core.models import OUTCOMES
+from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
-from agent_meter_mcp.faces.wire.fields import number_of
 
 from . import CALLER
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 LIMITS_TOLD_MAX = 100
 """The fullest limits are told; how many there are is a figure of its own."""
-OUTCOMES = ("accepted", "over_limit", "rejected")
 
 
 class Metrics:

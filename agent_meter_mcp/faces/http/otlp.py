@@ -16,7 +16,6 @@ from agent_meter_mcp.core.errors import Conflict, InvalidInput, MeterError, Stor
 from agent_meter_mcp.core.roles import allow
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
-from agent_meter_mcp.faces.wire.batch import body_of
 from agent_meter_mcp.faces.wire.otlp import Logs, LogsTaken, MeterReadings, MetricsTaken, Traces, TracesTaken
 from agent_meter_mcp.faces.wire.problems import Refused, problem
 from agent_meter_mcp.faces.wire.telemetry import Sender, log_reports, span_reports
@@ -25,14 +24,15 @@ from agent_meter_mcp.intake import Report
 from .answers import JSON
 from .asking import Asked
 from .batches import RECORDS_MAX, M, read_as
+from .openapi_bodies import body_of
 from .signing import agent_in, signing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.faces.wire.calls import Call
 
-    from .asking import Call
     from .signing import Signing
 
 router = APIRouter(tags=["otlp"])

@@ -6,17 +6,14 @@ once here (`defer_build=False`), because FastAPI's own use of those that are bui
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, GROUPS_MAX
 from agent_meter_mcp.faces.wire import arguments, queries
 from agent_meter_mcp.faces.wire.arguments import (
-    TTL,
     AmountsArguments,
-    Clearable,
     DetailArguments,
-    SetAgent,
     SettleReservation,
     SourceName,
 )
@@ -63,7 +60,7 @@ class AlertsParameters(Arguments, defer_build=False):
 
     def number(self) -> int:
         """How many at most. Raises InvalidInput."""
-        return _between(self.limit, ALERTS_MAX)
+        return check.page_size(self.limit, ALERTS_MAX)
 
 
 class AuditParameters(Arguments, defer_build=False):
@@ -72,12 +69,7 @@ class AuditParameters(Arguments, defer_build=False):
 
     def page(self) -> tuple[int | None, int]:
         """Before which entry, and how many. Raises InvalidInput."""
-        limit = _between(self.limit, AUDIT_MAX - 1)
-        if self.cursor is None:
-            return None, limit
-        if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
-            raise InvalidInput("cursor", "is not one that this route returned: leave it out to start again")
-        return int(self.cursor), limit
+        return check.before_seq(self.cursor), check.page_size(self.limit, AUDIT_MAX - 1)
 
 
 class NoParameters(Arguments, defer_build=False):
@@ -114,40 +106,21 @@ class ReserveBudget(arguments.ReserveBudget, defer_build=False):
         return super().report(caller).replace(source=self.source, usual_source=usual_source(caller))
 
 
-class AgentChanges(Arguments, defer_build=False):
+class AgentChanges(arguments.AgentChanges, defer_build=False):
     """What is to change of the agent in the path; null clears."""
-
-    clearable = ("name", "tier", "owner", "parent")
-
-    name: Clearable = None
-    tier: Clearable = None
-    owner: Clearable = None
-    parent: Clearable = None
-
-    def of(self, agent: str) -> SetAgent:
-        return SetAgent.model_validate({"agent": agent, **_given(self)})
 
 
 class Settlement(AmountsArguments, DetailArguments, defer_build=False):
     """What becomes of the reservation in the path."""
 
     action: Literal["settle", "release", "extend"] = "settle"
-    ttl: str = TTL
+    ttl: str = check.TTL_DEFAULT
 
     def of(self, reservation_id: str) -> SettleReservation:
-        return SettleReservation.model_validate({"reservation_id": reservation_id, **_given(self)})
+        given = {field: getattr(self, field) for field in self.model_fields_set}
+        return SettleReservation.model_validate({"reservation_id": reservation_id, **given})
 
 
 def usual_source(caller: "Caller") -> "Source":
     """Who measured what comes over HTTP, where that is not said."""
     return "self" if caller.role == "agent" else "sdk"
-
-
-def _between(limit: int, maximum: int) -> int:
-    if not 1 <= limit <= maximum:
-        raise InvalidInput("limit", f"must be between 1 and {maximum}")
-    return limit
-
-
-def _given(model: BaseModel) -> dict[str, object]:
-    return {field: getattr(model, field) for field in model.model_fields_set}

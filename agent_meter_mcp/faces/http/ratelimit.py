@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
-from agent_meter_mcp.core.windows import parse_window
-from agent_meter_mcp.faces.wire.fields import seconds
+from agent_meter_mcp.core.told import state_fields
+from agent_meter_mcp.core.windows import parse_window, seconds
 from agent_meter_mcp.faces.wire.problems import TYPES, problem
-from agent_meter_mcp.faces.wire.results import state_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,8 +15,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from agent_meter_mcp.core.errors import MeterError, Overloaded
 from agent_meter_mcp.core.models import Alert, AuditEntry
 from agent_meter_mcp.faces.wire import controls, records, reports
+from agent_meter_mcp.faces.wire.calls import Call
 
-from .asking import Asked, Call
+from .asking import Asked
 from .parameters import NoParameters
 from .position import Missed, Position, current, missed_since
 

@@ -14,21 +14,23 @@ from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.attest import is_same, receipt_of
 from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import InvalidInput, MeterError, NotFound
+from agent_meter_mcp.core.models import SECOND_US
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow
 from agent_meter_mcp.core.text import name, optional_name
-from agent_meter_mcp.faces.wire import batch as wire
+from agent_meter_mcp.faces.wire import upstream_bodies as wire
 from agent_meter_mcp.faces.wire.attesting import RECORDS_MAX, attestation, newest_usage, record_texts
-from agent_meter_mcp.faces.wire.fields import SECOND_US
 from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
-from .answers import PROBLEM_SCHEMA
+from .answers import JSON, PROBLEM_SCHEMA
 from .batches import Batch, id_in, list_in, read_as, read_json, retry_s, shown_id
+from .openapi_bodies import body_of, list_body, records_schema, session_schema
 from .ratelimit import quota_exceeded
 from .signing import secrets_of, signing_of
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.ledger import Ledger
 
 router = APIRouter(tags=["upstream"])
-JSON = "application/json"
 _PROBLEM: dict[str, Any] = {"content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
     status: {**_PROBLEM, "description": text}
@@ -55,7 +56,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     "/v1/usage/batch",
-    openapi_extra=wire.body_schema("records", wire.records_schema(), batches.RECORDS_MAX),
+    openapi_extra=list_body("records", records_schema(), batches.RECORDS_MAX),
     responses={
         200: {"model": wire.BatchStored, "description": "What became of each record."},
         429: {
@@ -118,7 +119,7 @@ async def usage_of_agent(
     if agent is None or (agent_id is None and caller.role == "service"):
         raise InvalidInput("agent_id", "is required: say whose usage")
     chosen = UsageFilter(agent=name(agent, "agent_id"), service=optional_name(service_id, "service_id"))
-    query = EventsQuery(chosen, min(limit, EVENTS_PAGE_MAX), _before(cursor))
+    query = EventsQuery(chosen, min(limit, EVENTS_PAGE_MAX), check.before_seq(cursor))
     texts: list[str] = []
     older: int | None = None
     async for events, following in newest_usage(ledger, caller, query):
@@ -135,17 +136,9 @@ async def usage_of_agent(
     return Response(f"[{','.join(reversed(texts))}]", headers=headers, media_type=JSON)
 
 
-def _before(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise InvalidInput("cursor", "is not one that this route has given: leave it out to start again")
-    return int(cursor)
-
-
 @router.post(
     "/v1/receipts/verify",
-    openapi_extra=wire.body_of(wire.VerifyReceipt),
+    openapi_extra=body_of(wire.VerifyReceipt),
     response_model=wire.ReceiptVerified,
     responses={
         404: {**_PROBLEM, "description": "No receipts are given here."},
@@ -168,7 +161,7 @@ async def verify_receipt(request: Request) -> object:
         404: {**_PROBLEM, "description": "The service has no secret."},
         **{status: _REFUSED[status] for status in (400, 403, 422, 503)},
     },
-    openapi_extra=wire.body_of(wire.Attest),
+    openapi_extra=body_of(wire.Attest),
 )
 async def attest_usage(request: Request) -> Response:
     """Sign a service's usage of a day, of a stretch of time, or with these ids, for upstream's SDKs."""
@@ -189,7 +182,7 @@ async def attest_usage(request: Request) -> Response:
 
 @router.post(
     "/v1/sessions/batch",
-    openapi_extra=wire.body_schema("sessions", wire.session_schema(), SESSIONS_MAX, "agentName"),
+    openapi_extra=list_body("sessions", session_schema(), SESSIONS_MAX, "agentName"),
     responses={
         200: {"model": wire.SessionsStored, "description": "What became of them."},
         **_REFUSED,

@@ -13,6 +13,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.auth import CALLER
+from agent_meter_mcp.faces.wire.clients import client_name
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -26,7 +27,6 @@ Request = ServerRequestContext[Any, Any]
 CallerOf: TypeAlias = "Callable[[Request], Caller]"
 """Who makes a request."""
 
-CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 _current: ContextVar[Request] = ContextVar("agent_meter_mcp_request")
 
 
@@ -86,12 +86,3 @@ class OwnedSessions:
         caller: Caller = scope[CALLER]
         token = AccessToken(token="", client_id=caller.name, subject=caller.bound_to, scopes=[])
         await self._app({**scope, "user": AuthenticatedUser(token)}, receive, send)
-
-
-def client_name(request: Request) -> str | None:
-    """What the client calls itself: in its handshake, or, since 2026-07-28, in each request."""
-    params = request.session.client_params
-    if params is not None:
-        return usable(params.client_info.name)
-    told = cast("Mapping[str, object]", request.meta or {}).get(CLIENT_INFO)
-    return usable(cast("Mapping[str, object]", told).get("name")) if isinstance(told, Mapping) else None

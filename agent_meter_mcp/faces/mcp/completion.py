@@ -21,7 +21,7 @@ from .resources import AGENT, SUMMARY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tools import Call
+    from agent_meter_mcp.faces.wire.calls import Call
 
 COMPLETED_MAX = 100
 WINDOWS = (*UNITS, "total", "1h", "24h", "7d", "30d")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import controls as give
 from agent_meter_mcp.faces.wire import reports
+from agent_meter_mcp.faces.wire.calls import Call
 
-from .tools import Call, tool
+from .tools import tool
 
 
 @tool("Set agent", take.SetAgent, reports.AgentSet, destroys=True, repeats=True)

@@ -6,9 +6,11 @@ from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
+from agent_meter_mcp.faces.wire.calls import Call
 from agent_meter_mcp.faces.wire.hooks import gated
+from agent_meter_mcp.faces.wire.settling import settled
 
-from .tools import Call, tool
+from .tools import tool
 
 
 @tool("Record usage", take.RecordUsage, give.UsageRecorded)
@@ -40,14 +42,7 @@ async def reserve_budget(call: Call, arguments: take.ReserveBudget) -> give.Budg
 async def settle_reservation(call: Call, arguments: take.SettleReservation) -> give.ReservationSettled:
     """End a hold: settle with the actual amounts (none: as estimated), release if nothing was used, or extend
     it."""
-    if arguments.action == "settle":
-        recorded = await call.ledger.settle(call.caller, arguments.settle())
-        return give.ReservationSettled.of_usage(arguments.reservation_id, recorded)
-    if arguments.action == "release":
-        held = await call.ledger.release(call.caller, arguments.release())
-    else:
-        held = await call.ledger.extend(call.caller, arguments.reservation_id, arguments.extend_us())
-    return give.ReservationSettled.of_hold(held)
+    return await settled(call, arguments)
 
 
 @tool("Gate", take.Gate, give.GateAnswered)
@@ -55,5 +50,5 @@ async def gate(call: Call, arguments: take.Gate) -> give.GateAnswered:
     """For hooks of an agent harness: allow, warn or stop, as the JSON the hook prints. Agents use
     check_budget."""
     who = arguments.checked().who(call.caller, project=usable(arguments.cwd, ID_MAX))
-    decision, verdict, hook = await gated(call.ledger, call.caller, who, arguments.harness, arguments.event)
+    decision, verdict, hook = await gated(call, who, arguments.harness, arguments.event)
     return give.GateAnswered.of(decision, verdict, hook, call.ledger.now_us())

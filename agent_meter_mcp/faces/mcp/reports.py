@@ -7,8 +7,9 @@ from anyio import to_thread
 from agent_meter_mcp.faces.wire import controls
 from agent_meter_mcp.faces.wire import queries as take
 from agent_meter_mcp.faces.wire import reports as give
+from agent_meter_mcp.faces.wire.calls import Call
 
-from .tools import Call, tool
+from .tools import tool
 
 
 @tool("Usage summary", take.GetUsageSummary, give.UsageSummary, reads=True)

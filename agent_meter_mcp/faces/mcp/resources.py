@@ -24,7 +24,7 @@ from agent_meter_mcp.faces.wire import reports as give
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tools import Call
+    from agent_meter_mcp.faces.wire.calls import Call
 
 ALERTS, LIMITS = "meter://alerts", "meter://limits"
 SUMMARY, AGENT = "meter://summary/{window}", "meter://agents/{agent_id}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcp.server import CacheHint, MCPServer
 
 import agent_meter_mcp
+from agent_meter_mcp.faces.wire.calls import Call
 
 from .callers import current_request, remember_request
 from .changes import Changes
@@ -16,13 +17,9 @@ from .metering import check_budget, gate, record_usage, reserve_budget, settle_r
 from .prompts import add_prompts, guard_prompts
 from .reports import get_usage_summary, list_agents, list_limits, list_usage_events
 from .resources import add_resources
-from .tools import Call, MeterTool
+from .tools import MeterTool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mcp.server.context import ServerMiddleware
-
     from agent_meter_mcp.ledger import Ledger
 
     from .callers import CallerOf
@@ -52,16 +49,9 @@ TOOLS = (
 _SAME_FOR_ALL = CacheHint(ttl_ms=60_000, scope="public")
 
 
-def build_server(
-    ledger: Ledger,
-    caller_of: CallerOf,
-    *,
-    timezone: str = "UTC",
-    middleware: Sequence[ServerMiddleware[Any]] = (),
-    **options: Any,
-) -> MCPServer[None]:
+def build_server(ledger: Ledger, caller_of: CallerOf, *, timezone: str = "UTC") -> MCPServer[None]:
     """A server on an open ledger. `caller_of` says who makes a request, `timezone` where a report's day
-    begins if it does not say. `options` are those of MCPServer; its `middleware` comes after ours.
+    begins if it does not say.
     """
     changes = Changes(ledger, caller_of)
     server: MCPServer[None] = MCPServer(
@@ -72,10 +62,9 @@ def build_server(
         tools=[MeterTool.of(definition, ledger, caller_of, timezone) for definition in TOOLS],
         lifespan=changes.lifespan,
         subscriptions=changes.bus,
-        middleware=[remember_request, changes.guard_listening, guard_prompts(lambda: server), *middleware],
+        middleware=[remember_request, changes.guard_listening, guard_prompts(lambda: server)],
         cache_hints={"tools/list": _SAME_FOR_ALL, "prompts/list": _SAME_FOR_ALL},
         log_level="WARNING",
-        **options,
     )
 
     def call() -> Call:

@@ -22,27 +22,18 @@ from pydantic import PrivateAttr, ValidationError
 
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.faces.errors import text_of
+from agent_meter_mcp.faces.wire.calls import Call
 from agent_meter_mcp.faces.wire.fields import Arguments, Result
 from agent_meter_mcp.faces.wire.mistakes import mistakes
 from agent_meter_mcp.faces.wire.schema import arguments_schema, result_schema
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
     from .callers import CallerOf
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 ResultT = TypeVar("ResultT", bound=Result)
-
-
-@dataclass(frozen=True)
-class Call:
-    """Who asks, and whom. `timezone` is where a report's day begins if it does not say."""
-
-    ledger: Ledger
-    caller: Caller
-    timezone: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,7 @@ class MeterTool(Tool):
                 structured_content=result.model_dump(mode="json"),
             )
         except ValidationError as error:
-            known = list(self._definition.arguments.model_fields)
+            known = list(self.parameters["properties"])
             wrong = mistakes(error.errors(include_url=False, include_input=False), known, "this tool")
             raise ToolError(f"{self.name}: {wrong} Nothing was changed.") from error
         except MeterError as error:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent_meter_mcp.core.figures import exact_number
+from agent_meter_mcp.core.money import amount_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.client.results import Decided, LimitState
@@ -69,8 +73,8 @@ def over_budget(decision: Decided) -> Refusal:
         detail = "This service cannot check budgets at the moment. Try again in a moment."
         return _refusal(503, "Budgets cannot be checked", detail, code, headers=headers)
     violated = {reason.limit_id for reason in decision.reasons if reason.code == "limit"}
-    policies = [_policy(state) for state in decision.limits if state.limit_id in violated]
-    what = "; ".join(_standing(policy) for policy in policies) or "a limit is in the way"
+    states = [state for state in decision.limits if state.limit_id in violated]
+    what = "; ".join(_standing(state) for state in states) or "a limit is in the way"
     after = "Waiting alone does not help." if wait is None else f"Try again in {max(wait, 1)} s."
     return _refusal(
         429,
@@ -79,7 +83,7 @@ def over_budget(decision: Decided) -> Refusal:
         code,
         type_=f"{TYPES}quota-exceeded",
         headers=headers,
-        **{"violated-policies": policies},
+        **{"violated-policies": [_policy(state) for state in states]},
         retry_after_s=wait,
         affordable=dict(decision.affordable or {}),
     )
@@ -131,6 +135,15 @@ def _policy(state: LimitState) -> dict[str, Any]:
     }
 
 
-def _standing(policy: dict[str, Any]) -> str:
-    held = f" and {policy['held']:g} held" if policy["held"] else ""
-    return f"{policy['used']:g} of {policy['max']:g} {policy['metric']} used{held} ({policy['window']})"
+def _standing(state: LimitState) -> str:
+    used, most, held = (_number(state.metric, told) for told in (state.used, state.max, state.held))
+    what = "" if state.metric == "cost_usd" else f" {state.metric}"
+    also_held = f" and {held} held" if state.held else ""
+    return f"{used} of {most}{what} used{also_held} ({state.window})"
+
+
+def _number(metric: str, told: float) -> str:
+    """All its digits, also of a metric that only a newer meter knows."""
+    if metric == "cost_usd":
+        return exact_number(metric, amount_of(metric, told))
+    return f"{Decimal(str(told)):,f}"

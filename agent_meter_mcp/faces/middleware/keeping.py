@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.client.meter import TTL
+from agent_meter_mcp.core.check import TTL_DEFAULT
 from agent_meter_mcp.core.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Kept:
 
     async def _extend(self) -> None:
         try:
-            await self._attachment.run(lambda _: self.hold.extend(TTL))
+            await self._attachment.run(lambda _: self.hold.extend(TTL_DEFAULT))
         except Exception as error:  # whatever it is, it is ours, and not to be the app's
             if self._stopped:  # it has been settled meanwhile
                 return

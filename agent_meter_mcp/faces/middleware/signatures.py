@@ -20,6 +20,7 @@ from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import EACH
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.faces.wire.bodies import BODY_MAX, DEADLINE_S, Gone, TooLarge, read_body, replayed
 from agent_meter_mcp.secrets import NO_SECRETS, SECRET_MIN, Secrets, SecretsFile
 
 from .answers import Refusal, not_read, not_signed, secrets_unusable
@@ -28,17 +29,13 @@ from .callers import NAME_HEADER, header
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
-    from .asgi import Message, Receive
+    from .asgi import Receive
     from .callers import Scope
 
     Given: TypeAlias = str | os.PathLike[str] | Mapping[str, str]
     """A file of secrets, or each agent's secret; "*" stands for all who are not named."""
 
 SIGNATURE_HEADER = b"x-agent-signature"
-BODY_MAX = 4 * 1024 * 1024
-"""Of a request that must be signed: it is read as a whole before the app sees it."""
-DEADLINE_S = 30.0
-"""How long such a body may take to arrive."""
 NAME_SHOWN = 60
 _log = logging.getLogger(__name__)
 
@@ -83,7 +80,7 @@ class Signatures:
             _log.warning("refused a request, %s, of agent %s", how, shown(agent, width=NAME_SHOWN))
             return not_signed(how)
         receipt = None if secrets.receipt is None else receipt_of(secrets.receipt, signature)
-        return Signed(receive if scope["type"] == "websocket" else _replay(body, receive), receipt)
+        return Signed(receive if scope["type"] == "websocket" else replayed(body, receive), receipt)
 
     def _read(self, file: SecretsFile) -> Secrets:
         """Raises InvalidInput. A file that is not there lets nobody in: it was named."""
@@ -117,35 +114,15 @@ async def _body(scope: Scope, receive: Receive) -> bytes | Refusal | None:
     """All of it; None: its client has left."""
     if scope["type"] == "websocket":
         return b""
-    chunks: list[bytes] = []
-    size, more = 0, True
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > BODY_MAX:
-                    detail = f"a signed body may have {BODY_MAX:,} bytes"
-                    return not_read(413, "Content too large", detail, "body_too_large")
-                more = message.get("more_body", False)
+            return await read_body(receive, BODY_MAX)
+    except TooLarge:
+        return not_read(
+            413, "Content too large", f"a signed body may have {BODY_MAX:,} bytes", "body_too_large"
+        )
     except TimeoutError:
         detail = f"the body did not arrive within {DEADLINE_S:g} seconds"
         return not_read(408, "Request timeout", detail, "body_too_slow")
-    return b"".join(chunks)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives the body at first, and what happens to the connection afterwards."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
+    except Gone:
+        return None

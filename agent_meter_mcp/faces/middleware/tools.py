@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Unpack, cast
 
 from agent_meter_mcp.core.check import usable
 from agent_meter_mcp.core.text import ID_MAX
+from agent_meter_mcp.faces.wire.clients import client_name
 
 from .answers import over_budget
 from .metering import Metering
@@ -31,7 +32,6 @@ DONE, FAILED = 200, 500
 NO_NAME = "(no name)"
 OTHER = "(other)"
 NAMES_MAX = 1000
-CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 UNIDENTIFIED = "This server meters who calls its tools, and you did not say: connect with a name or a token."
 
 
@@ -65,7 +65,7 @@ class ToolMeter:
         if call is None:
             return await call_next(ctx)
         metering = self._metering
-        agent = await metering.agent_of(ctx, lambda: _bearer() or _client(call.request))
+        agent = await metering.agent_of(ctx, lambda: _bearer() or _client(call))
         if agent is None:
             return call.refuse(UNIDENTIFIED) if metering.unidentified == "refuse" else await call_next(ctx)
         tool = self._tool(call.tool)
@@ -126,15 +126,8 @@ def _bearer() -> str | None:
     return None if token is None else usable(token.subject or token.client_id)
 
 
-def _client(request: ServerRequestContext[Any, Any] | None) -> str | None:
-    """What the client calls itself: in its handshake, or, since 2026-07-28, in each request."""
-    if request is None:
-        return None
-    params = request.session.client_params
-    if params is not None:
-        return usable(params.client_info.name)
-    told = cast("Mapping[str, object]", request.meta or {}).get(CLIENT_INFO)
-    return usable(cast("dict[str, object]", told).get("name")) if isinstance(told, dict) else None
+def _client(call: _Call) -> str | None:
+    return None if call.request is None else client_name(call.request)
 
 
 def _explained(decision: Decided, tool: str) -> str:

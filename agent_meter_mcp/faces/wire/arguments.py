@@ -1,6 +1,5 @@
 """What the tools take. Each model turns itself into what the ledger takes; the core checks the values."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, WithJsonSchema, model_validator
@@ -11,8 +10,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import LIMIT_FIELDS, LimitKey, Usage, Who
 from agent_meter_mcp.core.money import limit_maximum, micro_units, nano_usd
 from agent_meter_mcp.core.text import name
-from agent_meter_mcp.core.windows import parse_duration
-from agent_meter_mcp.intake import Report
+from agent_meter_mcp.intake import AGENT_FIELDS, Report
 
 from .fields import Arguments, Count, Decimals, Flag, Moment, parse_time
 
@@ -32,7 +30,6 @@ AMOUNTS = (
     "model",
     "cost_usd",
 )
-TTL = "60s"
 PATH_MAX = 4096
 
 Clearable = Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]
@@ -107,21 +104,6 @@ class DetailArguments(Arguments):
     duration_ms: Count | None = None
     metadata: Json | None = None
 
-    def metadata_text(self) -> str | None:
-        """Canonical JSON: sorted keys, no spaces. Raises InvalidInput."""
-        if self.metadata is None:
-            return None
-        try:
-            text = json.dumps(
-                self.metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-            )
-            text.encode()
-        except (TypeError, ValueError, RecursionError):
-            raise InvalidInput(
-                "metadata", "must be JSON: finite numbers, valid Unicode, not nested deeply"
-            ) from None
-        return text
-
 
 class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
     service: str
@@ -141,7 +123,7 @@ class RecordUsage(WhoArguments, AmountsArguments, DetailArguments):
             None if self.occurred_at is None else parse_time(self.occurred_at, "occurred_at"),
             self.status_code,
             self.duration_ms,
-            self.metadata_text(),
+            check.metadata_text(self.metadata),
             usual_source,
         )
 
@@ -154,20 +136,20 @@ class ReserveBudget(WhoArguments, AmountsArguments):
     service: str
     operation: str | None = None
     id: str | None = None
-    ttl: str = TTL
+    ttl: str = check.TTL_DEFAULT
 
     def report(self, caller: "Caller") -> Report:
         """Raises InvalidInput."""
         return Report(self.who(caller, self.service), self.usage(), self.id, self.operation)
 
     def ttl_us(self) -> int:
-        return _ttl_us(self.ttl)
+        return check.ttl_of(self.ttl)
 
 
 class SettleReservation(AmountsArguments, DetailArguments):
     reservation_id: str
     action: Literal["settle", "release", "extend"] = "settle"
-    ttl: str = TTL
+    ttl: str = check.TTL_DEFAULT
 
     def settle(self) -> Settle:
         """What was used; as estimated, if no amount is stated. Raises InvalidInput."""
@@ -178,7 +160,7 @@ class SettleReservation(AmountsArguments, DetailArguments):
             self.usage() if stated else None,
             self.status_code,
             self.duration_ms,
-            self.metadata_text(),
+            check.metadata_text(self.metadata),
             want_limits=True,
         )
 
@@ -190,7 +172,7 @@ class SettleReservation(AmountsArguments, DetailArguments):
     def extend_us(self) -> int:
         """For how long from now. Raises InvalidInput."""
         self._refuse(*AMOUNTS, *DetailArguments.model_fields)
-        return _ttl_us(self.ttl)
+        return check.ttl_of(self.ttl)
 
     def _refuse(self, *fields: str) -> None:
         for field in fields:
@@ -222,10 +204,9 @@ class Gate(WhoArguments):
         return self
 
 
-class SetAgent(Arguments):
-    clearable = ("name", "tier", "owner", "parent")
+class AgentChanges(Arguments):
+    clearable = AGENT_FIELDS
 
-    agent: str
     name: Clearable = None
     tier: Clearable = None
     owner: Clearable = None
@@ -233,12 +214,16 @@ class SetAgent(Arguments):
 
     def changes(self) -> dict[str, str | None]:
         """What is to change; null clears. Raises InvalidInput when nothing is."""
-        changes = {field: getattr(self, field) for field in self.model_fields_set if field != "agent"}
+        changes = {field: getattr(self, field) for field in self.clearable if field in self.model_fields_set}
         if not changes:
             raise InvalidInput(
                 "name", "nothing to change: give name, tier, owner or parent (null clears one)"
             )
         return changes
+
+
+class SetAgent(AgentChanges):
+    agent: str
 
 
 class LimitKeyArguments(Arguments):
@@ -314,7 +299,3 @@ class SetKillSwitch(Arguments):
 
 def _first(*values: str | None) -> str | None:
     return next((value for value in values if value is not None), None)
-
-
-def _ttl_us(text: str) -> int:
-    return parse_duration(text, field="ttl", minimum_us=check.TTL_MIN_US, maximum_us=check.TTL_MAX_US)

@@ -1,20 +1,21 @@
 """Usage that is in the ledger as upstream's records, and attestations of it."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from anyio import to_thread
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.attest import attest
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 from agent_meter_mcp.core.text import ID_MAX, name
-from agent_meter_mcp.core.windows import check_zone, parse_window, period
+from agent_meter_mcp.core.times import time_text_ms, us_of
+from agent_meter_mcp.core.windows import parse_window, period, zone_of
 
-from .fields import UTC_ZONE, zone_of
-from .upstream import record_text, time_text_ms
+from .upstream import record_text
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import StoredEvent
@@ -23,18 +24,17 @@ if TYPE_CHECKING:
 
 RECORDS_MAX = 10_000
 """In one answer or attestation."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
 
 
 def day_of(text: str, zone: str) -> tuple[int, int]:
     """[start, end) of a day such as "2026-01-31" by the clocks of the zone. Raises InvalidInput."""
-    check_zone(zone)
+    clocks = zone_of(zone)
     try:
         if len(text) != 10:
             raise ValueError
         day = datetime.fromisoformat(text).date()
-        noon = datetime.combine(day, time(12), zone_of(zone))
-        start_us, end_us = period(parse_window("day"), zone, (noon - _EPOCH) // timedelta(microseconds=1))
+        noon = datetime.combine(day, time(12), clocks)
+        start_us, end_us = period(parse_window("day"), zone, us_of(noon))
     except (ValueError, OverflowError):
         raise InvalidInput("day", 'must be a day such as "2026-01-31"') from None
     if end_us is None:
@@ -46,12 +46,8 @@ async def newest_usage(
     ledger: "Ledger", caller: "Caller", query: EventsQuery
 ) -> AsyncIterator[tuple[Sequence["StoredEvent"], int | None]]:
     """Pages of usage that was counted, newest first, each with the cursor after it."""
-    while True:
-        page = await ledger.events(caller, query)
+    async for page in ledger.event_pages(caller, query):
         yield [stored for stored in page.events if stored.outcome != "rejected"], page.next_seq
-        if page.next_seq is None:
-            return
-        query = query.replace(before_seq=page.next_seq)
 
 
 async def record_texts(events: Sequence["StoredEvent"]) -> list[str]:
@@ -75,8 +71,7 @@ async def attestation(
     """
     if caller.role == "agent":
         raise Forbidden("an agent sees its own usage only; this needs the role viewer or operator.")
-    name(service, "service")
-    chosen = UsageFilter(*span, service=service)
+    chosen = check.usage_filter(UsageFilter(*span, service=service))
     texts = await (_of_span(ledger, caller, chosen) if ids is None else _of_ids(ledger, caller, chosen, ids))
     if not texts:
         raise InvalidInput("service", "has no usage there: there is nothing to attest")

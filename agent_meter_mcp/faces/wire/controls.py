@@ -3,6 +3,10 @@
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import time_text
+from agent_meter_mcp.core.told import state_fields
+
 from . import rows, wording
 from .fields import (
     ObjectElsewhere,
@@ -10,10 +14,8 @@ from .fields import (
     Part,
     Result,
     beside,
-    number_of,
-    time_text,
 )
-from .results import DatedLimitState, LimitState, Number, state_fields
+from .results import DatedLimitState, LimitState, Number
 from .rows import Listed
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class LimitSet(Result):
             message=wording.limit_set(answer, state),
             status=answer.status,
             limit=Limit.of(answer.limit),
-            state=None if state is None else LimitState.of(state),
+            state=None if state is None else LimitState(**state_fields(state)),
         )
 
 

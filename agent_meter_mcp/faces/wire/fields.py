@@ -5,28 +5,21 @@ out is the nearest JSON number to the exact decimal, and the same number whereve
 Times are ISO 8601 with an offset.
 """
 
-from datetime import UTC as UTC_ZONE
-from datetime import datetime, timedelta, tzinfo
-from decimal import Decimal
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Strict, WithJsonSchema, model_validator
 from pydantic.functional_validators import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.money import SCALES
+from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import us_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
 TIME_CHARACTERS_MAX = 64
-SECOND_US = 1_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC_ZONE)
-DAY_S = 86_400
-_YEAR_2_US = -62_104_060_800 * SECOND_US
-_YEAR_9999_US = 253_370_764_800 * SECOND_US
 
 
 def problem(text: str) -> PydanticCustomError:
@@ -122,48 +115,8 @@ def parse_time(text: str, field: str) -> int:
         raise InvalidInput(field, 'must be an ISO 8601 time such as "2026-01-31T18:00:00Z"') from None
     if time.tzinfo is None:
         raise InvalidInput(field, f'has no offset from UTC: append "Z" or one such as "+01:00" to {text!r}')
-    since = time - _EPOCH
-    return (since.days * DAY_S + since.seconds) * SECOND_US + since.microseconds
-
-
-def time_text(at_us: int, zone: tzinfo = UTC_ZONE) -> str:
-    """A time as ISO 8601, with "Z" for UTC and no fraction where there is none."""
-    time = _EPOCH + timedelta(microseconds=at_us)
-    if zone is UTC_ZONE:
-        return time.isoformat().removesuffix("+00:00") + "Z"
-    return time.astimezone(zone).isoformat()
-
-
-def zone_of(name: str) -> tzinfo:
-    """A time zone that is known to exist."""
-    return UTC_ZONE if name == "UTC" else ZoneInfo(name)
-
-
-def optional_time(at_us: int | None) -> str | None:
-    """As `time_text`; None stays None, and a time too far off to be written (year 9999) is None as well."""
-    return time_text(at_us) if at_us is not None and _YEAR_2_US <= at_us < _YEAR_9999_US else None
-
-
-def seconds(length_us: int | None) -> int | None:
-    """Whole seconds, rounded up so that who waits that long has waited long enough."""
-    return None if length_us is None else -(-length_us // SECOND_US)
-
-
-def decimal_of(metric: "Metric", value: int) -> Decimal:
-    """An amount in the metric's integer unit, as the exact number of requests, units, tokens or dollars."""
-    return Decimal(value) / SCALES[metric]
-
-
-def number_of(metric: "Metric", value: int) -> int | float:
-    """As `decimal_of`, as a JSON number: of two integers, Python gives the float that is nearest."""
-    scale = SCALES[metric]
-    return value / scale if value % scale else value // scale
+    return us_of(time)
 
 
 def optional_number(metric: "Metric", value: int | None) -> int | float | None:
     return None if value is None else number_of(metric, value)
-
-
-def amount_of(metric: "Metric", number: float) -> int:
-    """The amount that `number_of` told; also that of a sum, which may be larger than what can come in."""
-    return round(Decimal(str(number)) * SCALES[metric])

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.decide import Decision, LimitState
     from agent_meter_mcp.core.models import Who
-    from agent_meter_mcp.core.roles import Caller
-    from agent_meter_mcp.ledger import Ledger
+
+    from .calls import Call
 
     Harness = Literal["claude-code", "codex", "gemini"]
     Verdict = Literal["allow", "warn", "stop"]
@@ -51,14 +51,17 @@ def _deny(event: str, text: str) -> Answer:
     return {"decision": "deny", "reason": text}
 
 
-def _deny_tool(event: str, text: str) -> Answer:
+def _permit_no_tool(event: str, text: str) -> Answer:
     told = {"hookEventName": event, "permissionDecision": "deny", "permissionDecisionReason": text}
-    return {"systemMessage": text, "hookSpecificOutput": told}
+    return {"hookSpecificOutput": told}
+
+
+def _deny_tool(event: str, text: str) -> Answer:
+    return {**_tell_user(event, text), **_permit_no_tool(event, text)}
 
 
 def _end_and_deny_tool(event: str, text: str) -> Answer:
-    told = {"hookEventName": event, "permissionDecision": "deny", "permissionDecisionReason": text}
-    return {**_end(event, text), "hookSpecificOutput": told}
+    return {**_end(event, text), **_permit_no_tool(event, text)}
 
 
 def _end_and_block(event: str, text: str) -> Answer:
@@ -126,20 +129,18 @@ _SILENT = {("gemini", "AfterModel"), ("gemini", "BeforeToolSelection")}
 """Once for every piece of an answer, or not listened to."""
 
 
-async def gated(
-    ledger: Ledger, caller: Caller, who: Who, harness: Harness, event: str
-) -> tuple[Decision, Verdict, Answer]:
+async def gated(call: Call, who: Who, harness: Harness, event: str) -> tuple[Decision, Verdict, Answer]:
     """What the hook says at this event. A no is kept as a refusal where it can end the work.
 
     Raises InvalidInput, Forbidden.
     """
-    ask = ledger.gate if can_stop(harness, event) else ledger.check
-    decision = await ask(caller, who, Usage())
+    ask = call.ledger.gate if can_stop(harness, event) else call.ledger.check
+    decision = await ask(call.caller, who, Usage())
     verdict = verdict_of(decision)
     return (
         decision,
         verdict,
-        hook_answer(harness, event, verdict, wording.decision(decision, ledger.now_us())),
+        hook_answer(harness, event, verdict, wording.decision(decision, call.ledger.now_us())),
     )
 
 

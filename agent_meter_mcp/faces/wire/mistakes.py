@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.text import NAME_WIDTH, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
 MISTAKES_MAX = 3
-NAME_WIDTH = 64
 _SAID = {
     "missing": "is required",
     "string_type": "must be text",
@@ -33,6 +34,16 @@ def mistakes(found: Sequence[ErrorDetails], known: Sequence[str], of_what: str) 
     told = [_mistake(details, known, of_what) for details in found[:MISTAKES_MAX]]
     more = f"; and {len(found) - MISTAKES_MAX} more" if len(found) > MISTAKES_MAX else ""
     return "; ".join(told) + more + "."
+
+
+def first_mistake(error: ValidationError) -> InvalidInput:
+    """The first thing that is wrong in what other programs send, with the name of its field."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = [str(part) for part in first["loc"] if part not in ("int", "float")]
+    if path in (["units"], ["durationMs"]) and first["type"] != "missing":
+        return InvalidInput(path[0], "must be a number")
+    text = first["msg"]
+    return InvalidInput(".".join(path) or "record", text[:1].lower() + text[1:])
 
 
 def place(details: ErrorDetails) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent_meter_mcp.core.errors import InvalidInput
 
 from .fields import Part
-from .upstream import told
+from .mistakes import first_mistake
 
 Plain = str | int | float | bool
 Attributes = dict[str, Plain]
@@ -155,7 +155,7 @@ def read_one(kind: type[M], sent: Any) -> M:
     try:
         return kind.model_validate(sent)
     except ValidationError as error:
-        raise told(error) from None
+        raise first_mistake(error) from None
 
 
 def attributes_in(sent: list[KeyValue] | None) -> Attributes:

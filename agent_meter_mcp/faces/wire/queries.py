@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import EACH, Who
+from agent_meter_mcp.core.limits import concerns
+from agent_meter_mcp.core.models import Who
 from agent_meter_mcp.core.queries import (
     AGENTS_PAGE_MAX,
     EVENTS_PAGE_MAX,
@@ -22,7 +24,6 @@ from .arguments import SourceName
 from .fields import Arguments, Count, Flag, Moment, parse_time, up_to
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import LimitKey
     from agent_meter_mcp.core.queries import LimitView
     from agent_meter_mcp.core.roles import Caller
 
@@ -34,7 +35,6 @@ OrderName = Annotated[
     Literal["cost_usd", "tokens", "requests", "units", "events", "rejected", "key"],
     WithJsonSchema({"type": "string"}),
 ]
-LONG_NAMES = ("operation", "project", "session")
 
 
 class FilterArguments(Arguments):
@@ -55,30 +55,22 @@ class FilterArguments(Arguments):
 
     def filtered(self, since_us: int | None, until_us: int | None) -> UsageFilter:
         """Raises InvalidInput."""
-        if self.include_children and self.agent is None:
-            raise InvalidInput(
-                "include_children", "says whose: name the agent, or leave it out for everybody"
+        return check.usage_filter(
+            UsageFilter(
+                since_us,
+                until_us,
+                self.agent,
+                bool(self.include_children),
+                None,
+                self.service,
+                self.operation,
+                self.model,
+                self.project,
+                self.session,
+                self.tier,
+                self.source,
+                self.outcome,
             )
-        if since_us is not None and until_us is not None and since_us >= until_us:
-            raise InvalidInput("until", "must be later than since")
-        for field in ("agent", "service", "model", "tier"):
-            optional_name(getattr(self, field), field)
-        for field in LONG_NAMES:
-            optional_name(getattr(self, field), field, maximum=ID_MAX)
-        return UsageFilter(
-            since_us,
-            until_us,
-            self.agent,
-            bool(self.include_children),
-            None,
-            self.service,
-            self.operation,
-            self.model,
-            self.project,
-            self.session,
-            self.tier,
-            self.source,
-            self.outcome,
         )
 
     def since_us(self) -> int | None:
@@ -102,7 +94,7 @@ class GetUsageSummary(FilterArguments):
         if len(set(group_by)) != len(group_by):
             raise InvalidInput("group_by", "names a dimension twice")
         chosen = self.filtered(*self._range(now_us, zone))
-        return SummaryQuery(chosen, group_by, zone, self.order_by, _page(self.limit, GROUPS_MAX))
+        return SummaryQuery(chosen, group_by, zone, self.order_by, check.page_size(self.limit, GROUPS_MAX))
 
     def _range(self, now_us: int, zone: str) -> tuple[int | None, int | None]:
         if self.since is not None or self.until is not None:
@@ -119,14 +111,9 @@ class ListUsageEvents(FilterArguments):
     def query(self) -> EventsQuery:
         """Raises InvalidInput."""
         chosen = self.filtered(self.since_us(), self.until_us())
-        return EventsQuery(chosen, _page(self.limit, EVENTS_PAGE_MAX), self._before_seq())
-
-    def _before_seq(self) -> int | None:
-        if self.cursor is None:
-            return None
-        if not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) <= 18):
-            raise InvalidInput("cursor", "is not one that this tool returned: leave it out to start again")
-        return int(self.cursor)
+        return EventsQuery(
+            chosen, check.page_size(self.limit, EVENTS_PAGE_MAX), check.before_seq(self.cursor)
+        )
 
 
 class ListAgents(Arguments):
@@ -145,7 +132,7 @@ class ListAgents(Arguments):
             tier=self.tier,
             owner=self.owner,
             after_agent=self.cursor,
-            limit=_page(self.limit, AGENTS_PAGE_MAX),
+            limit=check.page_size(self.limit, AGENTS_PAGE_MAX),
         )
 
 
@@ -170,14 +157,4 @@ class ListLimits(Arguments):
 
     def concerns(self, view: "LimitView") -> bool:
         """Whether the limit can count usage at the service, project and session that are named."""
-        key: LimitKey = view.limit.key
-        kind, subject = key.subject.kind, key.subject.name
-        wanted = self.project if kind == "project" else self.session if kind == "session" else None
-        at_service = self.service is None or key.service in (None, self.service)
-        return at_service and (wanted is None or subject in (EACH, wanted))
-
-
-def _page(limit: int, maximum: int) -> int:
-    if not 1 <= limit <= maximum:
-        raise InvalidInput("limit", f"must be between 1 and {maximum}")
-    return limit
+        return concerns(view.limit, self.service, self.project, self.session)

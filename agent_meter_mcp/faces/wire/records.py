@@ -3,9 +3,13 @@
 import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from . import wording
+from agent_meter_mcp.core.figures import counted
+from agent_meter_mcp.core.models import Subject
+from agent_meter_mcp.core.money import number_of
+from agent_meter_mcp.core.times import time_text
+
 from .controls import Alert
-from .fields import Part, Result, number_of, optional_number, time_text
+from .fields import Part, Result, optional_number
 from .results import Number
 
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ class Alerts(Result):
     @classmethod
     def of(cls, alerts: "list[models.Alert]", limits: "dict[str, models.Limit]") -> Self:
         return cls(
-            message=f"{wording.count(len(alerts), 'alert')}, newest first.",
+            message=f"{counted(len(alerts), 'alert')}, newest first.",
             alerts=[Alert.of(alert, limits.get(alert.limit_id)) for alert in alerts],
         )
 
@@ -56,10 +60,9 @@ def _plain(text: str | None) -> dict[str, Any] | None:
     value: dict[str, Any] = json.loads(text)
     if "key" in value:
         key = value["key"]
-        kind, name = key["subject"]["kind"], key["subject"]["name"]
         return {
             "limit_id": value["limit_id"],
-            "subject": "everyone" if kind == "pool" else f"{kind} {name}",
+            "subject": str(Subject(**key["subject"])),
             "service": key["service"],
             "metric": key["metric"],
             "window": key["window"],
@@ -91,7 +94,7 @@ class Audit(Result):
         page = entries[:limit]
         more = len(entries) > limit
         return cls(
-            message=f"{wording.count(len(page), 'control action')}, newest first.",
+            message=f"{counted(len(page), 'control action')}, newest first.",
             entries=[AuditEntry.of(entry) for entry in page],
             next_cursor=str(page[-1].seq) if more else None,
         )
@@ -163,7 +166,7 @@ class Holds(Result):
     @classmethod
     def of(cls, holds: "list[models.Reservation]", limit: int) -> Self:
         return cls(
-            message=f"{wording.count(len(holds), 'open reservation')}, oldest first.",
+            message=f"{counted(len(holds), 'open reservation')}, oldest first.",
             reservations=[Hold.of(held) for held in holds[:limit]],
             left_out=max(len(holds) - limit, 0),
         )

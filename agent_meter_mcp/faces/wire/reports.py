@@ -1,10 +1,13 @@
 """What the tools about usage and agents give."""
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS
+from agent_meter_mcp.core.times import optional_time, time_text
+from agent_meter_mcp.core.told import event_fields, state_fields
+from agent_meter_mcp.core.windows import zone_of
 
 from . import rows, wording
 from .controls import ListedLimit
@@ -15,11 +18,6 @@ from .fields import (
     Part,
     Result,
     beside,
-    number_of,
-    optional_number,
-    optional_time,
-    time_text,
-    zone_of,
 )
 from .results import DatedLimitState, Number
 from .rows import Listed
@@ -139,37 +137,7 @@ class Event(Part):
 
     @classmethod
     def of(cls, stored: "models.StoredEvent") -> Self:
-        event, usage, who = stored.event, stored.event.usage, stored.event.who
-        return cls(
-            id=event.id,
-            outcome=stored.outcome,
-            recorded_at=time_text(stored.recorded_at_us),
-            occurred_at=optional_time(event.occurred_at_us),
-            counted_at=time_text(stored.booked_at_us),
-            service=who.service,
-            agent=who.agent,
-            operation=event.operation,
-            requests=usage.requests,
-            units=optional_number("units", usage.units_micro),
-            unit_type=usage.unit_type,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            model=usage.model,
-            cost_usd=optional_number("cost_usd", usage.cost_nano_usd),
-            cost_source=usage.cost_source,
-            price_version=usage.price_version,
-            status_code=event.status_code,
-            duration_ms=event.duration_ms,
-            session=who.session,
-            project=who.project,
-            source=event.source,
-            metadata=None if event.metadata is None else json.loads(event.metadata),
-            limit_id=stored.limit_id,
-            count=stored.count,
-        )
+        return cls(**event_fields(stored))
 
 
 class UsageEvents(Listed):
@@ -212,7 +180,7 @@ class Agent(Part):
             first_seen=optional_time(view.first_seen_us),
             last_seen=optional_time(view.last_seen_us),
             spent=Totals.of(view.totals),
-            tightest=None if view.tightest is None else DatedLimitState.of(view.tightest),
+            tightest=None if view.tightest is None else DatedLimitState(**state_fields(view.tightest)),
         )
 
 

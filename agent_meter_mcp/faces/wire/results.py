@@ -1,24 +1,15 @@
 """What the tools that meter give."""
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from agent_meter_mcp.core.models import METRICS
+from agent_meter_mcp.core import told
 
 from . import wording
-from .fields import (
-    ListElsewhere,
-    ObjectElsewhere,
-    Part,
-    Result,
-    number_of,
-    optional_number,
-    optional_time,
-    seconds,
-    time_text,
-)
+from .fields import ListElsewhere, ObjectElsewhere, Part, Result
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import decide
@@ -50,44 +41,11 @@ class LimitState(Part):
     burn_per_hour: Number
     runs_out_at: str | None
 
-    @classmethod
-    def of(cls, state: "decide.LimitState") -> Self:
-        return cls(**state_fields(state))
-
-
-def state_fields(state: "decide.LimitState") -> dict[str, Any]:
-    """The fields of a DatedLimitState."""
-    key, metric = state.limit.key, state.limit.key.metric
-    return {
-        "limit_id": state.limit.limit_id,
-        "subject": str(key.subject),
-        "scope": state.scope or None,
-        "service": key.service,
-        "metric": metric,
-        "window": key.window,
-        "max": number_of(metric, state.limit.max),
-        "used": number_of(metric, state.used),
-        "held": number_of(metric, state.held),
-        "remaining": number_of(metric, state.remaining),
-        "percent": state.percent,
-        "action": state.limit.action,
-        "exceeded": state.exceeded,
-        "resets_at": optional_time(state.resets_at_us),
-        "frees_at": optional_time(state.frees_at_us),
-        "burn_per_hour": number_of(metric, state.burn_per_hour),
-        "runs_out_at": optional_time(state.runs_out_at_us),
-        "since": optional_time(state.since_us),
-    }
-
 
 class DatedLimitState(LimitState):
     """Also since when it counts, for whoever works out the rate again."""
 
     since: str | None
-
-
-def limit_states(states: "tuple[decide.LimitState, ...]") -> list[LimitState]:
-    return [LimitState.of(state) for state in states]
 
 
 class Holder(Part):
@@ -109,27 +67,6 @@ class Reason(Part):
     retry_at: str | None
     holders: Annotated[list[Holder], ListElsewhere]
 
-    @classmethod
-    def of(cls, reason: "decide.Reason", at_us: int) -> Self:
-        state = reason.state
-        metric = "requests" if state is None else state.limit.key.metric
-        return cls(
-            code=reason.code,
-            message=wording.reason(reason, at_us),
-            limit_id=None if state is None else state.limit.limit_id,
-            asked=optional_number(metric, reason.asked),
-            retry_at=optional_time(reason.retry_at_us),
-            holders=[
-                Holder(
-                    reservation_id=holder.reservation_id,
-                    agent=holder.agent,
-                    amount=number_of(metric, holder.amount),
-                    expires_at=time_text(holder.expires_at_us),
-                )
-                for holder in reason.holders
-            ],
-        )
-
 
 class UsageRecorded(Result):
     id: str
@@ -142,19 +79,7 @@ class UsageRecorded(Result):
 
     @classmethod
     def of(cls, recorded: "Recorded") -> Self:
-        return cls(message=wording.recorded(recorded), **_recorded_fields(recorded))
-
-
-def _recorded_fields(recorded: "Recorded") -> dict[str, Any]:
-    return {
-        "id": recorded.event_id,
-        "status": recorded.status,
-        "outcome": recorded.outcome,
-        "cost_usd": optional_number("cost_usd", recorded.cost_nano_usd),
-        "cost_source": recorded.cost_source,
-        "retry_after_s": seconds(recorded.retry_after_us),
-        "limits": limit_states(recorded.limits),
-    }
+        return cls(message=wording.recorded(recorded), **told.recorded_fields(recorded))
 
 
 class Decided(Result):
@@ -169,21 +94,10 @@ class Decided(Result):
 
     @classmethod
     def of(cls, decision: "decide.Decision", at_us: int) -> Self:
-        return cls(message=wording.decision(decision, at_us), **_decided_fields(decision, at_us))
-
-
-def _decided_fields(decision: "decide.Decision", at_us: int) -> dict[str, Any]:
-    return {
-        "allowed": decision.allowed,
-        "reasons": [Reason.of(reason, at_us) for reason in decision.reasons],
-        "retry_after_s": seconds(decision.retry_after_us),
-        "affordable": {
-            metric: number_of(metric, amount)
-            for metric, amount in zip(METRICS, decision.affordable, strict=True)
-            if amount is not None
-        },
-        "limits": limit_states(decision.limits),
-    }
+        return cls(
+            message=wording.decision(decision, at_us),
+            **told.decided_fields(decision, partial(wording.reason, at_us=at_us)),
+        )
 
 
 class BudgetReserved(Decided):
@@ -196,14 +110,8 @@ class BudgetReserved(Decided):
 
     @classmethod
     def of_reserved(cls, reserved: "Reserved", at_us: int) -> Self:
-        held = reserved.reservation
-        return cls(
-            message=wording.reserved(reserved, at_us),
-            status=reserved.status,
-            reservation_id=None if held is None else held.reservation_id,
-            expires_at=None if held is None else time_text(held.expires_at_us),
-            **_decided_fields(reserved.decision, at_us),
-        )
+        fields = told.reserved_fields(reserved, partial(wording.reason, at_us=at_us))
+        return cls(message=wording.reserved(reserved, at_us), **fields)
 
 
 class ReservationSettled(Result):
@@ -222,21 +130,11 @@ class ReservationSettled(Result):
 
     @classmethod
     def of_usage(cls, reservation_id: str, recorded: "Recorded") -> Self:
-        return cls(
-            message=wording.recorded(recorded),
-            reservation_id=reservation_id,
-            late=recorded.late,
-            **_recorded_fields(recorded),
-        )
+        return cls(message=wording.recorded(recorded), **told.settled_fields(reservation_id, recorded))
 
     @classmethod
     def of_hold(cls, held: "Reservation") -> Self:
-        return cls(
-            message=wording.hold(held),
-            reservation_id=held.reservation_id,
-            status="open" if held.state == "open" else "expired" if held.state == "expired" else "released",
-            expires_at=time_text(held.expires_at_us),
-        )
+        return cls(message=wording.hold(held), **told.hold_fields(held))
 
 
 class GateAnswered(Result):
@@ -259,11 +157,5 @@ class GateAnswered(Result):
         hook: dict[str, Any],
         at_us: int,
     ) -> Self:
-        return cls(
-            message=wording.decision(decision, at_us),
-            verdict=verdict,
-            allowed=decision.allowed,
-            reasons=[Reason.of(reason, at_us) for reason in decision.reasons],
-            retry_after_s=seconds(decision.retry_after_us),
-            hook=hook,
-        )
+        fields = told.decided_fields(decision, partial(wording.reason, at_us=at_us))
+        return cls(message=wording.decision(decision, at_us), verdict=verdict, hook=hook, **fields)

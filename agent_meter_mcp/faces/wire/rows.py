@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
+from agent_meter_mcp.core.figures import during, exact_amount
 from agent_meter_mcp.core.text import ID_MAX, shown
 
 from .fields import Result
-from .wording import amount, group_name, moment, period, quoted, standing, subject
+from .wording import group_name, moment, quoted, standing, subject
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
@@ -70,9 +71,9 @@ def of_limits(views: Sequence[queries.LimitView]) -> list[str]:
 
 
 def _spent(totals: queries.Totals) -> str:
-    parts = [amount("cost_usd", totals.cost_nano_usd), amount("requests", totals.requests)]
-    parts += [amount("tokens", totals.tokens)] if totals.tokens else []
-    parts += [amount("units", totals.units_micro)] if totals.units_micro else []
+    parts = [exact_amount("cost_usd", totals.cost_nano_usd), exact_amount("requests", totals.requests)]
+    parts += [exact_amount("tokens", totals.tokens)] if totals.tokens else []
+    parts += [exact_amount("units", totals.units_micro)] if totals.units_micro else []
     for number, what in (
         (totals.unpriced, "unpriced"),
         (totals.over_limit, "over a limit"),
@@ -88,16 +89,16 @@ def _event(stored: models.StoredEvent) -> str:
     service = "" if who.service is None else f" at {quoted(who.service)}"
     parts = [f"{moment(stored.recorded_at_us)} {stored.outcome}{times}: {quoted(who.agent)}{service}"]
     parts += [quoted(event.operation)] if event.operation else []
-    parts += [amount("requests", usage.requests)] if usage.requests != 1 else []
-    parts += [amount("tokens", usage.tokens)] if usage.tokens else []
+    parts += [exact_amount("requests", usage.requests)] if usage.requests != 1 else []
+    parts += [exact_amount("tokens", usage.tokens)] if usage.tokens else []
     if usage.units_micro is not None:
         kind = f" ({quoted(usage.unit_type)})" if usage.unit_type else ""
-        parts += [f"{amount('units', usage.units_micro)}{kind}"]
+        parts += [f"{exact_amount('units', usage.units_micro)}{kind}"]
     parts += [quoted(usage.model)] if usage.model else []
     if stored.outcome != "rejected":
         cost = usage.cost_nano_usd
         parts += [
-            "cost unknown" if cost is None else amount("cost_usd", cost),
+            "cost unknown" if cost is None else exact_amount("cost_usd", cost),
             f"id {shown(event.id, width=ID_MAX)}",
         ]
     elif stored.limit_id is None:
@@ -121,7 +122,7 @@ def _agent(view: queries.AgentView) -> str:
 def _limit(view: queries.LimitView) -> str:
     limit, state = view.limit, view.state
     if state is None:
-        most = f"at most {amount(limit.key.metric, limit.max)} {period(limit)}"
+        most = f"at most {exact_amount(limit.key.metric, limit.max)} {during(limit.key.window)}"
         text = f"{subject(limit)}: {most}, nothing used yet"
     else:
         is_its_own = state.scope in ("", limit.key.subject.name)

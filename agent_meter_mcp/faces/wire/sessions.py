@@ -20,7 +20,8 @@ from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilt
 from agent_meter_mcp.intake import Report
 
 from .fields import parse_time
-from .upstream import kept_text, told
+from .mistakes import first_mistake
+from .upstream import kept_text
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Source
@@ -99,7 +100,7 @@ def session_report(sent: object, agent: str, source: "Source") -> Report:
     try:
         session = cast("dict[str, Any]", SESSION.validate_python(sent))
     except ValidationError as error:
-        raise told(error) from None
+        raise first_mistake(error) from None
     fields = ("totalCalls", "tokensIn", "tokensOut", "cacheCreation", "cacheRead")
     return Report(
         Who(agent, session["api"], None, session.get("project"), session["id"]),
@@ -118,7 +119,7 @@ def spend_row(sent: object) -> dict[str, Any]:
     try:
         row = cast("dict[str, Any]", _ROW.validate_python(sent))
     except ValidationError as error:
-        raise told(error) from None
+        raise first_mistake(error) from None
     if row["type"] not in ("api_call", OPERATION):
         raise InvalidInput("type", f"must be api_call or {OPERATION}")
     if row["type"] == OPERATION and not row.get("session_id"):

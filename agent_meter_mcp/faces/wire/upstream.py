@@ -6,7 +6,6 @@ key, so that the record can be given back. Its objects are kept with their keys 
 have no order sends the same record twice in two orders, and that is one record.
 """
 
-from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, cast
 
@@ -16,11 +15,13 @@ from typing_extensions import TypedDict
 
 from agent_meter_mcp.core.attest import js_text, parse
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import SECOND_US, Usage, Who
-from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units
+from agent_meter_mcp.core.models import Usage, Who
+from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units, number_of
+from agent_meter_mcp.core.times import time_text_ms
 from agent_meter_mcp.intake import Report
 
-from .fields import number_of, parse_time
+from .fields import parse_time
+from .mistakes import first_mistake
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.attest import Json
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 KEPT = "upstream"
 """The key of an event's metadata under which a record is kept."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND_US = 1000
 DOUBLE_BITS = 1023
 """Integers that have more become Infinity in JavaScript."""
 DIGITS_MAX = 300
@@ -127,7 +126,7 @@ class Reports:
         try:
             record = cast("dict[str, Any]", _validate(sent))
         except ValidationError as error:
-            raise told(error) from None
+            raise first_mistake(error) from None
         return self.checked(record)
 
     def checked(self, record: dict[str, Any]) -> Report:
@@ -262,16 +261,6 @@ def _check_numbers(value: Any) -> None:
         raise ValueError
 
 
-def told(error: ValidationError) -> InvalidInput:
-    """The first thing that is wrong, with the name of its field."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = [str(part) for part in first["loc"] if part not in ("int", "float")]
-    if place in (["units"], ["durationMs"]) and first["type"] != "missing":
-        return InvalidInput(place[0], "must be a number")
-    text = first["msg"]
-    return InvalidInput(".".join(place) or "record", text[:1].lower() + text[1:])
-
-
 def renamed(error: InvalidInput) -> InvalidInput:
     """As the record calls the field."""
     name = FIELDS.get(error.field, error.field)
@@ -331,9 +320,3 @@ def _units_of(usage: Usage) -> tuple[int | float, str]:
     if usage.tokens is not None:
         return usage.tokens, "token"
     return usage.requests, "request"
-
-
-def time_text_ms(at_us: int) -> str:
-    """As `Date.toISOString`: to the millisecond."""
-    time = _EPOCH + timedelta(microseconds=at_us - at_us % _MILLISECOND_US)
-    return f"{time:%Y-%m-%dT%H:%M:%S}.{at_us % SECOND_US // _MILLISECOND_US:03}Z"

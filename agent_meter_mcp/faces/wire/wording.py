@@ -8,60 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.models import METRICS
-from agent_meter_mcp.core.text import shown
-
-from .fields import decimal_of, time_text, zone_of
+from agent_meter_mcp.core.decide import tightest
+from agent_meter_mcp.core.figures import counted, during, exact_amount, exact_number, length, per
+from agent_meter_mcp.core.models import EACH, METRICS
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
+from agent_meter_mcp.core.times import time_text
+from agent_meter_mcp.core.windows import zone_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
     from agent_meter_mcp.core.commands import LimitSet, Recorded, Reserved, Switched
     from agent_meter_mcp.core.decide import Decision, LimitState, Reason
-    from agent_meter_mcp.core.models import Limit, Metric
-
-NAME_WIDTH = 64
-REASON_WIDTH = 200
-_PERIODS = {
-    "hour": "this hour",
-    "day": "today",
-    "week": "this week",
-    "month": "this month",
-    "year": "this year",
-}
+    from agent_meter_mcp.core.models import Limit
 
 
 def quoted(name: str) -> str:
     """A name as it may stand in a sentence."""
     return f"'{shown(name, width=NAME_WIDTH)}'"
-
-
-def amount(metric: Metric, value: int) -> str:
-    """ "$1.25", "1,200 tokens": exact, without trailing zeros."""
-    exact = number(metric, value)
-    if metric == "cost_usd":
-        return exact
-    return f"{exact} {metric.removesuffix('s') if exact == '1' else metric}"
-
-
-def number(metric: Metric, value: int) -> str:
-    """ "$1.25", "1,200": as `amount`, where it is plain of what."""
-    exact = f"{decimal_of(metric, value):,f}"
-    if "." in exact:
-        exact = exact.rstrip("0").rstrip(".")
-    if metric != "cost_usd":
-        return exact
-    whole, _, fraction = exact.partition(".")
-    sign = "-" if whole.startswith("-") else ""
-    return (
-        f"{sign}${whole.removeprefix('-')}.{fraction:0<2}"
-        if fraction
-        else f"{sign}${whole.removeprefix('-')}"
-    )
-
-
-def count(number: int, what: str) -> str:
-    """ "1 event", "1,200 events"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def moment(at_us: int) -> str:
@@ -70,15 +33,8 @@ def moment(at_us: int) -> str:
 
 
 def wait(length_us: int) -> str:
-    """ "in 40 s", "in 3 h 12 min", "in 2 d 4 h"."""
-    left = -(-length_us // 1_000_000)
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    parts: list[str] = []
-    for unit, width in units:
-        count, left = divmod(left, width)
-        if count and len(parts) < 2:
-            parts.append(f"{count} {unit}")
-    return "in " + " ".join(parts or ["1 s"])
+    """ "in 40 s", "in 3 h 12 min", "in 2 d 4 h": who waits that long has waited long enough."""
+    return f"in {length(length_us)}"
 
 
 def subject(limit: Limit) -> str:
@@ -89,45 +45,31 @@ def subject(limit: Limit) -> str:
     elif kind == "tier":
         whom = f"each agent of tier {quoted(name or '')}"
     else:
-        whom = f"each {kind}" if name == "*" else f"{kind} {quoted(name or '')}"
+        whom = f"each {kind}" if name == EACH else f"{kind} {quoted(name or '')}"
     return whom if limit.key.service is None else f"{whom} at {quoted(limit.key.service)}"
-
-
-def period(limit: Limit) -> str:
-    """ "today", "in total", "in any 24h"."""
-    window = limit.key.window
-    return "in total" if window == "total" else _PERIODS.get(window, f"in any {window}")
 
 
 def standing(state: LimitState) -> str:
     """ "$4.20 of $10 used today (42 %)", "7 of 20 requests used in any 1m (35 %)"."""
     limit, metric = state.limit, state.limit.key.metric
-    held = f" and {amount(metric, state.held)} held" if state.held else ""
-    used = f"{number(metric, state.used)} of {amount(metric, limit.max)} used"
-    return f"{used}{held} {period(limit)} ({state.percent:g} %)"
-
-
-def tightest(states: tuple[LimitState, ...]) -> LimitState | None:
-    """The limit with the least room."""
-    return max(states, key=lambda state: state.percent, default=None)
+    held = f" and {exact_amount(metric, state.held)} held" if state.held else ""
+    used = f"{exact_number(metric, state.used)} of {exact_amount(metric, limit.max)} used"
+    return f"{used}{held} {during(limit.key.window)} ({state.percent:g} %)"
 
 
 def reason(why: Reason, at_us: int) -> str:
     """Why not: which limit, used, held, asked, max, who holds it, when enough comes back."""
     if why.switch is not None:
-        switch = why.switch
-        what = "everything" if switch.kind == "everything" else f"{switch.kind} {quoted(switch.name or '')}"
-        said = shown(switch.reason, width=REASON_WIDTH)
-        return f"{what} was stopped by {quoted(switch.engaged_by)}: {said}. Only an operator can release it"
+        return f"{_stopped(why.switch)}. Only an operator can release it"
     if why.state is None:
         return "a limit is in the way"
     state, metric = why.state, why.state.limit.key.metric
-    asked = "" if why.asked is None else f", {amount(metric, why.asked)} asked"
+    asked = "" if why.asked is None else f", {exact_amount(metric, why.asked)} asked"
     text = f"limit for {subject(state.limit)}: {standing(state)}{asked}"
     if why.holders:
         holder = why.holders[0]
         more = f" and {len(why.holders) - 1} more" if len(why.holders) > 1 else ""
-        text += f"; {quoted(holder.agent)} holds {amount(metric, holder.amount)}{more}"
+        text += f"; {quoted(holder.agent)} holds {exact_amount(metric, holder.amount)}{more}"
     return (
         text if why.retry_at_us is None else f"{text}; enough is back {wait(max(why.retry_at_us - at_us, 1))}"
     )
@@ -159,7 +101,7 @@ def _next_step(denied: Decision) -> str:
     if any(why.code == "kill_switch" for why in denied.reasons):
         return "Stop this work and tell the person you work for."
     left = [
-        amount(metric, most)
+        exact_amount(metric, most)
         for metric, most in zip(METRICS, denied.affordable, strict=True)
         if most and any(why.state and why.state.limit.key.metric == metric for why in denied.reasons)
     ]
@@ -173,13 +115,13 @@ def _next_step(denied: Decision) -> str:
 
 def recorded(answer: Recorded) -> str:
     """What was counted, and whether some limit is exceeded now."""
-    cost = "cost unknown" if answer.cost_nano_usd is None else amount("cost_usd", answer.cost_nano_usd)
+    cost = "cost unknown" if answer.cost_nano_usd is None else exact_amount("cost_usd", answer.cost_nano_usd)
     what = {"recorded": "Recorded", "duplicate": "Already recorded", "corrected": "Corrected"}[answer.status]
     late = "; the reservation had ended, so it counts now" if answer.late else ""
     text = f"{what} ({cost}{late})."
     if answer.switch is not None:
         return f"{text} But {_stopped(answer.switch)}. Stop working now."
-    closest = tightest(tuple(state for state in answer.limits if state.exceeded)) or tightest(answer.limits)
+    closest = tightest(state for state in answer.limits if state.exceeded) or tightest(answer.limits)
     if answer.outcome == "over_limit":
         return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
     if closest is None:
@@ -239,9 +181,9 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     """The totals, and the largest group."""
     total = answer.total
     parts = [
-        count(total.events, "event"),
-        amount("cost_usd", total.cost_nano_usd),
-        amount("tokens", total.tokens),
+        counted(total.events, "event"),
+        exact_amount("cost_usd", total.cost_nano_usd),
+        exact_amount("tokens", total.tokens),
     ]
     if total.unpriced:
         parts.append(f"{total.unpriced:,} without a known price (not in the cost)")
@@ -251,13 +193,13 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     if query.group_by and answer.groups:
         largest = answer.groups[0]
         named = group_name(query, largest.key)
-        spent = amount("cost_usd", largest.totals.cost_nano_usd)
+        spent = exact_amount("cost_usd", largest.totals.cost_nano_usd)
         groups = len(answer.groups) + answer.groups_left_out
         which = "All" if groups == 1 else f"First of {groups} groups"
         text += f". {which}: {named} with {spent}"
     if answer.groups_left_out:
         text += (
-            f". {count(answer.groups_left_out, 'more group')} left out: raise limit, or narrow the filters"
+            f". {counted(answer.groups_left_out, 'more group')} left out: raise limit, or narrow the filters"
         )
     return f"{text}."
 
@@ -281,14 +223,14 @@ def events(page: queries.EventsPage) -> str:
     if not page.events:
         return "No usage matches. Widen since/until or drop a filter."
     newest = moment(page.events[0].recorded_at_us)
-    return f"{count(len(page.events), 'event')}, newest first, from {newest} back.{_more(page.next_seq)}"
+    return f"{counted(len(page.events), 'event')}, newest first, from {newest} back.{_more(page.next_seq)}"
 
 
 def agents(page: queries.AgentsPage) -> str:
     """How many, who is stopped or over."""
     if not page.agents:
         return "No agent matches."
-    text = count(len(page.agents), "agent")
+    text = counted(len(page.agents), "agent")
     for status, words in (("stopped", "stopped"), ("over_limit", "over a limit"), ("active", "active")):
         names = [view.agent.agent_id for view in page.agents if view.status == status]
         if names:
@@ -328,21 +270,19 @@ def limit_removed(limit: Limit) -> str:
 
 def _maximum(limit: Limit) -> str:
     zone = "" if limit.zone == "UTC" else f" ({shown(limit.zone)})"
-    window = limit.key.window
-    per = "in total" if window == "total" else f"per {window}" if window in _PERIODS else f"in any {window}"
-    return f"{amount(limit.key.metric, limit.max)} {per}{zone}"
+    return f"{exact_amount(limit.key.metric, limit.max)} {per(limit.key.window)}{zone}"
 
 
 def limits(views: list[queries.LimitView]) -> str:
     """How many limits, how many bind, and the tightest."""
     if not views:
         return "No limit applies: everything is allowed and metered. set_limit makes one."
-    text = count(len(views), "limit")
+    text = counted(len(views), "limit")
     replaced = sum(view.bound is not None and view.bound.replaced_by is not None for view in views)
     if replaced:
         text += f", {replaced} of them replaced by a more specific one"
     bound = [view for view in views if view.bound is None or view.bound.replaced_by is None]
-    closest = tightest(tuple(view.state for view in bound if view.state is not None))
+    closest = tightest(view.state for view in bound if view.state is not None)
     return (
         f"{text}."
         if closest is None
@@ -357,4 +297,10 @@ def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str
         again = "" if answer.changed else " (it was already)"
         refused = "checks, reservations and gates are refused until an operator releases it"
         return f"{what} is stopped{again}: {refused}."
-    return f"{what} is released." if answer.changed else f"{what} was not stopped; nothing changed."
+    if answer.changed:
+        text = f"{what} is released."
+    else:
+        text = f"{what} was not stopped{' by its name' if answer.still else ''}; nothing changed."
+    return (
+        text if answer.still is None else f"{text} It stays stopped all the same: {_stopped(answer.still)}."
+    )

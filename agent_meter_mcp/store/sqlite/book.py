@@ -30,8 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent_meter_mcp.core.decide import Stated
-    from agent_meter_mcp.core.models import Reservation
+    from agent_meter_mcp.core.models import Reservation, Stated
 
     from .counters import Head
     from .driver import Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLimit, SetSwitch, Switched
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
-from agent_meter_mcp.core.models import LIMITS_MAX, Agent, KillSwitch, Limit, LimitKey, Who
+from agent_meter_mcp.core.models import LIMITS_MAX, Agent, KillSwitch, Limit, LimitKey, Who, audited
 
 from .rows import limit_columns
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.value import Value
 
     from .writer import Writer
-
-_DEFAULT_THRESHOLDS = (50, 80, 100)
 
 
 def set_agent(writer: Writer, command: SetAgent) -> Agent:
@@ -90,28 +88,18 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
     """Rule 23."""
     key = command.key
     before = _limit_with(writer, key)
-    if before is None:
-        if len(writer.book.policy.limits) >= LIMITS_MAX:
-            raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
-        after = Limit(
-            command.limit_id,
-            key,
-            command.max,
-            command.action or "reject",
-            command.zone or "UTC",
-            _DEFAULT_THRESHOLDS if command.thresholds is None else command.thresholds,
-            writer.at_us,
-        )
-    else:
-        after = before.replace(
-            max=command.max,
-            action=command.action or before.action,
-            zone=command.zone or before.zone,
-            thresholds=before.thresholds if command.thresholds is None else command.thresholds,
-        )
-        if after == before:
-            return LimitSet(after, "unchanged")
-    audit(writer, command.actor, "set_limit", _described(key), before, after)
+    if before is None and len(writer.book.policy.limits) >= LIMITS_MAX:
+        raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
+    kept = before or Limit(command.limit_id, key, command.max, created_at_us=writer.at_us)
+    after = kept.replace(
+        max=command.max,
+        action=command.action or kept.action,
+        zone=command.zone or kept.zone,
+        thresholds=kept.thresholds if command.thresholds is None else command.thresholds,
+    )
+    if after == before:
+        return LimitSet(after, "unchanged")
+    audit(writer, command.actor, "set_limit", str(key), before, after)
     writer.put_down()
     columns = limit_columns(after)
     writer.connection.execute(
@@ -134,7 +122,7 @@ def remove_limit(writer: Writer, command: RemoveLimit) -> Limit:
         limit = None if command.key is None else _limit_with(writer, command.key)
     if limit is None:
         raise NotFound("there is no such limit. list_limits shows them with their ids.")
-    audit(writer, command.actor, "remove_limit", _described(limit.key), limit, None)
+    audit(writer, command.actor, "remove_limit", str(limit.key), limit, None)
     writer.put_down()
     _drop_family(writer, limit.key)
     writer.connection.execute("DELETE FROM quota WHERE limit_id = ?", (limit.limit_id,))
@@ -144,20 +132,16 @@ def remove_limit(writer: Writer, command: RemoveLimit) -> Limit:
 
 def set_switch(writer: Writer, command: SetSwitch) -> Switched:
     """Rule 23."""
-    found = [
-        switch
-        for switch in writer.book.policy.switches
-        if switch.kind == command.kind and switch.name == command.name
-    ]
-    before = found[0] if found else None
+    named = (command.kind, command.name)
+    switches = writer.book.policy.switches
+    before = next((switch for switch in switches if (switch.kind, switch.name) == named), None)
     if (before is not None) == command.engaged:
-        return Switched(before, command.engaged, False)
+        return Switched(before, command.engaged, False, _still(writer, command))
     after = None
     if command.engaged:
         after = KillSwitch(command.kind, command.name, command.reason or "", command.actor, writer.at_us)
-    target = command.kind if command.name is None else f"{command.kind} {command.name}"
     action = "engage_kill_switch" if command.engaged else "release_kill_switch"
-    audit(writer, command.actor, action, target, before, after, command.reason)
+    audit(writer, command.actor, action, str(after or before), before, after, command.reason)
     execute = writer.connection.execute
     if after is not None:
         execute(
@@ -168,16 +152,15 @@ def set_switch(writer: Writer, command: SetSwitch) -> Switched:
         execute("DELETE FROM switch WHERE kind = ? AND name = ?", (command.kind, command.name or ""))
     writer.put_down()
     _changed(writer)
-    return Switched(after or before, command.engaged, True)
+    return Switched(after or before, command.engaged, True, _still(writer, command))
+
+
+def _still(writer: Writer, command: SetSwitch) -> KillSwitch | None:
+    return None if command.engaged else writer.book.policy.still_stopped(command.kind, command.name)
 
 
 def _limit_with(writer: Writer, key: LimitKey) -> Limit | None:
     return next((limit for limit in writer.book.policy.limits.values() if limit.key == key), None)
-
-
-def _described(key: LimitKey) -> str:
-    at = "" if key.service is None else f" at {key.service}"
-    return f"{key.metric} per {key.window} for {key.subject}{at}"
 
 
 def _drop_family(writer: Writer, key: LimitKey) -> None:
@@ -210,14 +193,6 @@ def audit(
     seq = writer.take_seq()
     writer.connection.execute(
         "INSERT INTO audit (id, actor, action, target, before, after, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (seq, actor, action, target, _json(before), _json(after), reason),
+        (seq, actor, action, target, audited(before), audited(after), reason),
     )
     return seq
-
-
-def _json(value: Value | None) -> str | None:
-    if value is None:
-        return None
-    from json import dumps
-
-    return dumps(value, default=lambda part: part.as_dict(), ensure_ascii=False, sort_keys=True)

@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.queries import UsageFilter
 
-NONE = ""
-"""How `dim` says that a dimension was not given."""
-
 
 def filter_condition(chosen: UsageFilter, policy: Policy) -> tuple[str, list[Any]]:
     """(SQL, parameters) that hold for the dims that the filter lets through."""

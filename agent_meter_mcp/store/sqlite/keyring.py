@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent_meter_mcp.core.commands import CreateKey, RevokeKey, TouchKeys
 from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound
 from agent_meter_mcp.core.keys import KEYS_MAX, LISTED_MAX, TOUCH_EVERY_US, Key, same
 
@@ -9,7 +10,8 @@ from .configuring import audit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.commands import CreateKey, RevokeKey, TouchKeys
+    from collections.abc import Callable
+    from typing import Any
 
     from .driver import Connection
     from .writer import Writer
@@ -89,3 +91,10 @@ def key_of(connection: Connection, digest: bytes) -> Key | None:
 def has_keys(connection: Connection) -> bool:
     (found,) = connection.execute("SELECT EXISTS (SELECT 1 FROM key)").fetchone()
     return bool(found)
+
+
+HANDLERS: dict[type, Callable[[Writer, Any], Key | int]] = {
+    CreateKey: create,
+    RevokeKey: revoke,
+    TouchKeys: touch,
+}

@@ -18,7 +18,7 @@ from agent_meter_mcp.core.queries import (
 from . import summarising
 from .counters import window_start
 from .filters import filter_condition
-from .rows import EVENT_SELECT, REFUSAL_SELECT, event_of, key_of, refusal_of
+from .rows import EVENT_SELECT, OF_METRIC, REFUSAL_SELECT, event_of, key_of, refusal_of
 from .sums import FAR_US
 
 TYPE_CHECKING = False
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from .summarising import Key
 
 _CHUNK = 500
-_FIGURES = ((1, 2), (2, 3), (3, 8), (8, 9))
-"""Where the metrics are among the figures of a sum."""
 
 
 def events(reader: Reader, query: EventsQuery) -> EventsPage:
@@ -203,9 +201,8 @@ def _taken(reader: Reader, limit: Limit, column: str, at_us: int) -> dict[str, i
     """Used and held in the current window, per agent (project, session) that has any."""
     since_us, metric = window_start(limit, at_us), METRICS.index(limit.key.metric)
     query = SummaryQuery(UsageFilter(since_us, service=limit.key.service), (column,))  # pyright: ignore[reportArgumentType]  one of three dimensions
-    first, last = _FIGURES[metric]
     taken = {
-        str(key[0]): sum(figures[first:last])
+        str(key[0]): sum(figures[OF_METRIC[metric]])
         for key, figures in summarising.sums(reader, query).items()
         if key[0]
     }

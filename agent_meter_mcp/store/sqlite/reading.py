@@ -6,7 +6,7 @@ from _thread import allocate_lock
 
 from agent_meter_mcp.core.models import Alert, AuditEntry, Correction
 
-from . import driver, listing, summarising
+from . import driver, keyring, listing, summarising
 from .book import Book
 from .remembered import Remembered
 from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservation_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.commands import Ask
     from agent_meter_mcp.core.decide import Decision
+    from agent_meter_mcp.core.keys import Key
     from agent_meter_mcp.core.limits import Policy
     from agent_meter_mcp.core.models import Reservation, StoredEvent, SubjectKind, Who
     from agent_meter_mcp.core.queries import (
@@ -199,6 +200,15 @@ class Reader:
             (before_seq, limit),
         )
         return [AuditEntry(*row) for row in rows]
+
+    def keys(self) -> list[Key]:
+        return keyring.keys(self.connection)
+
+    def key_of(self, digest: bytes) -> Key | None:
+        return keyring.key_of(self.connection, digest)
+
+    def has_keys(self) -> bool:
+        return keyring.has_keys(self.connection)
 
     def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         table, column = _NAMED[kind]

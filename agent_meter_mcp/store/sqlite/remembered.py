@@ -7,6 +7,8 @@ one of more than `LATE_US` before a count in `meta`. Later ones are read each ti
 
 from __future__ import annotations
 
+from operator import add, neg
+
 from .holding import LATE, LATE_US
 from .schema import ALL, BROAD
 from .sums import FAR_US
@@ -123,9 +125,7 @@ class Remembered:
         settled, sums = self._refusals.get(place, (0, {}))
         if place not in self._refusals:
             sums = _added({}, read())
-            recent = [
-                (key, [-figure for figure in figures]) for key, figures in between(self._settled, FAR_US)
-            ]
+            recent = [(key, tuple(map(neg, figures))) for key, figures in between(self._settled, FAR_US)]
             sums = _added(sums, recent)
             self._rows += len(sums)
         elif settled < self._settled:
@@ -162,7 +162,5 @@ class Remembered:
 def _added(sums: Sums, rows: Iterable[Row]) -> Sums:
     for key, figures in rows:
         have = sums.get(key)
-        sums[key] = (
-            [*figures] if have is None else [one + other for one, other in zip(have, figures, strict=True)]
-        )
+        sums[key] = figures if have is None else tuple(map(add, have, figures))
     return sums

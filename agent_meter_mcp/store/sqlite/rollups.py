@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from operator import add
 
+from .rows import OF_METRIC
 from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
@@ -114,8 +115,8 @@ class Rollups:
         hour = booked_us // GRAIN_US[HOUR]
         self._add([(hour, older[0], -1, *(-amount for amount in older[1:]), 0)])
         self._add([(hour, newer[0], 1, *newer[1:], seq)])
-        for index, slots in enumerate(((1, 2), (2, 3), (3, 8), (8, 9))):
-            self.grand[index] += sum(newer[slice(*slots)]) - sum(older[slice(*slots)])
+        for index, figures in enumerate(OF_METRIC):
+            self.grand[index] += sum(newer[figures]) - sum(older[figures])
             self._connection.execute(
                 "UPDATE meta SET v = ? WHERE k = ?", (self.grand[index], f"grand_{index}")
             )

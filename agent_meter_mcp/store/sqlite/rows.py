@@ -52,6 +52,8 @@ RESERVATION_COLUMNS = (
 )
 STATES: tuple[ReservationState, ...] = ("open", "settled", "released", "expired")
 OPEN, SETTLED, RELEASED, EXPIRED = range(4)
+OF_METRIC = (slice(1, 2), slice(2, 3), slice(3, 8), slice(8, 9))
+"""Where the metrics are among the figures of a sum."""
 
 
 def key_of(event_id: str) -> str | bytes:

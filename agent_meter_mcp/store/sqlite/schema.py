@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 
-from agent_meter_mcp.core.errors import MeterError, StoreReadOnly, StoreTooNew, StoreUnusable
+from agent_meter_mcp.core.errors import StoreReadOnly, StoreTooNew, StoreUnusable
 
 from . import driver
 from .turnstile import alone
@@ -153,10 +153,9 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
     Raises:
         StoreTooNew, StoreUnusable, StoreReadOnly, StoreBusy, StoreFull: the file is as it was.
     """
-    if os.path.isdir(path):
-        raise StoreUnusable(f"{path} is a folder. Name a file with AGENT_METER_DB or --db.")
     refuse_missing_folder(path)
     if os.path.exists(path):
+        refuse_other_than_file(path)
         connection = connect()
         if _is_current(connection, path):
             return connection
@@ -169,6 +168,7 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
 
 def is_up_to_date(path: str, connect: Callable[[], Connection]) -> bool:
     """Whether opening the file changes nothing in it. Raises StoreError."""
+    refuse_other_than_file(path)
     connection = connect()
     try:
         return _is_current(connection, path)
@@ -210,6 +210,13 @@ def refuse_missing_folder(path: str) -> None:
         )
 
 
+def refuse_other_than_file(path: str) -> None:
+    """Raises StoreUnusable for a folder, a device or a pipe: our files would lie beside it for nothing."""
+    if not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "a device or a pipe"
+        raise StoreUnusable(f"{path} is {what}. Name a file with AGENT_METER_DB or --db.")
+
+
 def refuse_orphaned_log(path: str) -> None:
     """Raises StoreUnusable when making the file would delete what was acknowledged: SQLite empties the log
     that it finds beside a new file, and after a kill that log may be all there is of the usage."""
@@ -249,7 +256,5 @@ def _migrate(path: str, connect: Callable[[], Connection]) -> None:
         connection.execute("COMMIT")
     except driver.Error as error:
         raise driver.meter_error(error, path) from error
-    except MeterError:
-        raise
     finally:
         connection.close()

@@ -19,6 +19,8 @@ _open: list[Standing] = []
 _SETTLED_NS = 3_000_000_000
 """A folder that has not changed for so long has another time after its next change: the clock of files goes
 in steps."""
+LOOK_AGAIN_S = 1.0
+"""Not every file system says of a folder that it has changed."""
 
 
 class Standing:
@@ -36,6 +38,7 @@ class Standing:
         """Where all of them are by these very names, so that none goes or comes without changing it."""
         self._settled: tuple[int, int, int] | None = None
         """How the folder was when they were there, and it had not changed for a while."""
+        self._look_again_s = 0.0
         found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
         self._log = [(log, identity) for log, identity in found if identity is not None]
         self.is_taken_over = False
@@ -52,10 +55,11 @@ class Standing:
         """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
         self.check_process()
         folder = _changed(self._folder)
-        if folder is None or folder != self._settled:
+        if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
             self._check_files()
             is_settled = folder is not None and time.time_ns() - folder[2] > _SETTLED_NS
             self._settled = folder if is_settled else None
+            self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 
     def _check_files(self) -> None:
         if _identity(self.path) != self._file:

@@ -7,23 +7,20 @@ from _thread import allocate_lock  # `threading` costs 6 ms that a one-shot reco
 
 from agent_meter_mcp.core.commands import (
     Applied,
-    CreateKey,
     Extend,
     Record,
     Refuse,
     Release,
     RemoveLimit,
     Reserve,
-    RevokeKey,
     SetAgent,
     SetLimit,
     SetSwitch,
     Settle,
-    TouchKeys,
 )
 from agent_meter_mcp.core.errors import MeterError
 
-from . import configuring, driver, holding, keyring, recording, schema
+from . import configuring, driver, holding, recording, schema
 from .standing import Standing, check_can_open, keep_open
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
@@ -73,10 +70,9 @@ _HANDLERS: dict[type, Handler] = {
     SetLimit: configuring.set_limit,
     RemoveLimit: configuring.remove_limit,
     SetSwitch: configuring.set_switch,
-    CreateKey: keyring.create,
-    RevokeKey: keyring.revoke,
-    TouchKeys: keyring.touch,
 }
+"""Those of keys are in `keyring.py`, which is imported when a key is made, revoked or used: a one-shot record
+never does that."""
 
 
 def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 10.0) -> SqliteStore:
@@ -205,15 +201,15 @@ class SqliteStore:
 
     def keys(self) -> list[Key]:
         with self.snapshot() as reader:
-            return keyring.keys(reader.connection)
+            return reader.keys()
 
     def key_of(self, digest: bytes) -> Key | None:
         with self.snapshot() as reader:
-            return keyring.key_of(reader.connection, digest)
+            return reader.key_of(digest)
 
     def has_keys(self) -> bool:
         with self.snapshot() as reader:
-            return keyring.has_keys(reader.connection)
+            return reader.has_keys()
 
     def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         with self.snapshot() as reader:
@@ -264,6 +260,11 @@ class SqliteStore:
 def _handle(writer: Writer, command: Command) -> Result:
     try:
         writer.expire()
-        return _HANDLERS[type(command)](writer, command)
+        kind = type(command)
+        if kind not in _HANDLERS:
+            from .keyring import HANDLERS
+
+            _HANDLERS.update(HANDLERS)
+        return _HANDLERS[kind](writer, command)
     except MeterError as error:
         return error

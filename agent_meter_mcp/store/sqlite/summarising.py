@@ -1,8 +1,8 @@
 """Summaries: rollups for whole hours and days, events for the ragged ends and for what is not rolled up yet.
 
 The time range is cut into spans, one per time group (one in all without them). Each span is read in up to
-four pieces, which are added up: whole UTC days, whole hours (those that the days have too much are taken
-off), the ends of hours that a span cuts, the tail.
+four pieces, which are added up: whole UTC days, whole hours, the parts of hours by which those miss its ends,
+the tail. What the days and hours have too much is taken off.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Span = tuple[int, int]
     Row = tuple[Key, Sequence[int]]
     Stretch = tuple[int, int, int, int]
+    Edge = tuple[int, int, int]
 
 _COLUMNS = {
     **{name: f"nullif(d.{name}, '')" for name in ("operation", "model", "project", "session", "service")},
@@ -183,19 +184,21 @@ class _Pieces:
         groups = self.groups
         for key, figures in found:
             have = groups.get(key)
-            groups[key] = figures if have is None else [*map(add, have, figures)]
+            groups[key] = figures if have is None else tuple(map(add, have, figures))
 
     def _events_in(self, start_us: int, end_us: int) -> list[Row]:
         """What was used in [start, end)."""
         found: list[Row] = []
         if start_us >= end_us:
             return found
-        for stretch in _whole(start_us, end_us):
+        # By all dimensions, an hour may have as many rows as events: it is not read to take most of it off.
+        stretches, edges = cover(start_us, end_us, is_near=self._broad != 0)
+        for stretch in stretches:
             found += self._rolled_up(_ROLLED, "rollup x CROSS JOIN dim d ON", "!= 'rejected'", stretch)
         is_rolled = f"+x.id <= {self._rolled}"  # with the plus, SQLite does not search by it
-        for edge in _edges(start_us, end_us):
+        for sign, *edge in edges:
             for when in ("x.booked IS NULL AND x.id >= ? AND x.id < ?", "x.booked >= ? AND x.booked < ?"):
-                found += self._take(f"{self._from_events} WHERE {is_rolled} AND {when}", edge)
+                found += _signed(sign, self._take(f"{self._from_events} WHERE {is_rolled} AND {when}", edge))
         if self._tail[1] >= start_us and self._tail[0] < end_us:
             found += self._events_since(self._rolled, start_us, end_us)
         return found
@@ -214,12 +217,13 @@ class _Pieces:
         is_any = "SELECT 1 FROM refusal WHERE id >= ? AND id < ? LIMIT 1"
         if self._execute(is_any, (start_us, end_us)).fetchone() is None:
             return found  # as mostly: then the rollups need not be walked through once more
-        for stretch in _whole(start_us, end_us):
+        stretches, edges = cover(start_us, end_us, is_near=False)
+        for stretch in stretches:
             # Few of all dims are of refusals: with all time in one bucket, they are looked at first.
             tables = "dim d CROSS JOIN rollup x ON" if stretch[1] == ALL else "rollup x CROSS JOIN dim d ON"
             found += self._rolled_up(f"{_REFUSED} sum(x.n)", tables, "= 'rejected'", stretch)
-        for edge in _edges(start_us, end_us):
-            found += self._refusals_between(*edge)
+        for sign, *edge in edges:
+            found += _signed(sign, self._refusals_between(*edge))
         return found
 
     def _refusals_between(self, start_us: int, end_us: int) -> list[Row]:
@@ -245,7 +249,7 @@ class _Pieces:
             )
         if grain == HOUR:
             self._missed[figures] = (first, last), rows
-        return rows if sign > 0 else [(key, [*map(neg, taken_off)]) for key, taken_off in rows]
+        return _signed(sign, rows)
 
     def _take(self, sql: str, values: Iterable[Any]) -> list[Row]:
         wanted = f"SELECT {self._keys}{sql} AND {self._where}{self._by}"
@@ -265,27 +269,34 @@ def _arranged(group_by: Sequence[str]) -> Callable[[Key], Key]:
     return itemgetter(*[order.index(place) for place in range(len(group_by))])
 
 
-def _whole(start_us: int, end_us: int) -> list[Stretch]:
-    """(sign, grain, first, last) of what the rollups have of it: the UTC days that come closest to it, and
-    the hours by which they miss its ends, which are to be added or taken off."""
+def cover(start_us: int, end_us: int, is_near: bool) -> tuple[list[Stretch], list[Edge]]:
+    """What the rollups have of it, as (sign, grain, first, last): the UTC days that come closest to it, and
+    the hours by which those miss its ends. And the parts of hours by which all that misses them, as (sign,
+    first, last). What has the sign -1 is to be taken off.
+
+    `is_near`: the hours are those that come closest, not only those that lie in it.
+    """
     if start_us <= 0 and end_us >= FAR_US:
-        return [(1, ALL, 0, 1)]
+        return [(1, ALL, 0, 1)], []
+    half_us = HOUR_US // 2
     first, last = -(-start_us // HOUR_US), end_us // HOUR_US
+    if is_near:
+        first, last = (start_us + half_us) // HOUR_US, (end_us + half_us) // HOUR_US
+    edges = _misses(start_us, end_us, first * HOUR_US, last * HOUR_US)
+    if first >= last or end_us - start_us < sum(after - before for _, before, after in edges):
+        return [], [(1, start_us, end_us)]
     first_day, last_day = (first + 12) // 24, (last + 12) // 24
     if first_day >= last_day:
-        return [(1, HOUR, first, last)] if first < last else []
-    stretches = [(1, DAY, first_day, last_day)]
-    for begins, ends in ((first, first_day * 24), (last_day * 24, last)):
-        if begins != ends:
-            stretches.append((1 if begins < ends else -1, HOUR, min(begins, ends), max(begins, ends)))
-    return stretches
+        return [(1, HOUR, first, last)], edges
+    hours = _misses(first, last, first_day * 24, last_day * 24)
+    return [(1, DAY, first_day, last_day), *((sign, HOUR, one, other) for sign, one, other in hours)], edges
 
 
-def _edges(start_us: int, end_us: int) -> list[Span]:
-    """The parts of hours that it cuts."""
-    if start_us <= 0 and end_us >= FAR_US:
-        return []
-    first_us, last_us = -(-start_us // HOUR_US) * HOUR_US, end_us // HOUR_US * HOUR_US
-    if first_us > last_us:
-        return [(start_us, end_us)]
-    return [edge for edge in ((start_us, first_us), (last_us, end_us)) if edge[0] < edge[1]]
+def _misses(start: int, end: int, first: int, last: int) -> list[Edge]:
+    """What is to be added to [first, last), or taken off, so that it is [start, end)."""
+    ends = ((1 if start < first else -1, start, first), (1 if last < end else -1, last, end))
+    return [(sign, min(one, other), max(one, other)) for sign, one, other in ends if one != other]
+
+
+def _signed(sign: int, rows: list[Row]) -> list[Row]:
+    return rows if sign > 0 else [(key, tuple(map(neg, figures))) for key, figures in rows]

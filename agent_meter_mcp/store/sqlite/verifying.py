@@ -9,7 +9,7 @@ from . import schema
 from .book import Book
 from .counters import Counter
 from .rollups import HOURLY
-from .rows import RESERVATION_COLUMNS, reservation_of
+from .rows import OF_METRIC, RESERVATION_COLUMNS, reservation_of
 from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 from .sums import FAR_US
 
@@ -122,7 +122,7 @@ def _grand(reader: Reader, rebuilt: dict[tuple[int, int, int], list[int]]) -> It
     """What the largest number is watched by: requests, units, tokens and cost of all that is rolled up."""
     sums = [figures for (grain, _, _), figures in rebuilt.items() if grain == ALL]
     live = dict(reader.connection.execute("SELECT k, v FROM meta").fetchall())
-    for index, columns in enumerate((slice(1, 2), slice(2, 3), slice(3, 8), slice(8, 9))):
+    for index, columns in enumerate(OF_METRIC):
         have, should = live.get(f"grand_{index}", 0), sum(sum(figures[columns]) for figures in sums)
         if have != should:
             yield Difference("rollup grand total", METRICS[index], have, should)

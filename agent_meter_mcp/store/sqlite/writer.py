@@ -151,13 +151,10 @@ class Writer:
                 return "over_limit"
         return "accepted"
 
-    def inside(
-        self, counter: Counter, amount: int, booked_us: int, at_us: int, own_used: int = 0, own_held: int = 0
-    ) -> bool:
+    def inside(self, counter: Counter, amount: int, booked_us: int, at_us: int, own_used: int = 0) -> bool:
         """Whether `S(booked) - own + amount <= max` (rule 4). `own` is booked at the same moment."""
-        taken = own_used + own_held
         if booked_us == at_us or (not counter.rolling and booked_us >= counter.current):
-            room = counter.maximum - amount + taken
+            room = counter.maximum - amount + own_used
             if counter.used + counter.held <= room:
                 return True
             if not counter.rolling:
@@ -166,7 +163,7 @@ class Writer:
                 return False
             self._put_down_before(at_us - counter.window.length_us + 1)
             return sum(counter.exact(at_us)) <= room
-        room = counter.maximum - amount + taken
+        room = counter.maximum - amount + own_used
         if booked_us >= counter.whole_from and counter.before + counter.used + counter.held <= room:
             return True  # mostly all of that together fits
         return self._fits_around(counter, booked_us, at_us, room)

@@ -100,6 +100,24 @@ async def test_a_refusal_explains_itself_and_says_nothing_of_others(books: Books
     assert problem["detail"].startswith("Not allowed: 1 of 1 requests used (60s). Try again in ")
 
 
+@pytest.mark.parametrize(
+    ("metric", "maximum", "used", "said"),
+    [
+        ("tokens", 1_200_000, {"output_tokens": 1_234_567}, "1,234,567 of 1,200,000 tokens used"),
+        ("cost_usd", 1_250_000_000, {"cost_usd": 1.5}, "$1.50 of $1.25 used"),
+        ("units", 500_000, {"units": 0.500001}, "0.500001 of 0.5 units used"),
+    ],
+)
+async def test_a_refusal_has_all_digits_of_an_amount(
+    books: Books, metric: str, maximum: int, used: dict[str, Any], said: str
+) -> None:
+    await books.limit(maximum, metric=metric)
+    await books.meter.record(service="my-api", agent="bot", **used)
+    async with client_of(api(books)) as client:
+        refused = await client.get("/items/1")
+    assert refused.json()["detail"].startswith(f"Not allowed: {said} (60s). ")
+
+
 async def test_what_never_comes_back_has_no_retry_after(books: Books) -> None:
     await books.limit(1, window="total")
     await books.meter.record(service="my-api", agent="bot")

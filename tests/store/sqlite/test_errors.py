@@ -178,6 +178,14 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     refused(path, StoreUnusable, "is a folder", "AGENT_METER_DB")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes")
+def test_a_pipe_in_place_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    os.mkfifo(path)
+    refused(path, StoreUnusable, "is a device or a pipe", "AGENT_METER_DB")
+    assert os.listdir(tmp_path) == ["usage.db"]
+
+
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     refused(tmp_path / "missing" / "usage.db", StoreUnusable, "folder", "does not exist", "AGENT_METER_DB")
 

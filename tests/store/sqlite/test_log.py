@@ -99,6 +99,7 @@ def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
     while (tmp_path / "now").write_bytes(b"") or (tmp_path / "now").stat().st_ctime_ns <= opened_ns:
         (tmp_path / "now").unlink()  # until the clock of files has made its next step
     monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing._SETTLED_NS", 0)
+    monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing.LOOK_AGAIN_S", 3600.0)
     for number in range(3):
         store.apply([one_event(f"{number}")], now_us())
     delete(str(path), suffixes)

@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from agent_meter_mcp.core.commands import Record
 from agent_meter_mcp.core.limits import Coverage
@@ -19,9 +21,12 @@ from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 from agent_meter_mcp.store.sqlite.reading import Reader
 from agent_meter_mcp.store.sqlite.rollups import ROLL_AT
-from agent_meter_mcp.store.sqlite.sums import Sums
+from agent_meter_mcp.store.sqlite.schema import ALL, DAY
+from agent_meter_mcp.store.sqlite.summarising import cover
+from agent_meter_mcp.store.sqlite.sums import FAR_US, Sums
 
 SECOND = 1_000_000
+MINUTE = 60 * SECOND
 HOUR = 3600 * SECOND
 START_US = 500_000 * HOUR  # a whole hour
 EARLY = START_US + HOUR + 600 * SECOND, START_US + HOUR + 1500 * SECOND  # a part of one hour
@@ -93,6 +98,49 @@ def test_an_early_part_of_an_hour_costs_the_same_in_a_ledger_that_grew(tmp_path:
     after, many = steps(path, read)
     assert after == before
     assert 100 < few <= many < 1.1 * few
+
+
+def test_of_an_hour_that_a_range_has_nearly_whole_the_rest_is_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    store = open_store(path, synchronous="NORMAL")
+    grow(store, 4 * ROLL_AT // BATCH, count())
+    store.close()
+
+    def requests(since_min: int, until_min: int) -> tuple[int, int]:
+        query = SummaryQuery(
+            UsageFilter(START_US + since_min * MINUTE, START_US + until_min * MINUTE), ("agent",)
+        )
+        found, taken = steps(path, lambda reader: reader.summary(query, START_US).total.requests)
+        assert isinstance(found, int)
+        return found, taken
+
+    two_hours, few = requests(55, 175)
+    one_hour, most = requests(90, 150)
+    parts = [requests(*part)[0] for part in ((55, 60), (60, 120), (120, 150), (150, 175))]
+    assert two_hours == sum(parts) > one_hour > 0
+    assert few < most / 2
+
+
+TIMES = st.integers(0, 4 * 24 * 60).map(lambda minute: minute * MINUTE)
+
+
+@given(TIMES, TIMES, st.booleans())
+@example(0, FAR_US, True)
+@example(30 * MINUTE, FAR_US, True)
+def test_what_is_read_of_a_range_adds_up_to_it(one: int, other: int, is_near: bool) -> None:
+    start, end = min(one, other), max(one, other)
+    stretches, edges = cover(start, end, is_near=is_near)
+    if stretches and stretches[0][1] == ALL:
+        assert (stretches, edges) == ([(1, ALL, 0, 1)], []) and (start, end) == (0, FAR_US)
+        return
+    pieces = list(edges)
+    for sign, grain, first, last in stretches:
+        size = HOUR * (24 if grain == DAY else 1)
+        pieces.append((sign, first * size, last * size))
+    for moment in {start - 1, start, end - 1, end, *(bound for _, *bounds in pieces for bound in bounds)}:
+        covered = sum(sign for sign, first, last in pieces if first <= moment < last)
+        assert covered == (start <= moment < end)
+    assert sum(last - first for _, first, last in edges) <= (HOUR if is_near else 2 * HOUR)
 
 
 def test_days_of_another_zone_cost_little_more_than_the_days_that_are_summed_up(tmp_path: Path) -> None:

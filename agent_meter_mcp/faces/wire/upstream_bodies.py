@@ -1,21 +1,15 @@
 """What is sent to and answered by the routes that upstream's clients use."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.windows import check_zone
 
-from .arguments import RecordUsage
 from .attesting import day_of
 from .fields import Arguments, Moment, Part, parse_time
 from .results import Number
-from .sessions import SESSION
-from .upstream import ADAPTER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Rejected(Part):
@@ -100,11 +94,10 @@ class Attest(Arguments):
             return day_of(self.day, check_zone(self.timezone or timezone))
         if self.timezone is not None:
             raise InvalidInput("timezone", "is for a day: leave it out")
-        since_us = None if self.since is None else parse_time(self.since, "since")
-        until_us = None if self.until is None else parse_time(self.until, "until")
-        if since_us is not None and until_us is not None and since_us >= until_us:
-            raise InvalidInput("until", "must be later than since")
-        return since_us, until_us
+        return (
+            None if self.since is None else parse_time(self.since, "since"),
+            None if self.until is None else parse_time(self.until, "until"),
+        )
 
 
 class AttestedRecord(BaseModel):
@@ -124,49 +117,3 @@ class Attestation(Part):
     merkleRoot: str
     signature: str
     records: list[AttestedRecord]
-
-
-def body_schema(field: str, entry: "Mapping[str, Any]", maximum: int, *beside: str) -> dict[str, Any]:
-    """The OpenAPI of a body that is read without FastAPI: an object with a list of entries."""
-    properties: dict[str, Any] = {
-        field: {"type": "array", "items": entry, "minItems": 1, "maxItems": maximum},
-        **{name: {"type": "string"} for name in beside},
-    }
-    return _body({"type": "object", "required": [field, *beside], "properties": properties})
-
-
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI of a body that is read without FastAPI."""
-    return _body(_inlined(model.model_json_schema()))
-
-
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-def records_schema() -> dict[str, Any]:
-    """A record in either shape."""
-    return {"anyOf": [_inlined(ADAPTER.json_schema()), _inlined(TypeAdapter(RecordUsage).json_schema())]}
-
-
-def session_schema() -> dict[str, Any]:
-    return _inlined(SESSION.json_schema())
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without references, which would lead nowhere inside another document."""
-    definitions = schema.pop("$defs", {})
-
-    def resolved(part: Any) -> Any:
-        if isinstance(part, dict):
-            found: dict[str, Any] = part  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
-            name = str(found.get("$ref", "")).rpartition("/")[2]
-            if name in definitions:
-                return resolved(definitions[name])
-            return {key: resolved(value) for key, value in found.items()}
-        if isinstance(part, list):
-            entries: list[Any] = part  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
-            return [resolved(one) for one in entries]
-        return part
-
-    return resolved(schema)
