@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SIGNALS = ("SIGTERM", "SIGHUP", "SIGINT")
 """What ends a process without unwinding it. In the terminal's raw mode Ctrl-C is a key, not a signal."""
+USUAL_SIZE = (24, 80)
 
 
 async def run(app: Dashboard, log: str | None = None) -> int | None:
@@ -25,6 +27,7 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
     A failure of ours is raised when the terminal is back; its details are in the file `log`.
     """
     told: list[signal.Signals] = []
+    _give_size()
 
     def end(number: signal.Signals) -> None:
         told.append(number)
@@ -46,6 +49,18 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
             _note_details(failure, log)
         raise failure
     return told[0] if told else None
+
+
+def _give_size() -> None:
+    """To a terminal that knows none: a serial line, a container's.
+
+    Textual and Rich guess differently then, and the page is laid out anew without end, deaf to all keys."""
+    if os.name == "posix" and sys.stderr.isatty():
+        import termios
+
+        terminal = sys.stderr.fileno()
+        if 0 in termios.tcgetwinsize(terminal):
+            termios.tcsetwinsize(terminal, USUAL_SIZE)
 
 
 def end_by(number: int) -> None:

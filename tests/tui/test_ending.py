@@ -75,9 +75,11 @@ class Screen:
 
 
 @contextmanager
-def in_terminal(folder: Path, program: str = START, *options: str) -> Generator[Screen]:
+def in_terminal(
+    folder: Path, program: str = START, *options: str, size: tuple[int, int] = (24, 80)
+) -> Generator[Screen]:
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     db = str(folder / "meter.db")
     running = subprocess.Popen(
         [sys.executable, "-c", program, "--db", db, "dashboard", *options],
@@ -98,6 +100,15 @@ def in_terminal(folder: Path, program: str = START, *options: str) -> Generator[
 def is_left_as_it_was(screen: Screen, modes: list[Any]) -> bool:
     after = screen.shown.rpartition(ENTERED)[2]
     return screen.modes == modes and after.count(LEFT) == 1 and SHOWS_CURSOR in after
+
+
+def test_a_terminal_that_does_not_know_its_size_shows_it_too(tmp_path: Path) -> None:
+    with in_terminal(tmp_path, size=(0, 0)) as screen:
+        modes = screen.modes
+        screen.until(lambda: b"There is no ledger yet" in screen.shown)
+        screen.running.send_signal(signal.SIGTERM)
+        assert screen.ended() == -signal.SIGTERM
+        assert is_left_as_it_was(screen, modes)
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03", b"\x11"])
