@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -180,11 +181,8 @@ class Agent:
 
     def got(self, answer: int | str, since: float = 0) -> list[Said]:
         """The answers with this code or status to calls that it began after `since`."""
-        return [
-            said
-            for said in self.said
-            if said.began >= since and answer in (said.code, said.data.get("status"))
-        ]
+        begun = (said for said in self.said if said.began >= since)
+        return [said for said in begun if answer in (said.code, said.data.get("status"))]
 
 
 @contextmanager
@@ -224,7 +222,7 @@ class Show:
         self.promises: list[bool] = []
 
     def scene(self, title: str) -> None:
-        self._console.print("", Text(title, "bold cyan"), sep="\n")
+        self._console.print("", Text(title, "bold cyan"), sep="\n", soft_wrap=True)
 
     def line(self, who: str, what: str, text: str, style: str = "") -> None:
         at = f"{time.monotonic() - self._began:5.1f}s  "
@@ -378,6 +376,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="agent-meter-demo-") as folder:
         os.environ |= {"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/none"}
         with serving() as url:
+            if sys.stdout.isatty():
+                show.scene(f"Watch in a second terminal: {shlex.join([*METER, 'dashboard', '--url', url])}")
             agents = [Agent(name, url) for name in BOTS]
             try:
                 anyio.run(show.run, url, agents)

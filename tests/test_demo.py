@@ -5,10 +5,17 @@ Its processes inherit its output: that it ends for the reader of the pipe means 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import select
+import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +77,31 @@ def test_the_rogue_is_refused_in_lines_of_its_own(environment: dict[str, str]) -
     assert all(red + "20 requests of 20" in line or red + "20 of 20" in line for line in refused), refused
     stopped = [line for line in done.stdout.splitlines() if "rogue-bot" in line and "403" in line]
     assert any("runaway loop" in line for line in stopped), stopped
+
+
+def heard(terminal: int, pattern: bytes) -> re.Match[bytes]:
+    """What matches it of what is said there, within the time that a test waits."""
+    told, end = b"", time.monotonic() + WAIT_S
+    while (found := re.search(pattern, told)) is None:
+        assert select.select([terminal], [], [], max(end - time.monotonic(), 0))[0], told
+        told += os.read(terminal, 65_536)
+    return found
+
+
+def test_a_person_is_told_how_to_watch_it(environment: dict[str, str]) -> None:
+    first, second = os.openpty(), os.openpty()
+    fcntl.ioctl(second[1], termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(FAST, cwd=ROOT, env=environment, stdout=first[1], stderr=first[1]) as demo:
+        command = shlex.split(heard(first[0], rb"Watch in a second terminal: (.*)\x1b\[0m\r\n")[1].decode())
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=second[1], stdout=second[1],
+                              stderr=second[1]) as dashboard:  # fmt: skip
+            try:
+                heard(second[0], b"rogue-bot")
+            finally:
+                dashboard.kill()
+                demo.kill()
+    for terminal in (*first, *second):
+        os.close(terminal)
 
 
 def test_a_broken_promise_is_told_and_fails(environment: dict[str, str], tmp_path: Path) -> None:

@@ -245,9 +245,10 @@ async def together() -> AsyncGenerator[asyncio.TaskGroup]:
 def _base_of(url: str) -> str:
     """A URL without what follows the meter's place. Raises InvalidInput, which does not repeat it."""
     try:
+        httpx2.URL(url.strip())  # which refuses more, and would do so as something is asked
         parts = urlsplit(url.strip())
         host, port = parts.hostname, parts.port
-    except ValueError as error:
+    except (ValueError, httpx2.InvalidURL) as error:
         raise InvalidInput("url", f"is no URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise InvalidInput("url", "must be the URL of a meter, such as http://127.0.0.1:8787")

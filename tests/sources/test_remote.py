@@ -364,7 +364,20 @@ async def test_it_is_left_at_once_when_nobody_answers_any_more(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "url",
-    ["", "meter", "ftp://x", "http://", "http://a:99999", "http://u:p@x", "http://x?key=am_s", "http://[::1"],
+    [
+        "",
+        "meter",
+        "ftp://x",
+        "http://",
+        "http://a:99999",
+        "http://u:p@x",
+        "http://x?key=am_s",
+        "http://[::1",
+        "http://x\x1b[0m",
+        "http://a\nb",
+        "http://x/\x00",
+        "http://a\u202eb",
+    ],
 )
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"^url: ") as told:
