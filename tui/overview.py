@@ -234,12 +234,12 @@ class Overview(Page):
         if table is self.agents:
             self.dashboard.open_agent(key)
             return
+        from .sheet import FactsSheet
+
         one, snapshot = self.feed.happening(key), self.dashboard.looked.snapshot
         if one is not None and snapshot is not None:
             limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
             facts = facts_of(one, limits, zone, snapshot.switches)
-            from .sheet import FactsSheet
-
             self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
 
     def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from textual.worker import WorkerFailed
@@ -27,7 +29,6 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
     A failure of ours is raised when the terminal is back; its details are in the file `log`.
     """
     told: list[signal.Signals] = []
-    _give_size()
 
     def end(number: signal.Signals) -> None:
         told.append(number)
@@ -39,7 +40,8 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
     for number in numbers:
         loop.add_signal_handler(number, end, number)
     try:
-        await app.run_async()
+        with _sized():
+            await app.run_async()
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -51,16 +53,25 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
     return told[0] if told else None
 
 
-def _give_size() -> None:
-    """To a terminal that knows none: a serial line, a container's.
+@contextmanager
+def _sized() -> Generator[None]:
+    """Gives a size to a terminal that knows none, meanwhile: a serial line, a container's.
 
     Textual and Rich guess differently then, and the page is laid out anew without end, deaf to all keys."""
-    if os.name == "posix" and sys.stderr.isatty():
-        import termios
+    if os.name != "posix" or not sys.stderr.isatty():
+        yield
+        return
+    import termios
 
-        terminal = sys.stderr.fileno()
-        if 0 in termios.tcgetwinsize(terminal):
-            termios.tcsetwinsize(terminal, USUAL_SIZE)
+    terminal = sys.stderr.fileno()
+    size = termios.tcgetwinsize(terminal)
+    if 0 in size:
+        termios.tcsetwinsize(terminal, USUAL_SIZE)
+    try:
+        yield
+    finally:
+        if 0 in size and termios.tcgetwinsize(terminal) == USUAL_SIZE:
+            termios.tcsetwinsize(terminal, size)
 
 
 def end_by(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from contextlib import suppress
@@ -52,8 +53,6 @@ class Choices:
         """Writes the file; it is there whole or as it was. Raises OSError."""
         if self._path is None:
             return
-        import json
-
         target = os.path.realpath(self._path)
         folder = os.path.dirname(target)
         with self._lock:  # the last one who writes knows all that was chosen
@@ -72,8 +71,6 @@ class Choices:
     def _read(self, path: str) -> dict[str, Any]:
         try:
             with open(path, encoding="utf-8") as file:
-                import json  # not before there is something to read
-
                 words = json.load(file)
             if not isinstance(words, dict):
                 raise ValueError("it is no object")

@@ -37,6 +37,9 @@ EACH = "*"
 """The subject value that means each one separately."""
 
 SECOND_US = 1_000_000
+FILES_SETTLED_NS = 2_500_000_000
+"""A file or folder that has not changed for so long has another time after its next change: the clocks of
+file systems go in steps, of 2 s at most (FAT's)."""
 FUTURE_MAX_US = 5 * 60 * SECOND_US
 """How far ahead of our clock `occurred_at` may be."""
 BACKDATE_MAX_US = 5 * 60 * SECOND_US

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_meter_mcp.core.errors import NotFound, StoreUnusable
-from agent_meter_mcp.core.models import Who
+from agent_meter_mcp.core.models import FILES_SETTLED_NS, Who
 from agent_meter_mcp.core.queries import (
     AGENTS_PAGE_MAX,
     AgentsQuery,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AGENTS_MAX = 1_000_000
-SETTLED_NS = 2_500_000_000
-"""Longer than the clock of any file system takes for a tick (FAT's: 2 s)."""
 AT_ONCE = 50
 """So many agents are read at each look, or all where they are no more. Beyond that, of those that nothing new
 is known of so many in turn: of five thousand, each is at most a minute old."""
@@ -275,7 +273,7 @@ def _mark(path: str) -> Mark | None:
         files = os.stat(path), os.stat(f"{path}-wal")
     except OSError:
         return None
-    if time.time_ns() - max(one.st_mtime_ns for one in files) < SETTLED_NS:
+    if time.time_ns() - max(one.st_mtime_ns for one in files) < FILES_SETTLED_NS:
         return None
     return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in files)
 

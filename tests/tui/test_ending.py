@@ -71,7 +71,7 @@ class Screen:
 
     @property
     def modes(self) -> list[Any]:
-        return termios.tcgetattr(self._terminal)
+        return [*termios.tcgetattr(self._terminal), termios.tcgetwinsize(self._terminal)]
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def parts() -> set[str]:
 
 
 def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Connection:
-    """A connection to the file, which is made or brought up to date first where that is needed.
+    """A connection that has read the file, which is made or brought up to date first where that is needed.
 
     Raises:
         StoreTooNew, StoreUnusable, StoreReadOnly, StoreBusy, StoreFull: the file is as it was.

@@ -12,13 +12,11 @@ import time
 from _thread import allocate_lock, start_new_thread
 
 from agent_meter_mcp.core.errors import StoreUnusable
+from agent_meter_mcp.core.models import FILES_SETTLED_NS
 
 _open: list[Standing] = []
 """Everything that this process has open; after a fork also what the process before it had."""
 
-_SETTLED_NS = 3_000_000_000
-"""A folder that has not changed for so long has another time after its next change: the clock of files goes
-in steps."""
 LOOK_AGAIN_S = 1.0
 """Not every file system says of a folder that it has changed."""
 
@@ -57,7 +55,7 @@ class Standing:
         folder = _changed(self._folder)
         if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
             self._check_files()
-            is_settled = folder is not None and time.time_ns() - folder[2] > _SETTLED_NS
+            is_settled = folder is not None and time.time_ns() - folder[2] > FILES_SETTLED_NS
             self._settled = folder if is_settled else None
             self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 

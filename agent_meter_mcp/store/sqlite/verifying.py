@@ -167,8 +167,7 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
         if limit is None:
             yield Difference("counter", f"{limit_id} {scope!r}: its limit is gone", 1, 0)
             continue
-        key = limit.key
-        name = f"{key.metric} per {key.window} for {key.subject} {scope!r}"
+        name = f"{limit.key} {scope!r}"
         counter = book.counter(limit, scope)
         if counter.window.kind == "total" and first_us != (should_us := counter.sums.first_booked()):
             yield Difference("counter first", name, first_us or 0, should_us or 0)

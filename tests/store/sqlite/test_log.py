@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,22 +34,29 @@ def tell(process: Process, event_id: str) -> bool:
     return False
 
 
+@contextmanager
+def without_log(path: str, suffixes: tuple[str, ...]) -> Generator[Process]:
+    """A server that has recorded something, and whose log is deleted then. At the end it closes the file."""
+    with Process("recorder", path) as server:
+        assert server.hear() == "opened"
+        assert tell(server, "server 1")
+        delete(path, suffixes)
+        yield server
+        server.tell(None)
+        server.end()
+
+
 @pytest.mark.parametrize("suffixes", LOGS, ids="".join)
 def test_beside_a_log_that_was_deleted_nothing_is_acknowledged_that_others_do_not_see(
     suffixes: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = str(tmp_path / "usage.db")
-    with Process("recorder", path) as server:
-        assert server.hear() == "opened"
-        assert tell(server, "server 1")
-        delete(path, suffixes)
+    with without_log(path, suffixes) as server:
         recorded = ["server 2"] if tell(server, "server 2") else []
         with Process("open_and_record", path, 1, 5.0) as other:
             if other.hear()["recorded"]:
                 recorded.append("event-0")
         recorded += ["server 3"] if tell(server, "server 3") else []
-        server.tell(None)
-        server.end()
     assert play("look", path, ["server 2", "event-0", "server 3"]) == recorded
 
 
@@ -75,13 +84,8 @@ def test_what_was_in_the_log_is_in_the_file_when_its_only_user_ends(
     suffixes: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = str(tmp_path / "usage.db")
-    with Process("recorder", path) as server:
-        assert server.hear() == "opened"
-        assert tell(server, "server 1")
-        delete(path, suffixes)
+    with without_log(path, suffixes) as server:
         assert not tell(server, "server 2")
-        server.tell(None)
-        server.end()
     assert play("look", path, ["server 1", "server 2"]) == ["server 1"]
     with Process("recorder", path) as server:
         assert server.hear() == "opened"
@@ -98,7 +102,7 @@ def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
     opened_ns = path.parent.stat().st_ctime_ns
     while (tmp_path / "now").write_bytes(b"") or (tmp_path / "now").stat().st_ctime_ns <= opened_ns:
         (tmp_path / "now").unlink()  # until the clock of files has made its next step
-    monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing._SETTLED_NS", 0)
+    monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing.FILES_SETTLED_NS", 0)
     monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing.LOOK_AGAIN_S", 3600.0)
     for number in range(3):
         store.apply([one_event(f"{number}")], now_us())
