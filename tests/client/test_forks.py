@@ -20,6 +20,7 @@ from .conftest import SECONDS, events
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks"),
+    # To fork beside threads is what apps do to it, and Python 3.12 and later warn of.
     pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
 ]
 
