@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.decide import tightest
-from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, per, percent
+from agent_meter_mcp.core.figures import UNKNOWN, cost_of, counted, dollars, per, percent
 from agent_meter_mcp.core.text import shown
 
 from .format import bar, brief, short_count, spark, until
@@ -119,10 +119,11 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
 
 
 def _used(state: LimitState) -> str:
-    key = state.limit.key
+    key, metric = state.limit.key, state.limit.key.metric
     at = f" at {shown(key.service, width=NAME_WIDTH)}" if key.service else ""
-    used = number(key.metric, state.used + state.held)
-    return f"everyone: {used} of {amount(key.metric, state.limit.max)} {per(key.window)}{at}"
+    used, most = brief(metric, state.used + state.held), brief(metric, state.limit.max)
+    what = "" if metric == "cost_usd" else f" {metric}"
+    return f"everyone: {used} of {most}{what} {per(key.window)}{at}"
 
 
 def spend_line(snapshot: Snapshot, width: int) -> str:

@@ -437,6 +437,12 @@ def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     lines = totals.fleet_lines(snapshot().replace(fleet=(LimitView(limit, rolling),)), 48)
     assert lines is not None
     assert "81 %  frees in 8 h" in lines[0][1]  # then it is not empty: only its oldest usage has left
+    large = Limit("l", LimitKey(Subject(), None, "tokens", "7d"), 24_000_000)
+    lines = totals.fleet_lines(
+        snapshot().replace(fleet=(LimitView(large, rolling.replace(limit=large, used=20_246_483)),)), 48
+    )
+    assert lines is not None
+    assert lines[0][0] == "everyone: 20.25M of 24.00M tokens in any 7d"
 
 
 def test_what_runs_out_when_no_calendar_goes_does_not_run_out() -> None:
