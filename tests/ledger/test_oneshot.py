@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -50,6 +51,19 @@ def test_one_event_is_recorded_once(settings: Settings) -> None:
     with pytest.raises(Conflict, match="operation"):
         oneshot.record(settings, a_report(id="one", operation="another"), me)
     assert stored(settings) == ["one"]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_whoever_goes_on_collects_garbage_as_before(settings: Settings, collects: bool) -> None:
+    (gc.enable if collects else gc.disable)()
+    try:
+        oneshot.record(settings, a_report(), process_caller(settings))
+        assert gc.isenabled() == collects
+        with pytest.raises(InvalidInput):
+            oneshot.record(settings, a_report(duration_ms=-1), process_caller(settings))
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 async def test_the_answer_is_the_ledgers(settings: Settings) -> None:
