@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Head = tuple[int, int, int, int]
 
 NEVER = 2**63
+NOTHING = (0, 0)
 _HEAD = "SELECT bucket, used, held, version FROM head WHERE counter = ?"
 _HEADS = "SELECT counter, bucket, used, held, version FROM head WHERE counter IN ({})"
 
@@ -64,8 +65,8 @@ class Counter:
     __slots__ = (
         "_looks_back", "_stored", "alert_at", "before", "binds", "buckets", "cell", "coverage",
         "current", "dirty", "edge", "filled", "first_us", "first_written", "generation", "hard", "head",
-        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "rolling", "scope",
-        "since", "sums", "until", "used", "version", "whole_from",
+        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "rolling",
+        "scope", "since", "sums", "until", "used", "version", "whole_from",
         "window",
     )  # fmt: skip
 
@@ -102,7 +103,8 @@ class Counter:
         self.used = self.held = 0
         self.before = 0
         """Used and held in what is kept of the time before the window."""
-        self.current = self.oldest = self.kept = 0
+        self.current = self.kept = 0
+        self.oldest = NEVER
         self.whole_from = 0
         """All that lies around usage booked from here on, by the length of a window, is kept."""
         self.cell = [0, 0]
@@ -213,14 +215,7 @@ class Counter:
         window = self.window
         if window.kind == "rolling":
             self.current = at_us // window.grain_us
-            self.oldest = oldest_bucket(window, at_us)
-            self.kept = self._kept_from(at_us)
-            for number in [
-                number
-                for number in self.buckets
-                if number < self.kept and number not in self.dirty and number != self.head
-            ]:
-                del self.buckets[number]
+            self._move(oldest_bucket(window, at_us), self._kept_from(at_us))
             self.whole_from = self.kept * window.grain_us + window.length_us
             grain_us, length_us, alerts_us = window.grain_us, window.length_us, self.alert_start(at_us)
             self.since = max(self.current * grain_us, self.oldest * grain_us + length_us - 1, alerts_us)
@@ -233,15 +228,41 @@ class Counter:
             start_us, self.period_end = period(window, self.limit.zone, at_us)
             self.current = self.oldest = self.kept = self.since = self.whole_from = start_us
             self.until = NEVER if self.period_end is None else self.period_end
+            self._sum_up()
+        self.cell = self.buckets.setdefault(self.current, [0, 0])
+        self.alert_at = 0
+
+    def _move(self, oldest: int, kept: int) -> None:
+        """Makes the sums those of the buckets from `oldest` on, and forgets the buckets before `kept`.
+
+        Mostly a bucket or two, which are then all that is looked at.
+        """
+        left, forgotten = range(self.oldest, oldest), range(self.kept, kept)
+        is_near = self.oldest <= oldest < self.oldest + SLOTS  # and summed up before
+        self.oldest, self.kept = oldest, kept
+        if not is_near or self.dirty or (self.head is not None and self.head < kept):
+            self._sum_up()
+            return
+        for number in left:
+            used, held = self.buckets.get(number, NOTHING)
+            self.used -= used
+            self.held -= held
+            self.before += used + held
+        for number in forgotten:
+            used, held = self.buckets.pop(number, NOTHING)
+            self.before -= used + held
+
+    def _sum_up(self) -> None:
+        for number in [number for number in self.buckets if number < self.kept]:
+            if number not in self.dirty and number != self.head:
+                del self.buckets[number]
         self.used = self.held = self.before = 0
         for number, (used, held) in self.buckets.items():
             if number >= self.oldest:
                 self.used += used
                 self.held += held
-            else:
+            elif number >= self.kept:
                 self.before += used + held
-        self.cell = self.buckets.setdefault(self.current, [0, 0])
-        self.alert_at = 0
 
     def add(self, booked_us: int, used: int, held: int) -> bool:
         """Counts (or takes back) an amount where it is booked. False: outside what this counter keeps."""
@@ -325,6 +346,12 @@ class Counter:
     def alert_start(self, at_us: int) -> int:
         """What stands for the current window in an alert (rule 21)."""
         return at_us // self.window.length_us * self.window.length_us if self.rolling else self.current
+
+    def expect_alert(self) -> None:
+        """`alert_at` becomes the usage at which the next threshold can be reached."""
+        most = self.limit.max
+        above = [percent for percent in self.limit.thresholds if self.used * 100 < percent * most]
+        self.alert_at = -(-min(above) * most // 100) if above else NEVER
 
     def sums_between(self, first: int, last: int, start_us: int, end_us: int, at_us: int) -> dict[int, int]:
         """Used and open holds per bucket from `first` to `last`; for a calendar window, of the one period."""

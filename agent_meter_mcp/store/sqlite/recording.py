@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Amounts, Outcome
 
     from .book import Plan
+    from .rows import Row
     from .writer import Writer
 
 
@@ -79,23 +80,8 @@ def _store(
         outcome = _settled_outcome(writer, plan, held, amounts, at_us)
     writer.book.last = at_us
     writer.count(counters, amounts, booked_us, at_us)
-    writer.add_event(
-        (
-            at_us,
-            key,
-            writer.names.service(event.who.service or ""),
-            dim_of(writer, plan, event, outcome, at_us),
-            *amount_columns(usage),
-            None if usage.price_version is None else writer.names.price(usage.price_version),
-            None if booked_us == at_us else booked_us,
-            event.occurred_at_us,
-            event.status_code,
-            event.duration_ms,
-            event.metadata,
-        ),
-        event.who.service or "",
-        booked_us,
-    )
+    dim = dim_of(writer, plan, event, outcome, at_us)
+    writer.add_event(event_row(writer, event, key, dim, at_us, booked_us), event.who.service or "", booked_us)
     if want_limits:
         limits, retry_after_us = _limits(writer, plan, outcome, at_us)
         return Recorded(
@@ -104,6 +90,26 @@ def _store(
         )  # fmt: skip
     return Recorded(
         event.id, at_us, "recorded", outcome, usage.cost_nano_usd, usage.cost_source, booked_us, late
+    )
+
+
+def event_row(
+    writer: Writer, event: UsageEvent, key: str | bytes, dim: int, at_us: int, booked_us: int
+) -> Row:
+    """The row of `EVENT_COLUMNS`."""
+    usage = event.usage
+    return (
+        at_us,
+        key,
+        writer.names.service(event.who.service or ""),
+        dim,
+        *amount_columns(usage),
+        None if usage.price_version is None else writer.names.price(usage.price_version),
+        None if booked_us == at_us else booked_us,
+        event.occurred_at_us,
+        event.status_code,
+        event.duration_ms,
+        event.metadata,
     )
 
 

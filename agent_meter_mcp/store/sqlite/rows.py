@@ -59,7 +59,7 @@ OF_METRIC = (slice(1, 2), slice(2, 3), slice(3, 8), slice(8, 9))
 def key_of(event_id: str) -> str | bytes:
     """The id as it is stored: of a canonical lower-case UUID its 16 bytes (a third of the size), else the
     text."""
-    if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
+    if len(event_id) == 36 and event_id[8:24:5] == "----":
         digits = event_id.replace("-", "")
         try:
             key = bytes.fromhex(digits)

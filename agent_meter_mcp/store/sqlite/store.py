@@ -135,7 +135,7 @@ class SqliteStore:
             execute("BEGIN IMMEDIATE")
             try:
                 writer.begin(now_us, careful)
-                results = [_handle(writer, command) for command in commands]
+                results = _handle_all(writer, commands)
                 writer.finish()
                 execute("COMMIT")
             except BaseException:
@@ -255,6 +255,16 @@ class SqliteStore:
             with self._opening:
                 self._readers = self._readers or Readers(self._connect)
         return self._readers
+
+
+def _handle_all(writer: Writer, commands: Sequence[Command]) -> list[Result]:
+    if len(commands) > 1:
+        from .together import record_together
+
+        recorded = record_together(writer, commands)
+        if recorded is not None:
+            return recorded
+    return [_handle(writer, command) for command in commands]
 
 
 def _handle(writer: Writer, command: Command) -> Result:

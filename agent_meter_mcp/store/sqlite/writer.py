@@ -273,7 +273,7 @@ class Writer:
         self.holds.pop(held.reservation_id, None)
 
     def _alert(self, counter: Counter, booked_us: int, at_us: int) -> None:
-        """Rule 21; afterwards `alert_at` is the usage at which the next threshold can be reached."""
+        """Rule 21."""
         start_us = counter.alert_start(at_us)
         if counter.rolling:
             if booked_us <= at_us - counter.window.length_us:
@@ -300,8 +300,7 @@ class Writer:
                         limit.max,
                     )
                 )
-        above = [percent for percent in limit.thresholds if counter.used * 100 < percent * limit.max]
-        counter.alert_at = -(-min(above) * limit.max // 100) if above else NEVER
+        counter.expect_alert()
 
     def _new_counter(self, counter: Counter) -> int:
         (number,) = self.connection.execute(
@@ -324,6 +323,10 @@ class Writer:
         keys.add(row[1])
         if booked_us < self._pending_from:
             self._pending_from = booked_us
+
+    def add_events(self, rows: list[tuple[Any, ...]]) -> None:
+        """All that a transaction brings: nobody will ask which of them are pending."""
+        self._events += rows
 
     def _put_down_before(self, cutoff_us: int) -> None:
         if self._pending_from < cutoff_us:

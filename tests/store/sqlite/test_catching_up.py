@@ -155,6 +155,7 @@ def test_counters_that_caught_up_are_as_if_they_were_loaded(
     chance, path = random.Random(seed), str(tmp_path / "ledger.db")
     crowd, model = Crowd(chance), MemoryStore()
     caught_up = _counted(monkeypatch)
+    _summed(monkeypatch)
     with frequent_rollups(), stores(path) as (one, other, reader):
         for step in range(220):
             commands = [crowd.limit() for _ in range(6)] if step == 0 else crowd.commands()
@@ -192,6 +193,22 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[bool, int]:
 
     monkeypatch.setattr(Counter, "catch_up", counted)
     return counts
+
+
+def _summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a counter moved on, its sums are those of its buckets."""
+    advance = Counter.advance
+
+    def checked(counter: Counter, at_us: int) -> None:
+        advance(counter, at_us)
+        window = [cell for number, cell in counter.buckets.items() if number >= counter.oldest]
+        before = [cell for number, cell in counter.buckets.items() if counter.kept <= number < counter.oldest]
+        sums = sum(used for used, _ in window), sum(held for _, held in window), sum(map(sum, before))
+        assert (counter.used, counter.held, counter.before) == sums
+        gone = {number for number in counter.buckets if number < counter.kept}
+        assert len(gone - counter.dirty) <= 2, "but for a head, and one that was"
+
+    monkeypatch.setattr(Counter, "advance", checked)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from .roles import one_event
 
 WHO = Who("ada", "api")
 SECOND_US = 1_000_000
+ADAS, BOBS = (f"(SELECT id FROM counter WHERE scope = '{name}')" for name in ("ada", "bob"))
 SWAPPED = (
     "UPDATE sqlite_master SET sql = 'CREATE UNIQUE INDEX event_key ON event (service, key)'"
     " WHERE name = 'event_key'"
@@ -33,10 +34,10 @@ def tamper(path: Path, *statements: str) -> None:
     ("statement", "view"),
     [
         ("UPDATE head SET used = used + 1 WHERE counter = 1", "counter used"),
-        ("UPDATE head SET held = held - 1 WHERE counter = 4", "counter held"),
+        (f"UPDATE head SET held = held - 1 WHERE counter = {BOBS}", "counter held"),
         ("DELETE FROM head WHERE counter = 1", "counter used"),
-        ("DELETE FROM cell WHERE counter = 3", "counter used"),
-        ("DELETE FROM head WHERE counter = 4", "counter held"),
+        (f"DELETE FROM cell WHERE counter = {ADAS}", "counter used"),
+        (f"DELETE FROM head WHERE counter = {BOBS}", "counter held"),
         ("UPDATE event SET cost = cost + 1 WHERE id = (SELECT min(id) FROM event)", "counter used"),
         ("DELETE FROM event WHERE id = (SELECT max(id) FROM event)", "reservation"),
         ("UPDATE reservation SET state = 2 WHERE reservation_id = 'r1'", "counter held"),
