@@ -223,7 +223,7 @@ def kept_text(kept: dict[str, Any]) -> str:
     """An event's metadata that keeps these. Raises InvalidInput."""
     try:
         for name, value in kept.items():
-            if type(value) is not str:
+            if type(value) not in _SIMPLE:
                 kept[name] = _sorted(value)
         text = to_json({KEPT: kept}).decode()
         if len(text) > DIGITS_MAX or "NaN" in text or "Infinity" in text:
@@ -239,9 +239,11 @@ def _sorted(value: Any) -> Any:
     """With its objects' keys in order."""
     if type(value) is dict:
         parts = cast("dict[str, Any]", value)
-        return {
-            name: part if type(part := parts[name]) in _SIMPLE else _sorted(part) for name in sorted(parts)
-        }
+        in_order: dict[str, Any] = {}
+        for name in sorted(parts):
+            part = parts[name]
+            in_order[name] = part if type(part) in _SIMPLE else _sorted(part)
+        return in_order
     if type(value) is list:
         return [_sorted(one) for one in cast("list[Any]", value)]
     return value

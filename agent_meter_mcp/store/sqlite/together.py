@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Planned = tuple[UsageEvent, str | bytes, int, int, Plan]
     """With its key, its seq, when it is booked, and what binds it."""
-    Counted = tuple[Plan, Amounts, int]
-    """What binds it, how much, and when it is booked."""
 
 
 def record_together(writer: Writer, commands: Sequence[Command]) -> list[Result] | None:
@@ -41,22 +39,24 @@ def record_together(writer: Writer, commands: Sequence[Command]) -> list[Result]
     if planned is None:
         return None
     now: dict[Plan, list[Amounts]] = {}
-    earlier: list[Counted] = []
+    earlier: dict[Plan, list[tuple[Amounts, int]]] = {}
     for event, _, at_us, booked_us, plan in planned:
-        if plan.counters:
-            amounts = event.usage.amounts
-            if booked_us != at_us:
-                earlier.append((plan, amounts, booked_us))
-            elif plan in now:
-                now[plan].append(amounts)
-            else:
-                now[plan] = [amounts]
+        if not plan.counters:
+            continue
+        amounts = event.usage.amounts
+        if booked_us == at_us:
+            now.setdefault(plan, []).append(amounts)
+        else:
+            earlier.setdefault(plan, []).append((amounts, booked_us))
     first_us, last_us = planned[0][2], planned[-1][2]
-    sums = [(plan, _sum(amounts), last_us) for plan, amounts in now.items()]
+    sums = {plan: _sum(amounts) for plan, amounts in now.items()}
     if not _fit(writer, sums, earlier, first_us, last_us):
         return None
-    for plan, amounts, booked_us in (*sums, *earlier):
-        writer.count(plan.counters, amounts, booked_us, last_us)
+    for plan, amounts in sums.items():
+        writer.count(plan.counters, amounts, last_us, last_us)
+    for plan, several in earlier.items():
+        for amounts, booked_us in several:
+            writer.count(plan.counters, amounts, booked_us, last_us)
     return _kept(writer, planned)
 
 
@@ -84,16 +84,24 @@ def _planned(writer: Writer, commands: Sequence[Command]) -> list[Planned] | Non
     return planned if len(ids) == len(planned) and ids.isdisjoint(writer.open_keys) else None
 
 
-def _fit(writer: Writer, now: list[Counted], earlier: list[Counted], first_us: int, last_us: int) -> bool:
-    """Whether no counter has to be looked at more closely for any of it."""
+def _fit(
+    writer: Writer,
+    now: dict[Plan, Amounts],
+    earlier: dict[Plan, list[tuple[Amounts, int]]],
+    first_us: int,
+    last_us: int,
+) -> bool:
+    """Whether no counter has to be looked at more closely for any of it. `earlier` is with its moments."""
     added: dict[Counter, int] = {}
-    for plan, amounts, _ in now:
+    for plan, amounts in now.items():
         for counter in writer.ready(plan, first_us):
             added[counter] = added.get(counter, 0) + amounts[counter.metric]
     looked_back: set[Counter] = set()
-    for plan, amounts, booked_us in earlier:
+    for plan, several in earlier.items():
+        amounts = _sum([amounts for amounts, _ in several])
+        since_us = min(booked_us for _, booked_us in several)
         for counter in writer.ready(plan, first_us):
-            if booked_us < counter.whole_from:
+            if since_us < counter.whole_from:
                 return False
             added[counter] = added.get(counter, 0) + amounts[counter.metric]
             looked_back.add(counter)
