@@ -89,17 +89,21 @@ def heard(terminal: int, pattern: bytes) -> re.Match[bytes]:
 
 
 def test_a_person_is_told_how_to_watch_it(environment: dict[str, str]) -> None:
+    """It is held meanwhile: on a busy machine it would be over before a dashboard has started."""
     first, second = os.openpty(), os.openpty()
     fcntl.ioctl(second[1], termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(FAST, cwd=ROOT, env=environment, stdout=first[1], stderr=first[1]) as demo:
         command = shlex.split(heard(first[0], rb"Watch in a second terminal: (.*)\x1b\[0m\r\n")[1].decode())
+        heard(first[0], b"rogue-bot.*429")
+        demo.send_signal(signal.SIGSTOP)
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=second[1], stdout=second[1],
                               stderr=second[1]) as dashboard:  # fmt: skip
             try:
                 heard(second[0], b"rogue-bot")
             finally:
                 dashboard.kill()
-                demo.kill()
+                demo.send_signal(signal.SIGCONT)
+                demo.terminate()
     for terminal in (*first, *second):
         os.close(terminal)
 
