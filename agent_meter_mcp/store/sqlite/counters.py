@@ -10,6 +10,7 @@ only the head has changed (`version` is the same) need not read the rest."""
 
 from __future__ import annotations
 
+from agent_meter_mcp.core.decide import reached
 from agent_meter_mcp.core.models import METRICS, Limit
 from agent_meter_mcp.core.windows import (
     SLOTS,
@@ -349,9 +350,9 @@ class Counter:
 
     def expect_alert(self) -> None:
         """`alert_at` becomes the usage at which the next threshold can be reached."""
-        most = self.limit.max
-        above = [percent for percent in self.limit.thresholds if self.used * 100 < percent * most]
-        self.alert_at = -(-min(above) * most // 100) if above else NEVER
+        told = reached(self.limit, self.used)
+        ahead = [percent for percent in self.limit.thresholds if percent not in told]
+        self.alert_at = max(-(-min(ahead) * self.maximum // 100), 1) if ahead else NEVER
 
     def sums_between(self, first: int, last: int, start_us: int, end_us: int, at_us: int) -> dict[int, int]:
         """Used and open holds per bucket from `first` to `last`; for a calendar window, of the one period."""

@@ -198,6 +198,14 @@ def test_a_threshold_that_was_reached_before_it_was_set_is_told_with_the_next(bo
     assert both.at_once == [True, False]
 
 
+def test_a_limit_of_nothing_is_over_with_the_first(both: Both) -> None:
+    both.do(lambda desk: [desk.limiting(0, "day", action="warn", thresholds=(80, 100))], at=0)
+    both.do(batch(2, usage=used(0)), at=1)
+    both.do(batch(2), at=2)
+    assert both.at_once == [True, False]
+    assert both.file.thresholds() == [(80, 1), (100, 1)]
+
+
 def test_who_is_not_trusted_with_the_past_counts_later(both: Both) -> None:
     both.do(batch(3, occurred=-600, trusted=False), at=0)
     assert {stored.booked_at_us for stored in both.file.events().events} == {at(-300) + n for n in range(3)}
@@ -247,7 +255,7 @@ LIMITS = st.tuples(
         st.sampled_from(["requests", "tokens", "cost_usd"]),
         st.sampled_from(["2s", "60s", "1h", "hour", "day", "total"]),
     ),
-    st.integers(5, 120),
+    st.sampled_from([0, 1]) | st.integers(2, 120),
     st.sampled_from([None, "reject", "warn"]),
     st.sampled_from([(), (), (50, 80)]),
 )
