@@ -87,3 +87,12 @@ def test_a_hold_that_was_extended_does_not_move_the_clock_at_its_first_end(desk:
         desk.release("none")
     desk.now = 50
     assert desk.record().seq == desk.now_us
+
+
+def test_a_hold_that_is_older_than_the_limit_is_open_again_where_the_clock_goes_back(desk: Desk) -> None:
+    desk.hold(ttl=10)
+    desk.limit(9, "day")
+    seen: list[int] = []
+    for desk.now in (1, 11, 5, 11):
+        seen.append(desk.peek().limits[0].held)
+    assert seen == [1, 0, 1, 0]

@@ -228,6 +228,15 @@ class Book:
                 counter.head = None
                 self._bring(counter, None, at_us)
 
+    def take_off(self, expired: list[Reservation]) -> None:
+        """These holds are over, and still in the cells: every counter is loaded anew, and has them taken off
+        then; what was computed may have had others taken off."""
+        self.expired = expired
+        self.generation += 1
+        for counter in self._counters.values():
+            if counter.id is None:
+                counter.generation = -1
+
     def _look_for_new_counters(self) -> None:
         """What others have begun to count is to be read from the file; it was computed until now."""
         for number, limit_id, scope in self.connection.execute(

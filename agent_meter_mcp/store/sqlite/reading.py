@@ -136,9 +136,7 @@ class Reader:
         is_overdue = book.next_expiry_us is not None and book.next_expiry_us <= at_us
         expired = book.overdue(at_us) if is_overdue else []
         if expired != book.expired:
-            # The cells still count what is over; every counter is loaded anew, and has it taken off then.
-            book.generation += 1
-            book.expired = expired
+            book.take_off(expired)
         return at_us
 
     def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:

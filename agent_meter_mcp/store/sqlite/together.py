@@ -62,7 +62,8 @@ def record_together(writer: Writer, commands: Sequence[Command]) -> list[Result]
 
 def _planned(writer: Writer, commands: Sequence[Command]) -> list[Planned] | None:
     at_us = writer.at_us
-    if writer.careful or writer.rollups.nearly_full:
+    # A hold that ends between two of these events has to end there.
+    if writer.careful or writer.rollups.nearly_full or writer.next_expiry_us < at_us + len(commands):
         return None
     planned: list[Planned] = []
     ids: set[tuple[str, str | bytes]] = set()

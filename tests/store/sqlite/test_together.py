@@ -177,10 +177,8 @@ def test_an_id_that_is_taken_is_found(both: Both, more: dict[str, Any]) -> None:
 def test_a_hold_that_is_over_counts_no_longer(both: Both) -> None:
     both.do(lambda desk: [desk.limiting(7, "day", thresholds=())], at=0)
     both.do(held, at=0)
-    both.do(batch(3), at=10 - 0.000_001)
-    both.do(batch(4), at=20)
-    both.do(batch(1), at=20)
-    assert both.at_once == [True, True]
+    both.do(batch(7), at=20)
+    assert both.at_once == [True]
 
 
 def test_what_is_held_is_not_there_for_others(both: Both) -> None:
@@ -217,6 +215,17 @@ def test_the_largest_number_is_not_passed_by_a_batch(both: Both) -> None:
     results = both.do(batch(2, usage=used(1, cost=1)), at=2)
     assert both.at_once == [True, True, False, False]
     assert [type(result) for result in results] == [Recorded, InvalidInput]
+
+
+def test_a_hold_that_ends_within_it_ends_there(both: Both) -> None:
+    """Ended by a later command that takes no seq, it would have kept the clock from being set right."""
+    both.do(lambda desk: [desk.reserving(ttl=10)], at=0)
+    both.do(batch(1, id="known"), at=1)
+    both.do(batch(2), at=10 - 0.000_001)
+    both.do(batch(1, id="known"), at=3600)
+    (recorded,) = both.do(batch(1), at=20)
+    assert recorded.seq == at(20)
+    assert both.at_once == [False]
 
 
 def test_what_needs_more_than_counting_is_done_one_by_one(both: Both) -> None:
