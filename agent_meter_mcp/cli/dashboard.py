@@ -152,10 +152,11 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
     """Until it is left."""
     folder, is_tab = os.path.expanduser(FOLDER), "TEXTUAL_DRIVER" in os.environ
     # Textual reads keys from the one and draws on the other; without them it would turn for ever.
-    if not is_tab and not all(one is not None and one.isatty() for one in (sys.stdin, sys.stderr)):
-        raise InvalidInput(
-            "dashboard", "needs a terminal; --web shows it in a browser, and summary prints totals"
-        )
+    for name, stream in (("standard input", sys.stdin), ("standard error", sys.stderr)):
+        if not is_tab and (stream is None or not stream.isatty()):
+            raise InvalidInput(
+                name, "must be a terminal; --web shows it in a browser, and summary prints totals"
+            )
     # Whoever looks in a browser need not be who looks in the terminal.
     choices = tui("settings").Choices(None if is_tab else os.path.join(folder, "dashboard.json"))
     source.look_ahead(choices.range)

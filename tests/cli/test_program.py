@@ -331,7 +331,7 @@ def test_who_starts_the_mcp_server_by_hand_is_told_what_it_is_for() -> None:
 def test_a_dashboard_without_a_terminal_says_what_it_needs(home: Path) -> None:
     ran = process("dashboard")
     assert (ran.code, ran.out) == (2, "")
-    assert "needs a terminal; --web shows it in a browser" in ran.err
+    assert "dashboard: standard input: must be a terminal; --web shows it in a browser" in ran.err
 
 
 def test_an_interruption_of_a_server_ends_it() -> None:
