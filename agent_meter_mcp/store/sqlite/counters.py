@@ -106,6 +106,7 @@ class Counter:
         """Used and held in what is kept of the time before the window."""
         self.current = self.kept = 0
         self.oldest = NEVER
+        """The first bucket of the window; NEVER: nothing has been summed up yet."""
         self.whole_from = 0
         """All that lies around usage booked from here on, by the length of a window, is kept."""
         self.cell = [0, 0]
@@ -239,7 +240,7 @@ class Counter:
         Mostly a bucket or two, which are then all that is looked at.
         """
         left, forgotten = range(self.oldest, oldest), range(self.kept, kept)
-        is_near = self.oldest <= oldest < self.oldest + SLOTS  # and summed up before
+        is_near = self.oldest <= oldest < self.oldest + SLOTS
         self.oldest, self.kept = oldest, kept
         if not is_near or self.dirty or (self.head is not None and self.head < kept):
             self._sum_up()

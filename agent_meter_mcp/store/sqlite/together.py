@@ -72,14 +72,12 @@ def _planned(writer: Writer, commands: Sequence[Command]) -> list[Planned] | Non
         if type(command) is not Record or command.want_limits:
             return None
         event = command.event
-        who, occurred_us = event.who, event.occurred_at_us
+        who = event.who
         if who.parent is not None or event.usage.kept is not event.usage:
             return None
         key = key_of(event.id)
         ids.add((who.service or "", key))
-        booked_us = at_us
-        if occurred_us is not None:
-            booked_us = booked_at(occurred_us, at_us, may_backdate=command.may_backdate)
+        booked_us = booked_at(event.occurred_at_us, at_us, may_backdate=command.may_backdate)
         planned.append((event, key, at_us, booked_us, plan_of(who)))
         at_us += 1
     return planned if len(ids) == len(planned) and ids.isdisjoint(writer.open_keys) else None

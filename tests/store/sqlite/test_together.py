@@ -30,7 +30,8 @@ class Both:
     """A file and the store that walks everything, which are told the same."""
 
     def __init__(self, path: Path, watched: pytest.MonkeyPatch) -> None:
-        self.file, self.model = Desk(open_store(str(path), synchronous="NORMAL")), Desk(MemoryStore())
+        self.files = [open_store(str(path), synchronous="NORMAL") for _ in range(2)]
+        self.file, self.model = Desk(self.files[0]), Desk(MemoryStore())
         self.at_once: list[bool] = []
         """Of each batch, whether it was recorded at once."""
 
@@ -41,9 +42,18 @@ class Both:
 
         watched.setattr(together, "record_together", record_together)
 
-    def do(self, commands: Callable[[Desk], Sequence[Command]], *, at: float) -> list[Any]:
-        """Applies the commands that a desk makes, and answers what both have answered."""
+    def close(self) -> None:
+        """Whatever was done, all views agree with the events."""
+        assert list(self.file.store.verify()) == []
+        for store in self.files:
+            store.close()
+
+    def do(self, commands: Callable[[Desk], Sequence[Command]], *, at: float, by: int = 0) -> list[Any]:
+        """Applies the commands that a desk makes, and answers what both have answered.
+
+        `by`: which of two processes that have the file open."""
         self.file.now = self.model.now = at
+        self.file.store = self.files[by]
         made = commands(self.file)
         applied = self.file.store.apply(made, self.file.now_us)
         expected = self.model.store.apply(made, self.model.now_us)
@@ -62,8 +72,7 @@ def _comparable(result: object) -> object:
 def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
     stores = Both(tmp_path / "ledger.db", monkeypatch)
     yield stores
-    assert list(stores.file.store.verify()) == []
-    stores.file.store.close()
+    stores.close()
 
 
 def batch(count: int, **details: Any) -> Callable[[Desk], list[Record]]:
@@ -149,6 +158,14 @@ def test_what_occurred_earlier_must_fit_with_all_around_it(
     both.do(batch(1), at=201)
     both.do(batch(5, occurred=202 - ago), at=202)
     assert both.at_once == [maximum >= 10, at_once]
+
+
+def test_what_another_process_has_counted_leaves_less_room(both: Both) -> None:
+    both.do(lambda desk: [desk.limiting(10, "60s", thresholds=(90,))], at=0)
+    both.do(batch(3), at=1)
+    both.do(batch(3), at=2, by=1)
+    outcomes = [recorded.outcome for recorded in both.do(batch(6), at=3)]
+    assert (outcomes, both.at_once) == (["accepted"] * 4 + ["over_limit"] * 2, [True, True, False])
 
 
 def test_it_ends_where_a_window_does(both: Both) -> None:
@@ -271,11 +288,10 @@ LIMITS = st.tuples(
 AGOS_US = st.sampled_from([None, None, None, 30_000, 2_500_000])
 BATCHES = st.lists(
     st.tuples(
+        st.sampled_from([0, 0, 1]),
         st.sampled_from([0, 1, 40_000, 1_000_000, 3_300_000, 61_000_000]),
         st.lists(
-            st.tuples(
-                WHOS, AMOUNTS, AMOUNTS, AMOUNTS, st.sampled_from([None, None, None, 30_000, 2_500_000])
-            ),
+            st.tuples(WHOS, AMOUNTS, AMOUNTS, AMOUNTS, AGOS_US),
             min_size=1,
             max_size=12,
         ),
@@ -309,11 +325,10 @@ def test_batches_are_as_their_events_one_by_one(
 
         both.do(limiting, at=0)
         now_us = 0
-        for pause_us, events in batches:
+        for by, pause_us, events in batches:
             now_us += pause_us
-            both.do(lambda desk, events=events: _records(desk, events), at=now_us / 1_000_000)
-        assert list(both.file.store.verify()) == []
-        both.file.store.close()
+            both.do(lambda desk, events=events: _records(desk, events), at=now_us / 1_000_000, by=by)
+        both.close()
         event(f"at once: {sorted(set(both.at_once))}")
 
 
