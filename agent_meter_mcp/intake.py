@@ -82,21 +82,21 @@ class Intake:
 
     def record(self, caller: Caller, report: Report, now_us: int, *, want_limits: bool = True) -> Record:
         """Raises InvalidInput, Forbidden."""
-        who, usage = report.who, report.usage
+        who, usage, source, occurred_us = report.who, report.usage, report.measured_by, report.occurred_at_us
         self._may_use(caller, who, usage, report.operation)
         optional_name(report.id, "id", maximum=ID_MAX)
-        check.details(report.status_code, report.duration_ms, report.metadata, report.measured_by)
-        check_occurred(report.occurred_at_us, now_us)
-        self._source(caller, report.measured_by)
-        at_us = now_us if report.occurred_at_us is None else report.occurred_at_us
+        check.details(report.status_code, report.duration_ms, report.metadata, source)
+        check_occurred(occurred_us, now_us)
+        self._source(caller, source)
+        at_us = now_us if occurred_us is None else occurred_us
         return Record(
             UsageEvent(
                 report.id or self._new_id(now_us),
                 who,
                 self._happened(usage, at_us, who.service or ""),
                 report.operation,
-                report.measured_by,
-                report.occurred_at_us,
+                source,
+                occurred_us,
                 report.status_code,
                 report.duration_ms,
                 report.metadata,

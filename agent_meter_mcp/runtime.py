@@ -25,20 +25,24 @@ if TYPE_CHECKING:
 
 _RANDOM = (1 << 62) - 1
 _VARIANT = 1 << 63
-GARBAGE_AFTER = (5_000, 5, 10)
-"""New objects, and how often these are looked through before older ones are. With Python's 700, a dashboard
-spends an eighth of its time looking for garbage; with more, it keeps what it should have dropped."""
+GARBAGE_AFTER = 5_000
+"""So many new objects are there before they are looked through. With Python's 700, a dashboard spends an
+eighth of its time looking for garbage; with more, it keeps what it should have dropped."""
+GARBAGE_AFTER_BATCHES = 20_000
+"""The same for a server: what a batch of 1000 needs is not looked through while that is under way."""
+_OLDER_AFTER = (5, 10)
+"""How often what is new is looked through before what is older is."""
 
 
-def collect_seldom() -> None:
+def collect_seldom(after: int = GARBAGE_AFTER) -> None:
     """For a process that stays, when it has imported what it needs.
 
-    That is not searched for garbage any more, and what is new not so often.
+    That is not searched for garbage any more, and what is new only when there is so much of it.
     """
     import gc
 
     gc.freeze()
-    gc.set_threshold(*GARBAGE_AFTER)
+    gc.set_threshold(after, *_OLDER_AFTER)
     gc.enable()
 
 

@@ -25,7 +25,7 @@ from agent_meter_mcp.faces.http import CALLER
 from agent_meter_mcp.faces.http.upstream import router
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
-from agent_meter_mcp.runtime import collect_seldom, new_id, system_clock_us
+from agent_meter_mcp.runtime import GARBAGE_AFTER_BATCHES, collect_seldom, new_id, system_clock_us
 from agent_meter_mcp.secrets import SecretsFile
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.rows import EVENT_COLUMNS
@@ -123,7 +123,7 @@ def run_ingest(options: Options) -> Iterator[Row]:
 @contextmanager
 def _as_served() -> Generator[None]:
     before = gc.get_threshold()
-    collect_seldom()
+    collect_seldom(GARBAGE_AFTER_BATCHES)
     yield
     gc.set_threshold(*before)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import ClassVar, Self
 
 
 class MeterError(Exception):
@@ -29,6 +29,11 @@ class MeterError(Exception):
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
+
+    def alone(self) -> Self:
+        """Itself, for who keeps it as an answer: its trace would keep all that was in reach, itself too."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
 
 class InvalidInput(MeterError):

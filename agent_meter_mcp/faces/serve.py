@@ -27,7 +27,13 @@ from starlette.routing import Mount, Route
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, PricesUnusable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.runtime import collect_seldom, open_ledger, price_book, process_caller
+from agent_meter_mcp.runtime import (
+    GARBAGE_AFTER_BATCHES,
+    collect_seldom,
+    open_ledger,
+    price_book,
+    process_caller,
+)
 from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
@@ -149,7 +155,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
             needs_key = await ledger.has_keys() or not _is_ours_alone(settings, host)
             _announce(settings, host, url, needs_key=needs_key)
             await to_thread.run_sync(_warn_of_files, settings)
-            collect_seldom()
+            collect_seldom(GARBAGE_AFTER_BATCHES)
             await http.serve([listener])
             tasks.cancel_scope.cancel()
 

@@ -118,8 +118,7 @@ class Engine:
 
         Raises what `make` raises, the MeterError that is the answer, StoreError, Overloaded.
         """
-        ((_, answer),) = await self._writer.submit((make,))
-        return _expected(answer, kind)
+        return _expected((await self._writer.submit((make,)))[0][1], kind)
 
     def write_unawaited(self, make: Make) -> None:
         """As `write`, for what nobody waits for: if it cannot be written, it is not."""
@@ -141,7 +140,7 @@ class Engine:
             try:
                 commands.append(make(now_us))
             except Exception as error:  # it concerns this caller alone, and is raised to it
-                failed.append((at, error))
+                failed.append((at, _kept(error)))
         answers = self._results(commands, now_us) if commands else ()
         written: list[Written] = list(zip(commands, answers, strict=True))
         for at, error in failed:
@@ -166,13 +165,11 @@ class Engine:
 
     async def peek(self, make: Callable[[int], Ask]) -> tuple[Ask, Decision]:
         """The question that `make` makes, and its answer. Raises as `make`, StoreError, Overloaded."""
-        (answer,) = await self._reader.submit((Peek(make),))
-        return cast("tuple[Ask, Decision]", _expected(answer, tuple))
+        return cast("tuple[Ask, Decision]", _expected((await self._reader.submit((Peek(make),)))[0], tuple))
 
     async def read(self, work: Callable[[], T]) -> T:
         """What `work`, a short read of the store, answers or raises."""
-        (answer,) = await self._reader.submit((work,))
-        return cast("T", _expected(answer, object))
+        return cast("T", _expected((await self._reader.submit((work,)))[0], object))
 
     async def read_long(self, work: Callable[[], T]) -> T:
         """As `read`, beside at most three other long ones."""
@@ -192,7 +189,7 @@ class Engine:
                 else:
                     answers.append(question())
             except Exception as error:  # it concerns this caller alone, and is raised to it
-                answers.append(error)
+                answers.append(_kept(error))
         if asked:
             try:
                 decisions = self._store.peek([ask for _, ask in asked], now_us)
@@ -266,11 +263,20 @@ class Engine:
         return self._refusals_written
 
 
+def _kept(error: Exception) -> Exception:
+    """What nobody expected keeps its trace, which the log will show."""
+    return error.alone() if isinstance(error, MeterError) else error
+
+
 def _expected(answer: object, kind: type[T]) -> T:
-    if isinstance(answer, Failure):
-        raise answer.error.with_traceback(answer.trace)
-    if isinstance(answer, Exception):
-        raise answer
+    try:
+        if isinstance(answer, Failure):
+            raise answer.error.with_traceback(answer.trace)
+        if isinstance(answer, Exception):
+            raise answer
+    except Exception:
+        del answer  # its trace has this frame: they would keep each other, and all that was in reach
+        raise
     if not isinstance(answer, kind):
         raise TypeError(f"the store answered {type(answer).__name__} where {kind.__name__} was due")
     return answer

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import traceback
+import weakref
 
 import anyio
 import pytest
@@ -160,6 +162,36 @@ async def test_bad_input_is_its_callers_alone(ledger: Ledger, store: AnyStore) -
             with pytest.raises(NotFound, match="nobody"):
                 await lost
         assert store.seen.sizes == [1, 1]
+
+
+class Text(str):
+    """Which can be seen to go."""
+
+    __slots__ = ("__weakref__",)
+
+
+async def test_what_is_refused_is_dropped_at_once(ledger: Ledger) -> None:
+    """Where nobody looks for garbage, too: an error's trace would keep all that the caller has sent."""
+
+    async def refused(*, together: bool) -> weakref.ref[Text]:
+        text = Text("x" * 10_000)
+        wrong = report(metadata=text)
+        if together:
+            (answer,) = await ledger.record_many(OPERATOR, [wrong])
+            assert isinstance(answer, InvalidInput)
+        else:
+            with pytest.raises(InvalidInput):
+                await ledger.record(OPERATOR, wrong)
+        return weakref.ref(text)
+
+    gc.disable()
+    try:
+        async with ledger:
+            sent = [await refused(together=together) for together in (True, False)]
+            await ledger.record(OPERATOR, report())  # until then the writer has what it did last
+            assert [text() for text in sent] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_nothing_is_applied_when_all_of_it_is_wrong(ledger: Ledger, store: AnyStore) -> None:

@@ -124,7 +124,7 @@ class Ring:
 gc.disable()
 collect_seldom()
 assert gc.isenabled() and gc.get_freeze_count() > 0
-rings = [weakref.ref(Ring()) for _ in range(2 * GARBAGE_AFTER[0])]
+rings = [weakref.ref(Ring()) for _ in range(2 * GARBAGE_AFTER)]
 print(sum(ring() is None for ring in rings) > 0)
 """
 

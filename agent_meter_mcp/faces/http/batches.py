@@ -107,7 +107,7 @@ class Batch:
                 if must_be_signed:
                     signing.check(caller, report)
             except MeterError as error:
-                self._answers.append(error)
+                self._answers.append(error.alone())
             else:
                 self._answers.append(None)
                 self.reports.append(report)

@@ -111,7 +111,7 @@ async def _recorded(
                 raise report
             signing.check(call.caller, report)
         except MeterError as error:
-            rejected.append(error)
+            rejected.append(error.alone())
         else:
             good.append(report)
     try:

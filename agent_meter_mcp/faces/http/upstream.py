@@ -205,7 +205,7 @@ async def record_session_batch(request: Request) -> Response:
             report = session_report(session, agent, "self" if caller.role == "agent" else "import")
             signing.check(caller, report)
         except MeterError as error:
-            answers.append(error)
+            answers.append(error.alone())
         else:
             answers.append(None)
             reports.append(report)

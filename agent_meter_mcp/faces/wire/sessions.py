@@ -147,7 +147,7 @@ def spend_reports(
         try:
             report = _call(row, agent, repeats)
         except InvalidInput as error:
-            found.append((number, error))
+            found.append((number, error.alone()))
             continue
         found.append((number, report))
         if key[1]:
@@ -156,7 +156,7 @@ def spend_reports(
         try:
             report = _summary(row, agent, calls.get(key, ()))
         except InvalidInput as error:
-            found.append((number, error))
+            found.append((number, error.alone()))
             continue
         if report is not None:
             found.append((number, report))

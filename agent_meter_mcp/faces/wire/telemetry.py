@@ -95,7 +95,7 @@ def _each(all_said: "Iterable[Said]", make: "Callable[[Said], Report | None]") -
         try:
             report = make(said)
         except InvalidInput as error:
-            found.append(error)
+            found.append(error.alone())
         else:
             if report is not None:
                 found.append(report)

@@ -3,10 +3,12 @@ stays up."""
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -127,6 +129,61 @@ def test_no_body_makes_it_fail(body: bytes, encoding: str) -> None:
     answer = anyio.run(ask)
     assert answer.status_code in (204, 400, 413, 415)
     assert (answer.status_code == 204) == bool(seen)
+
+
+LONG = "y" * 1_000_000
+UPSTREAM = {
+    "id": "1",
+    "timestamp": "2026-01-01T00:00:00Z",
+    "serviceId": "openai",
+    "agent": {"agentId": "bot"},
+    "operation": "chat",
+    "units": 1,
+    "unitType": "request",
+    "pricingModel": "per-call",
+    "method": "GET",
+    "path": "/",
+    "statusCode": 200,
+    "durationMs": 1,
+}
+SPAN = {
+    "name": "chat",
+    "attributes": [
+        {"key": "gen_ai.request.model", "value": {"stringValue": LONG}},
+        {"key": "gen_ai.usage.input_tokens", "value": {"stringValue": "many"}},
+    ],
+}
+LARGE: dict[str, tuple[str, object]] = {
+    "no record": ("/v1/usage/batch", {"records": [{"id": LONG, "serviceId": 7}]}),
+    "a record's metadata": ("/v1/usage/batch", {"records": [{**STEP, "metadata": {"a": LONG}}]}),
+    "an upstream record": (
+        "/v1/usage/batch",
+        {"records": [{**UPSTREAM, "metadata": {"a": LONG}}]},
+    ),
+    "no session": ("/v1/sessions/batch", {"agentName": "bot", "sessions": [{"cwd": LONG}]}),
+    "a span's model": ("/v1/traces", {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN]}]}]}),
+    "a reservation's id": ("/v1/reservations", {**STEP, "id": LONG}),
+    "a check's agent": ("/v1/check", {**STEP, "agent": LONG}),
+}
+
+
+@pytest.mark.parametrize(("path", "sent"), LARGE.values(), ids=LARGE)
+async def test_what_is_refused_is_not_kept(client: httpx2.AsyncClient, path: str, sent: object) -> None:
+    """Nor until somebody looks for garbage: that much of each request would have been half a gigabyte."""
+    body = json.dumps(sent).encode()
+    first = await client.post(path, content=body, headers=JSON)
+    assert first.status_code in (200, 422), first.text
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            await client.post(path, content=body, headers=JSON)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert kept < 2 * len(body)
 
 
 class Served:
