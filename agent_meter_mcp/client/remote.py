@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_meter_mcp.core import check
-from agent_meter_mcp.core.errors import Unreachable
+from agent_meter_mcp.core.errors import MeterError, Unreachable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.intake import Intake
@@ -44,6 +46,7 @@ class RemotePlace:
         self._connection = Connection(self._url, key, timeout_s, counters)
         self._recorder = Recorder(self._connection, spool, counters)
         self._intake = Intake(_AsReported(), new_id, lambda agent: (agent,))
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     @property
     def default_agent(self) -> str | None:
@@ -54,6 +57,7 @@ class RemotePlace:
         self._recorder.start()
 
     async def close(self) -> None:
+        await asyncio.gather(*self._letting_go)
         await self._recorder.close()
         await self._connection.close()
 
@@ -74,15 +78,36 @@ class RemotePlace:
         return self._parsed(Decided, await self._post("/v1/check", ask_json(who, usage)))
 
     async def reserve(self, report: Report, ttl_us: int) -> Granted:
-        """With an id of ours, so that a repeat finds the hold of the first attempt."""
+        """With an id of ours, so that a repeat finds the hold of the first attempt.
+
+        Where the caller is cancelled it is let go of, unless the report has an id: it can be asked for again.
+        """
         now_us = system_clock_us()
         command = self._intake.reserve(_SOMEBODY, _acting(report), ttl_us, now_us)
-        body = _reserve_json(report, command.event_id, ttl_us)
+        asking = asyncio.create_task(self._ask(_reserve_json(report, command.event_id, ttl_us)))
+        try:
+            reserved = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if report.id is None:
+                letting_go = asyncio.create_task(self._let_go(asking))
+                self._letting_go.add(letting_go)
+                letting_go.add_done_callback(self._letting_go.discard)
+            else:
+                asking.cancel()
+            raise
+        return Granted(reserved.allowed, reserved.reservation_id, lambda: reserved)
+
+    async def _ask(self, body: dict[str, Any]) -> BudgetReserved:
         _, document = await self._connection.call(
             "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)
         )
-        reserved = self._reserved(document)
-        return Granted(reserved.allowed, reserved.reservation_id, lambda: reserved)
+        return self._reserved(document)
+
+    async def _let_go(self, asking: asyncio.Task[BudgetReserved]) -> None:
+        with suppress(MeterError):  # then it expires
+            reserved = await asking
+            if reserved.reservation_id is not None:
+                await self.release(reserved.reservation_id)
 
     async def settle(self, settle: Settle) -> ReservationSettled:
         """If the meter cannot be reached, it is kept on disk: what was used is not forgotten."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -61,6 +62,15 @@ class Server:
             except OSError:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
+
+    def pause(self) -> None:
+        """It takes what comes, and answers when it goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """At once, whatever it is doing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from agent_meter_mcp.core.errors import (
     Unreachable,
 )
 from agent_meter_mcp.settings import Settings
+from agent_meter_mcp.store.sqlite.rows import RELEASED, SETTLED
 
 from .conftest import SECONDS, Server, events, holds, limit, until
 
@@ -401,3 +403,40 @@ def test_the_spool_is_for_its_owner_alone(tmp_path: Path) -> None:
     (path,) = (tmp_path / "deep" / "spool").iterdir()
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
+
+
+OPEN = 0
+
+
+def states_of_holds(settings: Settings) -> list[int]:
+    with closing(sqlite3.connect(settings.db)) as file:
+        return [state for (state,) in file.execute("SELECT state FROM reservation ORDER BY id")]
+
+
+async def test_a_hold_that_nobody_waits_for_any_more_is_let_go(
+    server: Server, settings: Settings, tmp_path: Path
+) -> None:
+    """Its id is not known here when the caller gives up, and the server makes it all the same."""
+    async with Meter(url=server.url, spool=tmp_path) as meter:
+        await meter.check(service="s", agent="bot")
+        server.pause()
+        with anyio.move_on_after(0.2) as waiting:
+            await meter.reserve(service="s", agent="bot").ask()
+        assert waiting.cancelled_caught
+        server.go_on()
+    assert states_of_holds(settings) == [RELEASED]
+
+
+async def test_a_hold_with_an_id_is_there_to_be_asked_for_again(
+    server: Server, settings: Settings, tmp_path: Path
+) -> None:
+    async with Meter(url=server.url, spool=tmp_path) as meter:
+        await meter.check(service="s", agent="bot")
+        server.pause()
+        with anyio.move_on_after(0.2) as waiting:
+            await meter.reserve(service="s", agent="bot", id="job-1").ask()
+        assert waiting.cancelled_caught
+        server.go_on()
+        async with meter.reserve(service="s", agent="bot", id="job-1"):
+            assert states_of_holds(settings) == [OPEN]
+    assert states_of_holds(settings) == [SETTLED]
