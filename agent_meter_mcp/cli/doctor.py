@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
@@ -66,6 +67,7 @@ def doctor(session: Session, as_json: bool) -> int:
         *_ledger(settings),
         _prices(settings),
         _secrets(settings),
+        *_spools(),
         *_settings(session),
     ]
     has_problem = any(finding.state == "problem" for finding in findings)
@@ -310,6 +312,25 @@ def _secrets(settings: Settings) -> Finding:
     text = f"{path}, of {counted(agents, 'agent')} and {counted(services, 'service')}"
     facts = {"path": path, "exists": True, "agents": agents, "services": services, "receipt": has_receipt}
     return Finding("secrets", "ok", text + (", and for receipts" if has_receipt else ""), facts)
+
+
+def _spools() -> Iterator[Finding]:
+    """What programs here could not send to a meter behind a URL; mostly there is none, and nothing to say."""
+    from agent_meter_mcp.client.spool import entries_below
+
+    folder = Path(FOLDER, "spool").expanduser()
+    try:
+        waiting = entries_below(folder)
+    except OSError as error:
+        text = f"{folder} cannot be read ({error.strerror})"
+        yield Finding("spool", "problem", text, {"folder": str(folder), "entries": None})
+        return
+    for spool, entries in sorted(waiting.items()):
+        text = (
+            f"{counted(entries, 'record')} in {spool} for a meter behind a URL: the next program that uses"
+            " the same URL and key sends them"
+        )
+        yield Finding("spool", "warning", text, {"folder": str(spool), "entries": entries})
 
 
 def _settings(session: Session) -> Iterator[Finding]:

@@ -140,6 +140,15 @@ class Spool:
             self._file = None
 
 
+def entries_below(folder: Path) -> dict[Path, int]:
+    """How many entries wait in each spool whose folder is in this one. Raises OSError."""
+    entries: dict[Path, int] = {}
+    for path in folder.glob("*/*.jsonl"):
+        with suppress(FileNotFoundError):  # somebody has just drained it
+            entries[path.parent] = entries.get(path.parent, 0) + path.read_bytes().count(b"\n")
+    return {spool: count for spool, count in entries.items() if count}
+
+
 class SpoolFile:
     """A file that is being drained."""
 

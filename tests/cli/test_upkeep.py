@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent_meter_mcp import SyncMeter
 from agent_meter_mcp.cli.doctor import CLOCK_AHEAD_US
 from agent_meter_mcp.cli.exits import DIFFERENCES, PROBLEMS
 from agent_meter_mcp.core.commands import Record
@@ -230,6 +231,22 @@ def test_the_file_of_secrets_is_looked_at_and_never_told(run: Run, ok: Run, home
         assert (ran.code, findings(ran)["secrets"]["state"]) == (PROBLEMS, "problem")
         assert told in findings(ran)["secrets"]["text"]
         assert "very-secret" not in ran.out
+
+
+def test_what_waits_for_a_meter_elsewhere_is_told(
+    run: Run, ok: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    assert "spool" not in findings(ok("doctor", "--json"))
+    with SyncMeter(url="http://127.0.0.1:9", timeout_s=1) as meter:
+        for _ in range(3):
+            assert meter.record(agent="bot", service="s").status == "spooled"
+    spool = findings(ok("doctor", "--json"))["spool"]
+    assert (spool["state"], spool["facts"]["entries"]) == ("warning", 3)
+    assert Path(spool["facts"]["folder"]).parent == home / ".agent-meter" / "spool"
+    (home / ".agent-meter" / "spool" / "x" / "no-file.jsonl").mkdir(parents=True)
+    ran = run("doctor", "--json")
+    assert (ran.code, findings(ran)["spool"]["state"]) == (PROBLEMS, "problem")
 
 
 def test_the_keys_are_looked_at(ok: Run) -> None:
