@@ -72,11 +72,13 @@ class Policy:
         made = Policy((), self.limits.values(), self.switches)
         made.agents = {**self.agents, agent.agent_id: agent}
         made._children = dict(self._children)
-        before = self.agents.get(agent.agent_id)
-        for parent in (agent.parent, None if before is None else before.parent):
-            if parent is not None:
-                others = [child for child in self._children.get(parent, ()) if child != agent.agent_id]
-                made._children[parent] = [*others, agent.agent_id] if parent == agent.parent else others
+        known = self.agents.get(agent.agent_id)
+        before = None if known is None else known.parent
+        if before != agent.parent:
+            if before is not None:
+                made._children[before] = [one for one in self._children[before] if one != agent.agent_id]
+            if agent.parent is not None:
+                made._children[agent.parent] = [*self._children.get(agent.parent, ()), agent.agent_id]
         return made
 
     def lineage(self, agent_id: str) -> tuple[str, ...]:

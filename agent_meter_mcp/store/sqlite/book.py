@@ -182,27 +182,22 @@ class Book:
             self.policy.check_parent(who.agent, who.parent)
         except InvalidInput:
             return self.plan(who)
-        agents = {**self.policy.agents, who.agent: known.replace(parent=who.parent)}
-        linked = Policy(agents.values(), self.policy.limits.values(), self.policy.switches)
+        linked = self.policy.with_agent(known.replace(parent=who.parent))
+        has_past = self.connection.execute("SELECT 1 FROM agent WHERE agent_id = ?", (who.agent,)).fetchone()
         counters: list[Counter] = []
-        for bound in linked.binding(who):
-            coverage = linked.coverage(bound.limit, bound.scope)
-            if coverage == self.policy.coverage(bound.limit, bound.scope):
-                counters.append(self.counter(bound.limit, bound.scope))
+        for limit, scope in [(bound.limit, bound.scope) for bound in linked.binding(who)]:
+            if not has_past or linked.coverage(limit, scope) == self.policy.coverage(limit, scope):
+                counters.append(self.counter(limit, scope))
             else:
                 counters.append(
-                    Counter(
-                        self.connection, bound.limit, bound.scope, coverage, looks_back=False, stored=False
-                    )
+                    Counter(self.connection, limit, scope, linked, looks_back=False, stored=False)
                 )
         return Plan(counters, linked.stopped_by(who))
 
     def counter(self, limit: Limit, scope: str) -> Counter:
         counter = self._counters.get((limit.limit_id, scope))
         if counter is None:
-            counter = Counter(
-                self.connection, limit, scope, self.policy.coverage(limit, scope), looks_back=self._writes
-            )
+            counter = Counter(self.connection, limit, scope, self.policy, looks_back=self._writes)
             self._counters[limit.limit_id, scope] = counter
         return counter
 

@@ -65,13 +65,14 @@ def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) 
         "UPDATE agent SET name = ?, tier = ?, owner = ?, parent = ? WHERE agent_id = ?",
         (after.name, after.tier, after.owner, after.parent, after.agent_id),
     )
-    if before is None or before.tier != after.tier:
+    # Of one that nobody has heard of before, no counter could have counted anything.
+    if before is not None and before.tier != after.tier:
         execute(
             "DELETE FROM counter WHERE scope = ? AND limit_id IN"
             " (SELECT limit_id FROM quota WHERE subject IN ('agent', 'tier'))",
             (after.agent_id,),
         )
-    if (before.parent if before is not None else None) != after.parent:
+    if before is not None and before.parent != after.parent:
         above = {*writer.book.policy.lineage(after.agent_id)}
         if after.parent is not None:
             above.update(writer.book.policy.lineage(after.parent))

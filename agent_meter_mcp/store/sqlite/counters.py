@@ -26,7 +26,7 @@ from .sums import FAR_US, Sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.limits import Coverage
+    from agent_meter_mcp.core.limits import Coverage, Policy
 
     from .driver import Connection
 
@@ -64,11 +64,10 @@ class Counter:
     """
 
     __slots__ = (
-        "_looks_back", "_stored", "alert_at", "before", "binds", "buckets", "cell", "coverage",
-        "current", "dirty", "edge", "filled", "first_us", "first_written", "generation", "hard", "head",
-        "held", "id", "kept", "limit", "maximum", "metric", "oldest", "period_end", "rolling",
-        "scope", "since", "sums", "until", "used", "version", "whole_from",
-        "window",
+        "_connection", "_coverage", "_looks_back", "_policy", "_stored", "_sums", "alert_at", "before",
+        "binds", "buckets", "cell", "current", "dirty", "edge", "filled", "first_us", "first_written",
+        "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric", "oldest",
+        "period_end", "rolling", "scope", "since", "until", "used", "version", "whole_from", "window",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +75,7 @@ class Counter:
         connection: Connection,
         limit: Limit,
         scope: str,
-        coverage: Coverage,
+        policy: Policy,
         *,
         looks_back: bool,
         stored: bool = True,
@@ -88,8 +87,10 @@ class Counter:
         self.metric = METRICS.index(limit.key.metric)
         self.maximum = limit.max
         self.hard = limit.action == "reject"
-        self.coverage = coverage
-        self.sums = Sums(connection, coverage, limit.key.metric)
+        self._connection = connection
+        self._policy = policy
+        self._coverage: Coverage | None = None
+        self._sums: Sums | None = None
         self.id: int | None = None
         self.binds = False
         """Whether all that it covers is counted in it: nothing more specific stands in its place."""
@@ -123,6 +124,19 @@ class Counter:
         self.first_written: int | None = None
         self.filled = (-1, 0)
         """(bucket, when it leaves the window) of the oldest bucket with usage, as it was last looked for."""
+
+    @property
+    def coverage(self) -> Coverage:
+        """What it counts. Mostly nobody asks, and it may be a tree of tens of thousands."""
+        if self._coverage is None:
+            self._coverage = self._policy.coverage(self.limit, self.scope)
+        return self._coverage
+
+    @property
+    def sums(self) -> Sums:
+        if self._sums is None:
+            self._sums = Sums(self._connection, self.coverage, self.limit.key.metric)
+        return self._sums
 
     @property
     def exceeded(self) -> bool:

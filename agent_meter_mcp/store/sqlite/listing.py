@@ -17,7 +17,7 @@ from agent_meter_mcp.core.queries import (
 
 from . import summarising
 from .counters import window_start
-from .filters import filter_condition
+from .filters import filter_condition, is_among
 from .rows import EVENT_SELECT, OF_METRIC, REFUSAL_SELECT, event_of, key_of, refusal_of
 from .sums import FAR_US
 
@@ -92,12 +92,13 @@ def _agent_rows(reader: Reader, query: AgentsQuery, after: str, most: int) -> li
             terms.append(f"{column} = ?")
             values.append(value)
     if query.agents is not None:
-        terms.append(f"agent_id IN ({', '.join('?' * len(query.agents))})")
-        values.extend(query.agents)
+        term, names = is_among("agent_id", query.agents)
+        terms.append(term)
+        values += names
     if query.within is not None:
-        tree = reader.book.policy.tree(query.within)
-        terms.append(f"agent_id IN ({', '.join('?' * len(tree))})")
-        values.extend(sorted(tree))
+        term, names = is_among("agent_id", reader.book.policy.tree(query.within))
+        terms.append(term)
+        values += names
     return reader.connection.execute(
         f"SELECT agent_id, name, tier, owner, parent, created FROM agent WHERE {' AND '.join(terms)}"
         " ORDER BY agent_id LIMIT ?",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Coverage
 
+from .filters import is_among
 from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
@@ -58,8 +59,9 @@ def condition(coverage: Coverage, alias: str) -> tuple[str, list[Any]]:
             terms.append(f"{alias}.{column} = ?")
             values.append(value)
     if coverage.agents is not None:
-        terms.append(f"{alias}.agent IN ({', '.join('?' * len(coverage.agents))})")
-        values.extend(sorted(coverage.agents))
+        term, names = is_among(f"{alias}.agent", coverage.agents)
+        terms.append(term)
+        values += names
     return " AND ".join(terms) or "1", values
 
 

@@ -1,0 +1,134 @@
+"""An agent that spawns others for months: its tree has more members than SQLite takes parameters, and another
+one costs no more than the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_meter_mcp.core.commands import Ask, Record, Recorded, Reserve, Reserved, SetLimit, SetSwitch
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery, UsageFilter
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
+from agent_meter_mcp.store.sqlite.filters import FEW, is_among
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
+
+NOW_US = 1_790_000_000_000_000
+MEMBERS = 33_000
+"""SQLite takes 32,766 parameters, where nobody has built it for more."""
+STEP = 20
+"""So many steps of SQLite's machine are counted as one."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    opened = open_store(str(tmp_path / "meter.db"), synchronous="NORMAL")
+    yield opened
+    opened.close()
+
+
+def spawn(store: SqliteStore, members: int) -> None:
+    """As if `root` had spawned so many; by hand, because a record of each would take a minute."""
+    with closing(driver.connect(store.path, synchronous="NORMAL", busy_timeout_s=5)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO agent (agent_id, created) VALUES ('root', 0)")
+        connection.executemany(
+            "INSERT INTO agent (agent_id, parent, created) VALUES (?, 'root', 0)",
+            [(f"child-{number}",) for number in range(members)],
+        )
+        connection.execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
+        connection.execute("COMMIT")
+
+
+def limit(metric: Metric, window: str, most: int) -> SetLimit:
+    key = LimitKey(Subject("agent", "root"), None, metric, window)
+    return SetLimit(f"{metric}-{window}", key, most, "olga")
+
+
+def usage_of(agent: str, event_id: str, parent: str | None = None, tokens: int = 1) -> Record:
+    return Record(
+        UsageEvent(event_id, Who(agent, "llm", parent), Usage(1, input_tokens=tokens)), want_limits=True
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1, MEMBERS])
+def test_however_many_names_there_are_sqlite_takes_them(store: SqliteStore, count: int) -> None:
+    spawn(store, 100)
+    names = {f"child-{number}" for number in range(count)}
+    term, values = is_among("agent_id", names)
+    assert len(values) <= FEW
+    with closing(driver.connect(store.path, synchronous="NORMAL", busy_timeout_s=5)) as connection:
+        found = connection.execute(f"SELECT agent_id FROM agent WHERE {term}", values).fetchall()
+    assert {name for (name,) in found} == names & {f"child-{number}" for number in range(100)}
+
+
+def test_a_tree_may_be_larger_than_sqlite_takes_parameters(store: SqliteStore) -> None:
+    spawn(store, MEMBERS)
+    store.apply(
+        [limit("requests", "60s", 4), limit("tokens", "total", 100), limit("tokens", "day", 90)], NOW_US
+    )
+    done = store.apply([usage_of(f"child-{number}", f"e{number}") for number in range(3)], NOW_US + 1)
+    assert [one.outcome for one in done.results if isinstance(one, Recorded)] == ["accepted"] * 3
+
+    reserved = store.apply([Reserve("r1", "r1", Who("child-9", "llm"), Usage(), 60_000_000)], NOW_US + 9)
+    assert isinstance(reserved.results[0], Reserved) and reserved.results[0].status == "reserved"
+    (decision,) = store.peek([Ask(Who("child-5", "llm"), Usage())], NOW_US + 59_000_000)
+    assert not decision.allowed
+    (decision,) = store.peek([Ask(Who("somebody", "llm", "root"), Usage())], NOW_US + 59_000_000)
+    assert not decision.allowed
+    assert [view.state.used for view in store.limits(Who("child-1"), NOW_US + 20) if view.state] == [3, 3, 3]
+
+    tree = UsageFilter(agent="root", include_children=True)
+    assert store.summary(SummaryQuery(tree), NOW_US + 20).total.tokens == 3
+    assert len(store.events(EventsQuery(tree, 50)).events) == 3
+    assert store.events(EventsQuery(UsageFilter(within="root"), 50)).events
+    assert len(store.agents(AgentsQuery(within="root", limit=50), NOW_US + 20).agents) == 50
+    stopped = store.apply([SetSwitch("agent", "root", True, "enough", "olga")], NOW_US + 30)
+    assert stopped.results
+    (decision,) = store.peek([Ask(Who("child-5", "llm"), Usage())], NOW_US + 200_000_000)
+    assert decision.reasons[0].code == "kill_switch"
+    assert list(store.verify()) == []
+
+
+def test_a_new_child_costs_the_same_however_many_there_are(store: SqliteStore) -> None:
+    store.apply([limit("requests", "60s", 10**6), limit("tokens", "month", 10**6)], NOW_US)
+    store.apply([usage_of("root", "first")], NOW_US)
+    spawned = [_steps_of_spawning(store, number) for number in range(300)]
+    assert max(spawned[-10:]) <= 2 * max(spawned[:10])
+    (view, _) = store.limits(Who("root"), NOW_US + 1000)
+    assert view.state is not None and view.state.used == 301
+    assert list(store.verify()) == []
+
+
+def _steps_of_spawning(store: SqliteStore, number: int) -> int:
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage] - it counts its own steps
+    connection.set_progress_handler(step, STEP)
+    try:
+        store.apply([usage_of(f"child-{number}", f"e{number}", parent="root")], NOW_US + 1 + number)
+    finally:
+        connection.set_progress_handler(None, STEP)
+    return taken
+
+
+def test_what_a_child_has_used_before_it_is_linked_counts_for_its_parent(store: SqliteStore) -> None:
+    """The counters of one that is known have to be worked out anew, where those of a new one need not."""
+    store.apply([limit("tokens", "day", 100)], NOW_US)
+    store.apply([usage_of("root", "a", tokens=1), usage_of("known", "b", tokens=10)], NOW_US)
+    store.apply([usage_of("new", "c", parent="root", tokens=2)], NOW_US + 10)
+    store.apply([usage_of("known", "d", parent="root", tokens=20)], NOW_US + 20)
+    (view,) = store.limits(Who("new"), NOW_US + 30)
+    assert view.state is not None and view.state.used == 33
+    assert list(store.verify()) == []
