@@ -7,7 +7,7 @@ import pytest
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import Conflict, InvalidInput, NotFound
 from agent_meter_mcp.core.models import LEDGER_MAX, Agent, KillSwitch, StoredEvent, UsageEvent, Who
-from agent_meter_mcp.store.sqlite import holding, rollups
+from agent_meter_mcp.store.sqlite import open_holds, rollups
 
 from .building import T0, Desk, at, us, used
 
@@ -448,7 +448,7 @@ def test_no_sum_over_the_ledger_passes_the_largest_integer(
 
 
 def test_no_sum_of_holds_passes_the_largest_integer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "HOLDS_ALWAYS", 0)
+    monkeypatch.setattr(open_holds, "ALWAYS_FIT", 0)
     half = 2**62
     held = desk.hold(used(0, tokens=half, cost=half, units_micro=half))
     for field, usage in (

@@ -135,7 +135,9 @@ class Book:
         self.policy = policy or self._read_policy()
         self._plans.clear()
         self._counters.clear()
-        self._newest_counter = 0
+        (self._newest_counter,) = self.connection.execute(
+            "SELECT coalesce(max(id), 0) FROM counter"
+        ).fetchone()
 
     def _read_policy(self) -> Policy:
         execute = self.connection.execute

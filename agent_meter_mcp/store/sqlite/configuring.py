@@ -67,9 +67,9 @@ def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) 
     )
     # Of one that nobody has heard of before, no counter could have counted anything.
     if before is not None and before.tier != after.tier:
-        execute(
-            "DELETE FROM counter WHERE scope = ? AND limit_id IN"
-            " (SELECT limit_id FROM quota WHERE subject IN ('agent', 'tier'))",
+        _drop_counters(
+            writer,
+            "scope = ? AND limit_id IN (SELECT limit_id FROM quota WHERE subject IN ('agent', 'tier'))",
             (after.agent_id,),
         )
     if before is not None and before.parent != after.parent:
@@ -77,9 +77,9 @@ def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) 
         if after.parent is not None:
             above.update(writer.book.policy.lineage(after.parent))
         marks = ", ".join("?" * len(above))
-        execute(
-            "DELETE FROM counter WHERE limit_id IN"
-            f" (SELECT limit_id FROM quota WHERE subject = 'agent' AND name IN ({marks}))",
+        _drop_counters(
+            writer,
+            f"limit_id IN (SELECT limit_id FROM quota WHERE subject = 'agent' AND name IN ({marks}))",
             tuple(above),
         )
     _changed(writer, writer.book.policy.with_agent(after))
@@ -166,19 +166,25 @@ def _limit_with(writer: Writer, key: LimitKey) -> Limit | None:
 
 def _drop_family(writer: Writer, key: LimitKey) -> None:
     """Counters of all limits that may replace, or be replaced by, a limit with this key."""
-    writer.connection.execute(
-        "DELETE FROM counter WHERE limit_id IN"
-        " (SELECT limit_id FROM quota WHERE service = ? AND metric = ? AND window = ?)",
+    _drop_counters(
+        writer,
+        "limit_id IN (SELECT limit_id FROM quota WHERE service = ? AND metric = ? AND window = ?)",
         (key.service or "", key.metric, key.window),
     )
 
 
+def _drop_counters(writer: Writer, condition: str, values: tuple[str, ...]) -> None:
+    """They are worked out anew when they are needed."""
+    dropped = writer.connection.execute(
+        f"DELETE FROM counter WHERE {condition} RETURNING id", values
+    ).fetchall()
+    for table in ("head", "cell"):
+        writer.connection.executemany(f"DELETE FROM {table} WHERE counter = ?", dropped)
+
+
 def _changed(writer: Writer, policy: Policy | None = None) -> None:
     """Every process reads the configuration anew; ours does so now, unless it is told the new `policy`."""
-    execute = writer.connection.execute
-    for table in ("head", "cell"):
-        execute(f"DELETE FROM {table} WHERE counter NOT IN (SELECT id FROM counter)")
-    execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
+    writer.connection.execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
     writer.reload(policy)
 
 

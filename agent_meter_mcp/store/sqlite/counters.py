@@ -49,14 +49,6 @@ def heads_of(connection: Connection, counters: list[Counter]) -> dict[int | None
     return {counter: (number, used, held, version) for counter, number, used, held, version in rows}
 
 
-def window_start(limit: Limit, at_us: int) -> int:
-    """Where the window current at `at_us` starts, in whole buckets."""
-    window = parse_window(limit.key.window)
-    if window.kind == "rolling":
-        return oldest_bucket(window, at_us) * window.grain_us
-    return period(window, limit.zone, at_us)[0]
-
-
 class Counter:
     """One counter at one moment of the file.
 
@@ -205,6 +197,8 @@ class Counter:
         return bucket(self.window, self.limit.zone, at_us)
 
     def _compute(self, at_us: int) -> None:
+        if self.sums.are_of_nobody():
+            return  # where thousands come and go, each would read all that came today, and find nothing
         first = self._kept_from(at_us)
         if self.window.kind == "rolling":
             grain_us = self.window.grain_us

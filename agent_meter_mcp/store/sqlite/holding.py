@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.commands import Extend, Refusal, Refuse, Release, Reserve, Reserved
 from agent_meter_mcp.core.decide import Decision, Reason, decision
-from agent_meter_mcp.core.errors import Conflict, InvalidInput
-from agent_meter_mcp.core.models import LEDGER_MAX, SECOND_US, Reservation, UsageEvent
+from agent_meter_mcp.core.errors import Conflict
+from agent_meter_mcp.core.models import SECOND_US, Reservation, UsageEvent
 
 from .book import has_room
 from .configuring import link_parent
@@ -20,22 +20,16 @@ from .rows import (
     reservation_columns,
     reservation_of,
 )
-from .sums import EVENT_METRIC
 from .writer import Replayed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import Amounts
-
     from .writer import Writer
 
-HOLDS_ALWAYS = 4096
-"""So many open holds of the most that a face lets in are below the largest integer by far."""
 LATE_US = 15_000_000
 LATE = "late"
 """The row of `meta` that counts refusals which were written so late: who keeps sums has to read them anew."""
 _INSERT = f"INSERT INTO reservation ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 22)})"
-_SUMS = ", ".join(f"coalesce(sum({metric}), 0)" for metric in EVENT_METRIC.values())
 
 
 def reserve(writer: Writer, command: Reserve) -> Reserved:
@@ -54,7 +48,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
                 f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
             )
     writer.check_totals(usage.amounts)
-    _check_holds(writer, usage.amounts)
+    writer.holds.check_room(usage.amounts)
     if command.who.parent is not None:
         link_parent(writer, command.who)
     at_us = writer.at_us
@@ -100,16 +94,6 @@ def _find_hold(writer: Writer, service: str, key: str | bytes) -> Reservation | 
     return None if row is None else reservation_of(row, writer.at_us)
 
 
-def _check_holds(writer: Writer, amounts: Amounts) -> None:
-    """Raises InvalidInput when all open holds together would pass the largest integer (rule 9)."""
-    if len(writer.open_keys) < HOLDS_ALWAYS:
-        return
-    held = writer.connection.execute(f"SELECT {_SUMS} FROM reservation x WHERE x.state = 0").fetchone()
-    for field, total, amount in zip(EVENT_METRIC, held, amounts, strict=True):
-        if total + amount > LEDGER_MAX:
-            raise InvalidInput(field, "the sum of all open holds would pass the ledger's largest number")
-
-
 def _after(writer: Writer, held: Reservation, at_us: int, reasons: tuple[Reason, ...] = ()) -> Decision:
     """The decision as the caller gets it: allowed, with the states as they are with this hold."""
     plan = writer.book.plan(held.who)
@@ -141,7 +125,7 @@ def release(writer: Writer, command: Release) -> Reservation:
     writer.connection.execute(
         f"UPDATE reservation SET state = {RELEASED} WHERE reservation_id = ?", (held.reservation_id,)
     )
-    writer.closed(held, key_of(held.event_id))
+    writer.holds.closed(held, key_of(held.event_id))
     return held.replace(state="released")
 
 
@@ -156,7 +140,7 @@ def extend(writer: Writer, command: Extend) -> Reservation:
         "UPDATE reservation SET expires = ? WHERE reservation_id = ?", (expires_us, held.reservation_id)
     )
     writer.next_expiry_us = min(writer.next_expiry_us, expires_us)
-    writer.holds.pop(held.reservation_id, None)
+    writer.holds.newest.pop(held.reservation_id, None)
     return held.replace(expires_at_us=expires_us)
 
 

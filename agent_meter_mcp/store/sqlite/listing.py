@@ -14,9 +14,9 @@ from agent_meter_mcp.core.queries import (
     Totals,
     UsageFilter,
 )
+from agent_meter_mcp.core.windows import oldest_bucket, parse_window, period
 
 from . import summarising
-from .counters import window_start
 from .filters import filter_condition, is_among
 from .rows import EVENT_SELECT, OF_METRIC, REFUSAL_SELECT, event_of, key_of, refusal_of
 from .sums import FAR_US
@@ -200,7 +200,7 @@ def _tightest(reader: Reader, limit: Limit, at_us: int) -> LimitState | None:
 
 def _taken(reader: Reader, limit: Limit, column: str, at_us: int) -> dict[str, int]:
     """Used and held in the current window, per agent (project, session) that has any."""
-    since_us, metric = window_start(limit, at_us), METRICS.index(limit.key.metric)
+    since_us, metric = _window_start(limit, at_us), METRICS.index(limit.key.metric)
     query = SummaryQuery(UsageFilter(since_us, service=limit.key.service), (column,))  # pyright: ignore[reportArgumentType]  one of three dimensions
     taken = {
         str(key[0]): sum(figures[OF_METRIC[metric]])
@@ -212,3 +212,11 @@ def _taken(reader: Reader, limit: Limit, column: str, at_us: int) -> dict[str, i
         if scope is not None and limit.key.service in (None, reserved.who.service):
             taken[scope] = taken.get(scope, 0) + amount
     return {scope: amount for scope, amount in taken.items() if amount}
+
+
+def _window_start(limit: Limit, at_us: int) -> int:
+    """Where the window current at `at_us` starts, in whole buckets."""
+    window = parse_window(limit.key.window)
+    if window.kind == "rolling":
+        return oldest_bucket(window, at_us) * window.grain_us
+    return period(window, limit.zone, at_us)[0]

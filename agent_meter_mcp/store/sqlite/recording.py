@@ -43,7 +43,7 @@ def record(writer: Writer, command: Record) -> Recorded:
         if stored is not None:
             sent = event if command.source_is_stated else event.replace(source=stored.event.source)
             return _replay(writer, stored, sent, command.want_limits)
-    if writer.open_keys and (service, key) in writer.open_keys:
+    if writer.holds.has(service, key):
         raise Conflict(
             f"id {event.id!r} belongs to an open reservation at {service}: settle that reservation"
         )
@@ -278,7 +278,7 @@ def _rollup_row(dim: int, usage: Usage) -> tuple[int, ...]:
 
 def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reservation:
     """Raises NotFound."""
-    held = writer.holds.get(reservation_id)
+    held = writer.holds.newest.get(reservation_id)
     if held is not None and held.expires_at_us > at_us:
         return held
     row = writer.connection.execute(
@@ -320,7 +320,7 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     writer.connection.execute(
         f"UPDATE reservation SET state = {SETTLED} WHERE id = ?", (held.reserved_at_us,)
     )
-    writer.closed(held, key)
+    writer.holds.closed(held, key)
     booked_us = held.reserved_at_us if is_open else at_us
     return _store(
         writer,

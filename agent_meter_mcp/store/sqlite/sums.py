@@ -45,6 +45,10 @@ _ROLLUP_METRIC = {
     "cost_usd": "x.cost",
 }
 
+_IS_NOBODY = """
+SELECT NOT EXISTS (SELECT 1 FROM dim WHERE agent = ?1) AND NOT EXISTS (SELECT 1 FROM reservation
+    WHERE agent = ?1 AND id >= (SELECT created FROM agent WHERE agent_id = ?1))"""
+
 
 def condition(coverage: Coverage, alias: str) -> tuple[str, list[Any]]:
     """SQL that holds for the rows (of `dim` or `reservation`) that a counter counts, and its parameters."""
@@ -70,6 +74,7 @@ class Sums:
 
     def __init__(self, connection: Connection, coverage: Coverage, metric: Metric) -> None:
         self._connection = connection
+        self._agents = coverage.agents
         self._where, self._values = condition(coverage, "d")
         self._held_where, self._held_values = condition(coverage, "x")
         self._event_metric = EVENT_METRIC[metric]
@@ -77,6 +82,13 @@ class Sums:
         is_broad = coverage.project is None and coverage.session is None
         self._width = BROAD if is_broad else 0
         """What is added to the grain of rollups."""
+
+    def are_of_nobody(self) -> bool:
+        """Whether they are those of one agent that has used and reserved nothing: then all of them are 0."""
+        if self._agents is None or len(self._agents) != 1:
+            return False
+        (answer,) = self._connection.execute(_IS_NOBODY, (*self._agents,)).fetchone()
+        return bool(answer)
 
     def used(self, start_us: int, end_us: int) -> int:
         """Usage booked in [start, end), event by event."""

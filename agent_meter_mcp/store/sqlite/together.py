@@ -80,7 +80,7 @@ def _planned(writer: Writer, commands: Sequence[Command]) -> list[Planned] | Non
         booked_us = booked_at(event.occurred_at_us, at_us, may_backdate=command.may_backdate)
         planned.append((event, key, at_us, booked_us, plan_of(who)))
         at_us += 1
-    return planned if len(ids) == len(planned) and ids.isdisjoint(writer.open_keys) else None
+    return planned if len(ids) == len(planned) and not writer.holds.may_have(ids) else None
 
 
 def _fit(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.decide import reached
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import LEDGER_MAX, Alert, Reservation
+from agent_meter_mcp.core.models import LEDGER_MAX, Alert
 
 from .book import Book, Plan
 from .counters import NEVER, Counter
 from .names import Names
+from .open_holds import OpenHolds
 from .rollups import Rollups
 from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, key_of
 
@@ -22,12 +23,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent_meter_mcp.core.limits import Policy
-    from agent_meter_mcp.core.models import Amounts, Outcome
+    from agent_meter_mcp.core.models import Amounts, Outcome, Reservation
 
     from .driver import Connection
-
-
-HOLDS_KEPT = 1024
 
 
 class Replayed(Exception):
@@ -49,9 +47,7 @@ class Writer:
         """Look up each id before it is inserted; without it the insert itself finds replays (then
         `Replayed`).
         """
-        self.open_keys: set[tuple[str, str | bytes]] = set()
-        self.holds: dict[str, Reservation] = {}
-        """The newest of the open holds that were made here, as long as nobody else writes; by their ids."""
+        self.holds = OpenHolds(connection)
         self.next_expiry_us = NEVER
         """No open hold is over before."""
         self.alerts: list[Alert] = []
@@ -74,13 +70,7 @@ class Writer:
         self.careful = careful
         self.alerts = []
         if self.book.refresh():
-            self.open_keys = {
-                (service, key)
-                for service, key in self.connection.execute(
-                    "SELECT service, key FROM reservation WHERE state = 0"
-                )
-            }
-            self.holds.clear()
+            self.holds.refresh(self.book.last)
             next_us = self.book.next_expiry_us
             self.next_expiry_us = NEVER - 1 if next_us is None else next_us
             self.rollups.load()
@@ -95,6 +85,7 @@ class Writer:
     def forget(self) -> None:
         """Call after ROLLBACK: what was interned or counted may not exist."""
         self.book.forget()
+        self.holds.forget()
         self._events.clear()
         self._keys.clear()
         self._pending_from = NEVER
@@ -249,7 +240,7 @@ class Writer:
             self.connection.execute(
                 f"UPDATE reservation SET state = {EXPIRED} WHERE reservation_id = ?", (held.reservation_id,)
             )
-            self.closed(held, key_of(held.event_id))
+            self.holds.closed(held, key_of(held.event_id))
         if overdue:
             self.book.make_final(at_us)
         self._look_for_expiry()
@@ -261,16 +252,8 @@ class Writer:
 
     def opened(self, held: Reservation, key: str | bytes) -> None:
         """A hold was made; `key` is that of its event."""
-        self.open_keys.add((held.who.service or "", key))
+        self.holds.opened(held, key)
         self.next_expiry_us = min(self.next_expiry_us, held.expires_at_us)
-        self.holds[held.reservation_id] = held
-        if len(self.holds) > HOLDS_KEPT:
-            del self.holds[next(iter(self.holds))]
-
-    def closed(self, held: Reservation, key: str | bytes) -> None:
-        """The reservation is open no longer."""
-        self.open_keys.discard((held.who.service or "", key))
-        self.holds.pop(held.reservation_id, None)
 
     def _alert(self, counter: Counter, booked_us: int, at_us: int) -> None:
         """Rule 21."""

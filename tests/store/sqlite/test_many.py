@@ -1,0 +1,158 @@
+"""Where thousands of agents come and go, and thousands of holds are open, another costs what the first did:
+SQLite's own steps are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_meter_mcp.core.commands import (
+    Applied,
+    Record,
+    Recorded,
+    Reserve,
+    Reserved,
+    SetLimit,
+    Settle,
+)
+from agent_meter_mcp.core.errors import Conflict, InvalidInput
+from agent_meter_mcp.core.models import LEDGER_MAX, LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.commands import Command
+
+NOW_US = 1_790_000_000_000_000
+STEP = 20
+"""So many steps of SQLite's machine are counted as one."""
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
+    """Of two processes on one file."""
+    ours, theirs = (open_store(str(tmp_path / "meter.db"), synchronous="NORMAL") for _ in range(2))
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def usage_of(agent: str, event_id: str) -> Record:
+    return Record(UsageEvent(event_id, Who(agent, "llm"), Usage()), want_limits=True)
+
+
+def hold_of(agent: str, event_id: str, usage: Usage | None = None) -> Reserve:
+    return Reserve(f"r-{event_id}", event_id, Who(agent, "llm"), usage or Usage(), 3_600_000_000)
+
+
+def limit_each(store: SqliteStore, window: str) -> None:
+    key = LimitKey(Subject("agent", "*"), None, "requests", window)
+    store.apply([SetLimit(f"each-{window}", key, 10**6, "olga")], NOW_US)
+
+
+@contextmanager
+def counted(store: SqliteStore) -> Generator[list[int]]:
+    """How many steps SQLite takes for what the store writes meanwhile: one number, at the end."""
+    taken: list[int] = []
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage] - it counts its own steps
+    connection.set_progress_handler(step, STEP)
+    yield taken
+    connection.set_progress_handler(None, STEP)
+    taken.append(steps)
+
+
+def steps_of(store: SqliteStore, command: Command, at_us: int) -> int:
+    with counted(store) as taken:
+        applied = store.apply([command], at_us)
+    assert isinstance(applied.results[0], Recorded | Reserved), applied.results
+    return taken[0]
+
+
+@pytest.mark.parametrize("kind", ["usage", "a hold"])
+def test_a_new_agent_costs_the_same_however_many_came_today(
+    stores: tuple[SqliteStore, SqliteStore], kind: str
+) -> None:
+    store, _ = stores
+    limit_each(store, "day")
+    limit_each(store, "60s")
+    make = usage_of if kind == "usage" else hold_of
+    taken = [steps_of(store, make(f"agent-{number}", f"e{number}"), NOW_US + number) for number in range(600)]
+    assert max(taken[-10:]) <= 2 * max(taken[:10])
+    assert list(store.verify()) == []
+
+
+def test_what_others_do_costs_the_same_however_many_holds_are_open(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    ours, theirs = stores
+    limit_each(ours, "day")
+    taken: list[int] = []
+    for number in range(2000):
+        at_us = NOW_US + 10 * number
+        theirs.apply([hold_of("ann", f"h{number}")], at_us)
+        if number % 100 == 99:
+            taken.append(steps_of(ours, usage_of("bob", f"e{number}"), at_us + 5))
+    assert max(taken[-3:]) <= 2 * max(taken[:3])
+    assert list(ours.verify()) == []
+
+
+def test_a_hold_costs_the_same_however_many_are_open(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_holds, "ALWAYS_FIT", 0)
+    store, _ = stores
+    taken = [steps_of(store, hold_of("ann", f"h{number}"), NOW_US + number) for number in range(1000)]
+    assert max(taken[-10:]) <= 2 * max(taken[1:10])
+
+
+@pytest.fixture
+def always_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were thousands of holds: what others have done since is looked through for what is new."""
+    monkeypatch.setattr(open_holds, "FEW", 1)
+    monkeypatch.setattr(open_holds, "ALWAYS_FIT", 0)
+
+
+def only(applied: Applied) -> object:
+    (result,) = applied.results
+    return result
+
+
+@pytest.mark.usefixtures("always_new")
+def test_the_id_of_an_open_hold_is_nobodys_usage_whoever_holds_it(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    ours, theirs = stores
+    ours.apply([hold_of("ann", "first"), hold_of("ann", "second")], NOW_US)
+    theirs.apply([hold_of("ann", "third")], NOW_US + 10)
+    for event_id in ("first", "third"):
+        assert isinstance(only(ours.apply([usage_of("ann", event_id)], NOW_US + 20)), Conflict)
+    theirs.apply([Settle("r-first", None), Settle("r-third", None)], NOW_US + 30)
+    for event_id in ("first", "third"):
+        again = only(ours.apply([usage_of("ann", event_id)], NOW_US + 40))
+        assert isinstance(again, Recorded) and again.status == "duplicate"
+    assert isinstance(only(ours.apply([usage_of("ann", "second")], NOW_US + 50)), Conflict)
+    assert list(ours.verify()) == []
+
+
+@pytest.mark.usefixtures("always_new")
+def test_no_sum_of_holds_passes_the_largest_integer_whoever_made_them(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    ours, theirs = stores
+    half = Usage(0, input_tokens=LEDGER_MAX // 2 + 1)
+    ours.apply([hold_of("ann", "small"), hold_of("ann", "small too")], NOW_US)
+    theirs.apply([hold_of("ann", "large", half)], NOW_US + 10)
+    assert isinstance(only(ours.apply([hold_of("ann", "larger", half)], NOW_US + 20)), InvalidInput)
+    theirs.apply([Settle("r-large", Usage(0))], NOW_US + 30)
+    held = only(ours.apply([hold_of("ann", "larger", half)], NOW_US + 40))
+    assert isinstance(held, Reserved) and held.status == "reserved"
