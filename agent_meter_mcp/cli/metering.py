@@ -200,5 +200,5 @@ def _why(reason: Reason) -> str:
         for holder in reason.holders
     )
     if not state.limit.max:
-        return f"{place(state.limit)} may use no {metric.removesuffix('_usd')}{asked}"
+        return f"{place(state.limit.key)} may use no {metric.removesuffix('_usd')}{asked}"
     return f"{standing(state)}{asked}{held_by}"
