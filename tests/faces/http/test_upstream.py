@@ -301,13 +301,16 @@ async def test_usage_comes_in_pages_the_newest_last(service: Service) -> None:
     newest = await service.get("/v1/usage/me", agent_id="bot-123", limit=3)
     assert [int(one["id"], 16) for one in newest.json()] == [4, 5, 6]
     async with service.client() as client:
-        older = await client.get(newest.links["next"]["url"])
-        oldest = await client.get(older.links["next"]["url"])
+        older = await client.get(newest.url.join(newest.links["next"]["url"]))
+        oldest = await client.get(older.url.join(older.links["next"]["url"]))
     assert [int(one["id"], 16) for one in older.json()] == [1, 2, 3]
     assert [int(one["id"], 16) for one in oldest.json()] == [0]
     assert "link" not in oldest.headers
-    there = await service.get("/v1/usage/me", agent_id="bot-123", service_id="s1")
-    assert [int(one["id"], 16) for one in there.json()] == [1, 3, 5]
+    there = await service.get("/v1/usage/me", agent_id="bot-123", service_id="s1", limit=2)
+    assert [int(one["id"], 16) for one in there.json()] == [3, 5]
+    async with service.client() as client:
+        first = await client.get(there.url.join(there.links["next"]["url"]))
+    assert [int(one["id"], 16) for one in first.json()] == [1]
 
 
 @pytest.mark.parametrize(
