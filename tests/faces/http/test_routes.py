@@ -9,6 +9,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
 from tests.faces.conftest import BOT, VIEWER
 
 from .conftest import As, Site, problem_in, use
@@ -77,7 +78,7 @@ async def test_a_denied_reservation_is_429_with_the_reason_and_the_time(client: 
     await ok(await client.post("/v1/reservations", json=step), 201)
     answer = await client.post("/v1/reservations", json=step)
     told = problem_in(answer, 429, "quota_exceeded")
-    assert told["type"].endswith("#quota-exceeded")
+    assert told["type"] == QUOTA_EXCEEDED
     (policy,) = told["violated-policies"]
     assert (policy["name"], policy["max"], policy["held"], policy["remaining"]) == (limit_id, 1, 1, 0)
     assert told["allowed"] is False

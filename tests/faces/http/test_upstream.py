@@ -12,6 +12,7 @@ import pytest
 
 from agent_meter_mcp.core.models import Subject
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
 
 from .upstream_app import OPERATOR, Service, record, serving
 
@@ -231,7 +232,7 @@ async def test_an_agent_over_its_limit_gets_429_and_everything_is_stored(service
     answer = await service.batch(*records)
     assert answer.status_code == 429
     told = answer.json()
-    assert told["type"].endswith("#quota-exceeded")
+    assert told["type"] == QUOTA_EXCEEDED
     assert (told["code"], told["accepted"]) == ("quota_exceeded", 10)
     assert [one["outcome"] for one in told["results"]] == ["accepted"] * 3 + ["over_limit"] * 7
     assert len(told["violated-policies"]) == 1
