@@ -82,7 +82,7 @@ def record(session: Session, /, as_json: bool, **given: Any) -> None:
 
         from .document import print_document
 
-        print_document(UsageRecorded.of(answer))
+        print_document(UsageRecorded.of(answer, report.usage))
         return
     click.echo("\n".join(_recorded(answer)))
     usage = report.usage
