@@ -48,6 +48,11 @@ class Secrets(Value):
 NO_SECRETS = Secrets({}, {})
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Opens a pipe without waiting for whoever writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 class SecretsFile:
     """The file at `path`, which need not exist."""
 
@@ -63,19 +68,18 @@ class SecretsFile:
             InvalidInput: others can read it, or it is not what it has to be; says how to put it right.
         """
         try:
-            handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            with open(self.path, "rb", opener=_at_once) as file:
+                found = os.fstat(file.fileno())
+                self._check(found)
+                seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+                if seen != self._seen:
+                    self._secrets = self._parsed(file.read(FILE_BYTES_MAX))
+                    self._seen = seen
         except FileNotFoundError:
             self._seen, self._secrets = None, NO_SECRETS
-            return NO_SECRETS
         except OSError as error:
-            raise self._wrong(f"cannot be read: {error.strerror}") from None
-        with open(handle, "rb") as file:
-            found = os.fstat(file.fileno())
-            self._check(found)
-            seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-            if seen != self._seen:
-                self._secrets = self._parsed(file.read(FILE_BYTES_MAX))
-                self._seen = seen
+            problem = f"cannot be read: {error.strerror}; make it a file that only you may read"
+            raise self._wrong(problem) from None
         return self._secrets
 
     def _check(self, found: os.stat_result) -> None:

@@ -103,8 +103,23 @@ def load_settings(
     Raises:
         InvalidInput: a variable has a value that it cannot have; names it, and what it can be.
     """
+    settings, wrong = sound_settings(environment, options)
+    if wrong:
+        raise wrong[0]
+    return settings
+
+
+def sound_settings(
+    environment: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> tuple[Settings, tuple[InvalidInput, ...]]:
+    """As `load_settings`, with what is wrong in the environment: in such a variable's place is its default.
+
+    Raises:
+        InvalidInput: an option has a value that it cannot have.
+    """
     given = os.environ if environment is None else environment
     said = options or {}
+    wrong: list[InvalidInput] = []
     defaults = {variable.name: variable.default for variable in VARIABLES}
 
     def read(variable: str, parse: Callable[[str, str], T]) -> T:
@@ -113,9 +128,14 @@ def load_settings(
             if not said[variable]:
                 raise InvalidInput(option, "must not be empty")
             return parse(said[variable], option)
-        return parse(given.get(variable) or defaults[variable] or "", variable)
+        default = defaults[variable] or ""
+        try:
+            return parse(given.get(variable) or default, variable)
+        except InvalidInput as error:
+            wrong.append(error)
+            return parse(default, variable)
 
-    return Settings(
+    settings = Settings(
         db=read("AGENT_METER_DB", _path),
         prices=read("AGENT_METER_PRICES", _path),
         agent=read("AGENT_METER_AGENT", _agent),
@@ -127,6 +147,7 @@ def load_settings(
         allowed_hosts=read("AGENT_METER_ALLOWED_HOSTS", _hosts),
         secrets=read("AGENT_METER_SECRETS", _path),
     )
+    return settings, tuple(wrong)
 
 
 def _path(text: str, variable: str) -> str:

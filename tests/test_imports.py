@@ -120,3 +120,9 @@ def test_a_report_does_not_pay_for_the_servers(command: str, tmp_path: Path) -> 
     loaded = loaded_after("from agent_meter_mcp.cli import main; main()", command, home=tmp_path)
     assert "agent_meter_mcp.cli" in loaded
     assert loaded.intersection(SERVERS) == set()
+
+
+def test_an_api_that_is_metered_gets_no_server_and_no_models_with_it() -> None:
+    loaded = loaded_after("from agent_meter_mcp import MeterMiddleware")
+    assert "agent_meter_mcp.faces.middleware.answers" in loaded
+    assert loaded.intersection(HEAVY) == {"anyio"}, "which their server has loaded anyway"

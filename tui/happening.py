@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import Alert, KillSwitch, Limit, Metric, SubjectKind
-    from agent_meter_mcp.core.queries import Group, Summary
+    from agent_meter_mcp.core.models import KillSwitch, Limit, Metric, SubjectKind
+    from agent_meter_mcp.core.queries import AlertView, Group, Summary
     from agent_meter_mcp.sources.base import Snapshot
 
     from .view import Style
@@ -199,18 +199,17 @@ def limits_by_id(limits: Iterable[Limit]) -> dict[str, Limit]:
     return {limit.limit_id: limit for limit in limits}
 
 
-def alert_line(alert: Alert, limits: Mapping[str, Limit], zone: tzinfo) -> Cell:
+def alert_line(view: AlertView, zone: tzinfo) -> Cell:
     """When, which limit, whom, and how far it is used."""
-    limit = limits.get(alert.limit_id)
+    alert, key = view.alert, view.key
     style: Style = "alarm" if alert.threshold >= 100 else "warn"
     sign = "✖" if alert.threshold >= 100 else "▲"
     when = moment(alert.raised_at_us, zone, "%d %b %H:%M")
-    if limit is None:
+    if key is None:
         return Cell(f"{sign} {when}  {alert.threshold} % of a limit that is gone", style)
-    whom = shown(alert.scope or limit.key.subject.name or "everyone", width=NAME_WIDTH)
-    metric = limit.key.metric
-    used = f"{number(metric, alert.used)} of {amount(metric, alert.max)}"
-    return Cell(f"{sign} {when}  {whom} {alert.threshold} %: {used}  ({what_of(limit.key)})", style)
+    whom = shown(alert.scope or key.subject.name or "everyone", width=NAME_WIDTH)
+    used = f"{number(key.metric, alert.used)} of {amount(key.metric, alert.max)}"
+    return Cell(f"{sign} {when}  {whom} {alert.threshold} %: {used}  ({what_of(key)})", style)
 
 
 def why_refused(event: StoredEvent, limits: Mapping[str, Limit], switches: Iterable[KillSwitch] = ()) -> str:

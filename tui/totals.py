@@ -144,7 +144,7 @@ def alarms(snapshot: Snapshot, zone: tzinfo, most: int) -> list[Cell]:
         lines.insert(
             0, Cell(f"✖ {when}  {name} was refused: {why_refused(refused, limits, snapshot.switches)}", style)
         )
-    lines += [alert_line(alert, limits, zone) for alert in snapshot.alerts[:most]]
+    lines += [alert_line(view, zone) for view in snapshot.alerts[:most]]
     return lines[:most]
 
 

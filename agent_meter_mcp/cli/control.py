@@ -191,7 +191,7 @@ def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
     if view.bound is not None and view.bound.replaced_by is not None:
         notes.append("replaced by a more specific one")
     return [
-        place(one) + whose,
+        place(one.key) + whose,
         f"{metric} {per(one.key.window)}",
         number(metric, 0 if state is None else state.used),
         number(metric, 0 if state is None else state.held),

@@ -14,7 +14,7 @@ from agent_meter_mcp.core.figures import counted, length
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
 from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
-from agent_meter_mcp.settings import FOLDER, VARIABLES
+from agent_meter_mcp.settings import FOLDER, VARIABLES, sound_settings
 
 from . import options
 from .dashboard import KEY_VARIABLE
@@ -61,15 +61,20 @@ def doctor(session: Session, as_json: bool) -> int:
 
     It changes nothing, and does not make a file. Exit code 7 when there is a problem; a warning is none.
     """
-    settings = session.settings
-    findings = [
-        *_sqlite(settings),
-        *_ledger(settings),
-        _prices(settings),
-        _secrets(settings),
-        *_spools(),
-        *_settings(session),
-    ]
+    settings, wrong = sound_settings(options=session.options)
+    mistakes = {error.field: error.problem for error in wrong}
+    findings = [_sqlite()]
+    # Where a variable is wrong its default is in its place, and nothing uses that.
+    if "AGENT_METER_SYNCHRONOUS" not in mistakes:
+        findings.append(_synchronous(settings))
+    if "AGENT_METER_DB" not in mistakes:
+        findings += _ledger(settings)
+    if "AGENT_METER_PRICES" not in mistakes:
+        findings.append(_prices(settings))
+    if "AGENT_METER_SECRETS" not in mistakes:
+        findings.append(_secrets(settings))
+    findings += _spools()
+    findings += _settings(session, mistakes)
     has_problem = any(finding.state == "problem" for finding in findings)
     if as_json:
         from .document import print_document
@@ -94,7 +99,7 @@ def _lines(findings: list[Finding]) -> Iterator[str]:
         yield from (" " * (width + 11) + line for line in lines[1:])
 
 
-def _sqlite(settings: Settings) -> Iterator[Finding]:
+def _sqlite() -> Finding:
     from agent_meter_mcp.store.sqlite import driver
 
     facts = {
@@ -104,19 +109,15 @@ def _sqlite(settings: Settings) -> Iterator[Finding]:
     }
     text = f"{driver.SQLITE_VERSION}, by {driver.LIBRARY}"
     if facts["is_sound"]:
-        yield Finding("sqlite", "ok", text, facts)
-    else:
-        yield Finding(
-            "sqlite",
-            "warning",
-            f"{text}: it can lose a commit that meets a checkpoint; install pysqlite3, or SQLite 3.51.3",
-            facts,
-        )
+        return Finding("sqlite", "ok", text, facts)
+    text += ": it can lose a commit that meets a checkpoint; install pysqlite3, or SQLite 3.51.3"
+    return Finding("sqlite", "warning", text, facts)
+
+
+def _synchronous(settings: Settings) -> Finding:
     survives = "a power cut" if settings.synchronous == "FULL" else "a crash of the process, not a power cut"
-    yield Finding(
-        "synchronous", "ok", f"{settings.synchronous}: what is written survives {survives}",
-        {"mode": settings.synchronous},
-    )  # fmt: skip
+    text = f"{settings.synchronous}: what is written survives {survives}"
+    return Finding("synchronous", "ok", text, {"mode": settings.synchronous})
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:
@@ -333,7 +334,8 @@ def _spools() -> Iterator[Finding]:
         yield Finding("spool", "warning", text, {"folder": str(spool), "entries": entries})
 
 
-def _settings(session: Session) -> Iterator[Finding]:
+def _settings(session: Session, mistakes: dict[str, str]) -> Iterator[Finding]:
+    """`mistakes` are what the variables that are wrong must be."""
     for variable in VARIABLES:
         if variable.name in session.options:
             value, source = session.options[variable.name], "command line"
@@ -342,7 +344,14 @@ def _settings(session: Session) -> Iterator[Finding]:
         else:
             value, source = variable.default, "default"
         text = f"{'not set' if value is None else value} ({source})"
-        yield Finding(variable.name, "ok", text, {"value": value, "source": source})
+        facts = {"value": value, "source": source}
+        if variable.name in mistakes:
+            text += (
+                f": {mistakes[variable.name]}. Set it right or unset it: until then no other command works"
+            )
+            yield Finding(variable.name, "problem", text, facts)
+        else:
+            yield Finding(variable.name, "ok", text, facts)
     yield from _mistyped()
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(

@@ -10,12 +10,12 @@ from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
-    from agent_meter_mcp.core.models import KillSwitch, Limit
+    from agent_meter_mcp.core.models import KillSwitch, Limit, LimitKey
 
 
-def subject(limit: Limit) -> str:
+def subject(key: LimitKey) -> str:
     """Whom a limit is for."""
-    kind, name = limit.key.subject.kind, limit.key.subject.name
+    kind, name = key.subject.kind, key.subject.name
     if kind == "pool":
         return "everyone"
     if kind == "tier":
@@ -23,10 +23,10 @@ def subject(limit: Limit) -> str:
     return f"each {kind}" if name == EACH else f"{kind} {shown(name or '', width=NAME_WIDTH)}"
 
 
-def place(limit: Limit) -> str:
+def place(key: LimitKey) -> str:
     """Whom a limit is for, and where."""
-    service = limit.key.service
-    return subject(limit) if service is None else f"{subject(limit)} at {shown(service, width=NAME_WIDTH)}"
+    at = "" if key.service is None else f" at {shown(key.service, width=NAME_WIDTH)}"
+    return subject(key) + at
 
 
 def standing(state: LimitState) -> str:
@@ -35,14 +35,14 @@ def standing(state: LimitState) -> str:
     whose = f" ({shown(state.scope, width=NAME_WIDTH)})" if state.scope else ""
     held = f" and {amount(metric, state.held)} held" if state.held else ""
     used = f"{number(metric, state.used)} of {amount(metric, limit.max)} used"
-    return f"{place(limit)}{whose}: {used}{held} {during(limit.key.window)} ({percent(state.percent)})"
+    return f"{place(limit.key)}{whose}: {used}{held} {during(limit.key.window)} ({percent(state.percent)})"
 
 
 def maximum(limit: Limit) -> str:
     """ "at most $5.00 per day for agent a"."""
     zone = "" if limit.zone == "UTC" else f" ({shown(limit.zone)})"
     most = amount(limit.key.metric, limit.max)
-    return f"at most {most} {per(limit.key.window)}{zone} for {place(limit)}"
+    return f"at most {most} {per(limit.key.window)}{zone} for {place(limit.key)}"
 
 
 def target(kind: str, name: str | None) -> str:

@@ -82,7 +82,7 @@ def record(session: Session, /, as_json: bool, **given: Any) -> None:
 
         from .document import print_document
 
-        print_document(UsageRecorded.of(answer))
+        print_document(UsageRecorded.of(answer, report.usage))
         return
     click.echo("\n".join(_recorded(answer)))
     usage = report.usage
@@ -200,5 +200,5 @@ def _why(reason: Reason) -> str:
         for holder in reason.holders
     )
     if not state.limit.max:
-        return f"{place(state.limit)} may use no {metric.removesuffix('_usd')}{asked}"
+        return f"{place(state.limit.key)} may use no {metric.removesuffix('_usd')}{asked}"
     return f"{standing(state)}{asked}{held_by}"

@@ -51,6 +51,7 @@ SECTIONS = {
         "events": Entry("listing", "The usage events themselves, newest first."),
         "agents": Entry("listing", "Who uses, and how they stand."),
         "reservations": Entry("reports", "Budget that is held for work in progress."),
+        "alerts": Entry("alerting", "The thresholds that were reached, newest first."),
         "audit": Entry("auditing", "Who changed what, newest first."),
         "export": Entry("exporting", "All events as JSON lines or CSV."),
         "reconcile": Entry("reconciling", "Compare an agent's records with a service's."),

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    from .models import Outcome, Source
+    from .models import Alert, LimitKey, Outcome, Source
 
     Dimension = Literal[
         "agent", "service", "operation", "model", "project", "session", "tier", "owner", "source", "outcome",
@@ -169,6 +169,13 @@ class LimitView(Value):
     limit: Limit
     state: LimitState | None
     bound: Bound | None = None
+
+
+class AlertView(Value):
+    """A threshold that was reached, and which limit it is of; None: that limit is gone."""
+
+    alert: Alert
+    key: LimitKey | None
 
 
 class Difference(Value):

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from agent_meter_mcp.core.errors import MeterError
 
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+"""What being over a limit is called over HTTP: a problem's type, as it is registered."""
+
 
 class Shape(NamedTuple):
     """`next_step` is added to the error's text where a model or a person reads it; "" where that says it."""

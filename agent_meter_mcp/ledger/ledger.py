@@ -32,7 +32,6 @@ from agent_meter_mcp.core.commands import (
 from agent_meter_mcp.core.errors import InvalidInput, MeterError, StoreError
 from agent_meter_mcp.core.models import (
     Agent,
-    Alert,
     AuditEntry,
     Correction,
     Limit,
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import (
         AgentsPage,
         AgentsQuery,
+        AlertView,
         EventsPage,
         EventsQuery,
         LimitView,
@@ -302,7 +302,7 @@ class Ledger(Keyring):
         """What is stopped now; for an agent, what stops it or its tree, and stopped services."""
         return await self.look(caller, Looking.switches, refusals=False)
 
-    async def alerts(self, caller: Caller, after: int = 0, limit: int = 100) -> list[Alert]:
+    async def alerts(self, caller: Caller, after: int = 0, limit: int = 100) -> list[AlertView]:
         """The newest alerts with a number above `after`, newest first."""
         return await self.look(caller, lambda looking: looking.alerts(after, limit), refusals=False)
 

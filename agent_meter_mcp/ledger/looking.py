@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
 from agent_meter_mcp.core.models import LEDGER_MAX, Who
-from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.core.queries import AlertView, SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow_agent
 from agent_meter_mcp.intake import known_lineage
 
@@ -90,14 +90,20 @@ class Looking:
         policy = self._reads.policy()
         return [switch for switch in policy.switches if sight.sees_switch(self._caller, policy, switch)]
 
-    def alerts(self, after: int = 0, limit: int = 100) -> list[Alert]:
+    def alerts(self, after: int = 0, limit: int = 100) -> list[AlertView]:
         """The newest alerts with a number above `after`, newest first."""
         check.integer(limit, "limit", ALERTS_MAX)
         check.integer(after, "after", LEDGER_MAX)
         policy = self._reads.policy()
         most = limit if self._caller.role != "agent" else ALERTS_MAX
         found = self._reads.alerts(after=after, limit=most)
-        return [alert for alert in found if sight.sees_alert(self._caller, policy, alert)][:limit]
+        seen = [alert for alert in found if sight.sees_alert(self._caller, policy, alert)]
+        return [self.alert_view(alert) for alert in seen[:limit]]
+
+    def alert_view(self, alert: Alert) -> AlertView:
+        """Who sees an alert may know of which limit it is, also where that one does not bind the caller."""
+        limit = self._reads.policy().limits.get(alert.limit_id)
+        return AlertView(alert, None if limit is None else limit.key)
 
     def corrections(self, after: int, limit: int) -> list[Correction]:
         """The events that were corrected last, each once, with a number above `after`; newest first."""

@@ -9,7 +9,6 @@ from agent_meter_mcp.core.value import Value
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import (
         Action,
-        Alert,
         AuditEntry,
         KillSwitch,
         Limit,
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
         StoredEvent,
         SwitchKind,
     )
-    from agent_meter_mcp.core.queries import AgentView, Dimension, LimitView, Summary, Totals
+    from agent_meter_mcp.core.queries import AgentView, AlertView, Dimension, LimitView, Summary, Totals
 
 
 class Range(Value):
@@ -52,7 +51,7 @@ class Snapshot(Value):
 
     `bars` are (start, cost) of the chart's periods, oldest first; `events` the newest ones, refusals too,
     newest first; `fleet` the limits for everybody together; `alerts` the newest, newest first; `limits` all
-    of them, by which alerts and refusals are named; `actions` what was done by whom lately, newest first
+    of them, by which refusals are named; `actions` what was done by whom lately, newest first
     (nothing where the caller may not see that).
     """
 
@@ -64,7 +63,7 @@ class Snapshot(Value):
     events: tuple[StoredEvent, ...]
     fleet: tuple[LimitView, ...]
     switches: tuple[KillSwitch, ...]
-    alerts: tuple[Alert, ...] = ()
+    alerts: tuple[AlertView, ...] = ()
     limits: tuple[Limit, ...] = ()
     actions: tuple[AuditEntry, ...] = ()
 

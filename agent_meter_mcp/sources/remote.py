@@ -31,14 +31,13 @@ from .remote_link import REFUSED_S, Link, together
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import (
         Action,
-        Alert,
         AuditEntry,
         KillSwitch,
         LimitKey,
         Reservation,
         SwitchKind,
     )
-    from agent_meter_mcp.core.queries import Dimension, LimitView, Summary
+    from agent_meter_mcp.core.queries import AlertView, Dimension, LimitView, Summary
 
     from .base import Range
     from .remote_link import Key
@@ -254,10 +253,10 @@ class RemoteSource:
                 return found
             page["cursor"] = told["next_cursor"]
 
-    async def _alerts(self) -> tuple[Alert, ...]:
+    async def _alerts(self) -> tuple[AlertView, ...]:
         told = await self._link.get("/v1/alerts", limit=ALERTS_SHOWN)
         with self._link.reading():
-            return tuple(words.alert(one) for one in told["alerts"])
+            return tuple(words.alert_view(one) for one in told["alerts"])
 
     async def _held(self) -> tuple[Reservation, ...]:
         told = await self._link.get("/v1/reservations")

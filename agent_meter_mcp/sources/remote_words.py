@@ -30,7 +30,15 @@ from agent_meter_mcp.core.models import (
     audited,
 )
 from agent_meter_mcp.core.money import amount_of
-from agent_meter_mcp.core.queries import TIME_DIMENSIONS, AgentView, Group, LimitView, Summary, Totals
+from agent_meter_mcp.core.queries import (
+    TIME_DIMENSIONS,
+    AgentView,
+    AlertView,
+    Group,
+    LimitView,
+    Summary,
+    Totals,
+)
 from agent_meter_mcp.faces.wire.fields import parse_time
 
 if TYPE_CHECKING:
@@ -170,7 +178,7 @@ def _limit(told: Told) -> Limit:
     metric: Metric = told["metric"]
     made = Limit(
         told["limit_id"],
-        LimitKey(_subject(told["subject"]), told["service"], metric, told["window"]),
+        _limit_key(told, metric),
         amount_of(metric, told["max"]),
         told["action"],
     )
@@ -181,6 +189,10 @@ def _limit(told: Told) -> Limit:
         thresholds=tuple(told["thresholds"]),
         created_at_us=moment(told["created_at"]),
     )
+
+
+def _limit_key(told: Told, metric: Metric) -> LimitKey:
+    return LimitKey(_subject(told["subject"]), told["service"], metric, told["window"])
 
 
 def _subject(text: str) -> Subject:
@@ -215,7 +227,7 @@ def switch(told: Told) -> KillSwitch:
     )
 
 
-def alert(told: Told) -> Alert:
+def alert_view(told: Told) -> AlertView:
     """Where the limit is gone, its amounts are not told in any unit: they stand for the percentage."""
     metric: Metric | None = told["metric"]
     used, maximum = (
@@ -223,7 +235,7 @@ def alert(told: Told) -> Alert:
         if metric is None
         else (amount_of(metric, told["used"]), amount_of(metric, told["max"]))
     )
-    return Alert(
+    raised = Alert(
         told["number"],
         moment(told["raised_at"]),
         told["limit_id"],
@@ -233,6 +245,7 @@ def alert(told: Told) -> Alert:
         used,
         maximum,
     )
+    return AlertView(raised, None if metric is None else _limit_key(told, metric))
 
 
 def audit_entry(told: Told) -> AuditEntry:

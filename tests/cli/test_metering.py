@@ -35,6 +35,7 @@ def test_a_model_without_a_price_is_told_and_what_gives_it_one(ok: Run, home: Pa
         "agent-meter: note: my-llama has no price here: "
         f"give --cost-usd, or put one into {home / 'prices.toml'}"
     )
+    assert "'my-llama' has no price here" in ok(*spent, "--id", "more", "--json").data["message"]
     (home / "prices.toml").write_text('[models."my-llama"]\ninput = 2\noutput = 2\n', encoding="utf-8")
     priced = ok(*spent, "--id", "two")
     assert (priced.out, priced.err) == ("recorded two: $2.00 computed\n", "")

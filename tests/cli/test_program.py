@@ -49,7 +49,7 @@ REPORTS = [path for path, command in LEAVES.items() if any(one.name == "as_json"
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in LEAVES} == {
-        "record", "check", "import", "reconcile", "demo", "attest create", "attest verify", "summary", "events", "agents", "reservations", "audit", "export",
+        "record", "check", "import", "reconcile", "demo", "attest create", "attest verify", "summary", "events", "agents", "reservations", "alerts", "audit", "export",
         "limit set", "limit list", "limit remove", "agent set", "kill agent", "kill service", "kill everything",
         "resume agent", "resume service", "resume everything", "verify", "doctor", "mcp", "serve", "completion",
         "dashboard", "keys create", "keys list", "keys revoke",
@@ -419,6 +419,8 @@ def test_the_shell_completes_commands_options_choices_and_names(ok: Run) -> None
     for agent in ("coder", "code review", "critic"):
         ok("record", "--agent", agent, "--service", "s")
     assert completed("su") == ["summary"]
+    assert completed("al") == ["alerts"]
+    assert completed("alerts", "--a") == ["--after"]
     assert completed("limit", "") == ["list", "remove", "set"]
     assert completed("summary", "--until", "now", "--or") == ["--order-by"]
     assert completed("summary", "--order-by", "co") == ["cost_usd"]

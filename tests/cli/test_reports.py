@@ -1,4 +1,4 @@
-"""`summary`, `events`, `agents`, `reservations` and `audit`."""
+"""`summary`, `events`, `agents`, `reservations`, `alerts` and `audit`."""
 
 from __future__ import annotations
 
@@ -178,6 +178,29 @@ def test_reservations_are_listed_until_they_end(ok: Run) -> None:
     assert row[-1] == held["reservation_id"]
 
 
+def test_alerts_say_which_threshold_of_which_limit_was_reached(ok: Run) -> None:
+    each = ("--agent", "*", "--service", "s", "--metric", "cost_usd", "--window", "day")
+    ok("limit", "set", *each, "--max", "10")
+    ok("limit", "set", "--metric", "requests", "--window", "total", "--max", "2", "--threshold", "100")
+    use(ok, "a", "4.5")
+    use(ok, "a", "3.7")
+    rows = [" ".join(line.split()[1:]) for line in ok("alerts").lines]
+    assert rows == [
+        "(UTC) For Limit Reached Used Max",
+        "everyone requests in total 100 % 2 2",
+        "each agent at s (a) cost_usd per day 80 % $8.20 $10.00",
+        "each agent at s (a) cost_usd per day 50 % $8.20 $10.00",
+    ]
+    told = ok("alerts", "--json").data["alerts"]
+    assert [(alert["number"], alert["threshold"]) for alert in told] == [(3, 100), (2, 80), (1, 50)]
+    assert (told[1]["subject"], told[1]["service"], told[1]["scope"]) == ("agent *", "s", "a")
+    assert ok("alerts", "--after", "2", "--json").data["alerts"] == told[:1]
+    assert ok("alerts", "--limit", "1").lines[2:] == ["Older ones are left out: raise --limit."]
+    assert len(ok("alerts", "--limit", "3").lines) == 4
+    ok("limit", "remove", *each)
+    assert ok("alerts").lines[2].split()[1:] == "— (a) is gone 80 % 82 % —".split()
+
+
 def test_the_audit_says_who_changed_what_from_what_to_what(ok: Run) -> None:
     limit = ("limit", "set", "--agent", "a", "--metric", "cost_usd", "--window", "day")
     ok(*limit, "--max", "5")
@@ -214,6 +237,7 @@ EMPTY = {
     "events": "No usage matches.",
     "agents": "No agent matches.",
     "reservations": "Nothing is held.",
+    "alerts": "No threshold was reached. How full the limits are: agent-meter limit list",
     "audit": "Nothing was changed.",
     "limit list": "No limit: everything is allowed, and metered.",
 }

@@ -11,7 +11,7 @@ from .conftest import Run, process
 from .terminal import in_terminal
 
 TABLES = ["summary", "summary --group-by agent --group-by service --group-by operation --group-by model", "events",
-          "agents", "limit list", "limit list --agent a", "audit"]  # fmt: skip
+          "agents", "limit list", "limit list --agent a", "alerts", "audit"]  # fmt: skip
 ESCAPE = "\x1b"
 
 
@@ -40,6 +40,8 @@ def long_names(ok: Run) -> None:
         )
         ok("limit", "set", *subject, "--metric", "tokens", "--window", "24h", "--max", "1")
     ok("agent", "set", agent, "--tier", "t" * 128, "--owner", "w" * 128, "--name", "n" * 128)
+    ok("record", "--agent", agent, "--service", service, "--cost-usd", "999999.99",
+       "--input-tokens", "999999999999")  # fmt: skip
     ok("kill", "service", service, "--reason", "r" * 500)
 
 
@@ -98,6 +100,7 @@ HOSTILE = {
 
 def test_names_that_no_face_lets_in_are_shown_harmlessly(ok: Run, run: Run, home: object) -> None:
     """They may be in a file that somebody else has written."""
+    ok("limit", "set", "--agent", "*", "--metric", "requests", "--window", "day", "--max", "1")
     for name in HOSTILE:
         ok(
             "record",
@@ -123,7 +126,7 @@ def test_names_that_no_face_lets_in_are_shown_harmlessly(ok: Run, run: Run, home
         ok("kill", "agent", f"agent-{name}", "--reason", f"reason-{name}")
     connection = driver.connect(f"{home}/meter.db", synchronous="FULL", busy_timeout_s=5)
     places = {"dim": ("agent", "service", "operation"), "agent": ("agent_id",), "service": ("name",), "quota": ("name",),
-              "switch": ("name", "reason"), "audit": ("target", "reason")}  # fmt: skip
+              "switch": ("name", "reason"), "audit": ("target", "reason"), "alert": ("scope",)}  # fmt: skip
     for table, columns in places.items():
         for column in columns:
             for name, text in HOSTILE.items():
@@ -150,3 +153,4 @@ def test_names_that_no_face_lets_in_are_shown_harmlessly(ok: Run, run: Run, home
     assert f"agent-{HOSTILE['markup']}" in ok("agents").out
     assert r"agent-\x1b[31mred" in ok("agents").out
     assert r"agent-\u202eevil" in ok("summary").out
+    assert r"each agent (agent-\u202eevil)" in ok("alerts").out

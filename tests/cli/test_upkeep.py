@@ -171,6 +171,57 @@ def test_doctor_warns_of_a_variable_that_is_none(ok: Run, monkeypatch: pytest.Mo
     assert "AGENT_METER_KEY" not in found
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told", "unknown"),
+    [("AGENT_METER_TIMEZONE", "Mars", "IANA name", ""),
+     ("AGENT_METER_AGENT", "*", "nobody's name", ""),
+     ("AGENT_METER_PORT", "http", "from 0 to 65535", ""),
+     ("AGENT_METER_BUSY_TIMEOUT", "-1", "number of seconds", ""),
+     ("AGENT_METER_DB", ":memory:", "path of a file", "file"),
+     ("AGENT_METER_PRICES", "file:x", "path of a file", "prices"),
+     ("AGENT_METER_SECRETS", "file:x", "path of a file", "secrets"),
+     ("AGENT_METER_SYNCHRONOUS", "\x1b[31m", "FULL or NORMAL", "synchronous")],
+)  # fmt: skip
+def test_a_setting_that_cannot_be_is_a_problem_and_the_rest_is_told(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str, unknown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    ran = run("doctor", "--json")
+    found = findings(ran)
+    assert (ran.code, ran.data["ok"]) == (PROBLEMS, False)
+    assert [finding["name"] for finding in found.values() if finding["state"] == "problem"] == [name]
+    assert found[name]["facts"] == {"value": value, "source": "environment"}
+    assert told in found[name]["text"] and "until then no other command works" in found[name]["text"]
+    assert {"sqlite", "file", "prices", "secrets", "synchronous", "python"} - found.keys() <= {unknown}
+    assert unknown not in found, "its default is not what is used"
+    assert all(line.isprintable() for line in run("doctor").lines)
+    assert run("summary").code == SHAPES["invalid_input"].exit_code
+
+
+def test_two_settings_that_cannot_be_are_both_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_METER_TIMEZONE", "Mars")
+    monkeypatch.setenv("AGENT_METER_HOST", "a b")
+    found = findings(run("doctor", "--json"))
+    wrong = [name for name, finding in found.items() if finding["state"] == "problem"]
+    assert wrong == ["AGENT_METER_HOST", "AGENT_METER_TIMEZONE"]
+    assert run("doctor", "--db", ":memory:").code == SHAPES["invalid_input"].exit_code, "what was just typed"
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [("AGENT_METER_DB", "file"), ("AGENT_METER_PRICES", "prices"), ("AGENT_METER_SECRETS", "secrets")],
+)
+def test_a_folder_in_place_of_a_file_is_a_problem_and_the_rest_is_told(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, name: str, finding: str
+) -> None:
+    monkeypatch.setenv(name, str(home))
+    ran = run("doctor", "--json")
+    (wrong,) = [found for found in ran.data["findings"] if found["state"] == "problem"]
+    assert (ran.code, wrong["name"]) == (PROBLEMS, finding)
+    assert str(home) in wrong["text"]
+    assert {"sqlite", "file", "prices", "secrets", "python"} <= findings(ran).keys()
+
+
 def test_a_clock_that_jumped_is_a_problem(run: Run, ok: Run, home: Path) -> None:
     store = open_store(str(home / "meter.db"))
     store.apply(

@@ -184,7 +184,8 @@ def test_a_side_may_be_a_url_and_the_other_the_ledger(run: Run, ok: Run) -> None
     ok("record", "--agent", "bot", "--service", "other", "--id", "elsewhere")
     mine = {"id": "mine", "units": 2, "serviceId": "api", "agent": {"agentId": "bot"}}
     pages = {
-        "/me": (200, json.dumps([mine]).encode(), "/older"),
+        "/me": (200, json.dumps([mine]).encode(), "?cursor=2"),
+        "/me?cursor=2": (200, b"[]", "/older"),
         "/older": (200, json.dumps([upstream(9)]).encode(), None),
         "/broken": (200, b"<html>", None),
         "/down": (500, b"[]", None),

@@ -100,7 +100,25 @@ async def test_a_cost_is_computed_from_model_and_tokens(tools: Tools) -> None:
 async def test_an_unknown_price_is_unknown_and_not_zero(tools: Tools) -> None:
     answer = await tools("record_usage", service="in-house", model="nobody-knows-it", input_tokens=5)
     assert (answer["cost_usd"], answer["cost_source"]) == (None, "unpriced")
-    assert "cost unknown" in answer["message"]
+    assert answer["message"].startswith("Recorded (cost unknown: 'nobody-knows-it' has no price here; ")
+    assert "an operator can add one to prices.toml)." in answer["message"]
+
+
+async def test_a_price_is_missed_only_where_a_model_would_have_one(tools: Tools) -> None:
+    unknown = {"service": "in-house", "model": "nobody-knows-it", "input_tokens": 5, "id": "one"}
+    first, again = await tools("record_usage", **unknown), await tools("record_usage", **unknown)
+    assert "prices.toml" in first["message"]
+    assert again["message"].startswith("Already recorded (cost unknown).")
+    plain = await tools("record_usage", service="in-house", requests=2)
+    assert plain["message"].startswith("Recorded (cost unknown).")
+    held = await tools("reserve_budget", service="in-house", model="nobody-knows-it", input_tokens=5)
+    settled = await tools(
+        "settle_reservation",
+        reservation_id=held["reservation_id"],
+        model="nobody-knows-it",
+        output_tokens=7,
+    )
+    assert "'nobody-knows-it' has no price here" in settled["message"]
 
 
 async def test_the_same_id_counts_once(tools: Tools) -> None:

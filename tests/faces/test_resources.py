@@ -90,6 +90,7 @@ async def test_limits_and_alerts_can_be_read(tools: Tools) -> None:
         "threshold": 80,
         "percent": 90,
         "subject": "agent *",
+        "service": None,
         "metric": "cost_usd",
         "window": "day",
         "used": 9,
@@ -111,6 +112,16 @@ async def test_an_agent_reads_about_itself_only(meter: Meter) -> None:
         assert (await read(tools, "meter://summary/day"))["total"]["cost_usd"] == 9
         assert {alert["scope"] for alert in await read(tools, "meter://alerts")} == {"bot"}
         assert "bound to agent 'bot'" in await refused(tools, "meter://agents/ann", INTERNAL_ERROR)
+
+
+async def test_an_agent_reads_which_limit_of_a_child_it_was(meter: Meter) -> None:
+    async with meter.tools() as operator, meter.tools(BOT) as tools:
+        await operator("set_agent", agent="pup", parent="bot")
+        await operator("set_limit", agent="pup", service="openai", max=10, metric="cost_usd", window="day")
+        await operator("record_usage", service="openai", agent="pup", cost_usd=9)
+        assert (await read(tools, "meter://limits"))["limits"] == []
+        for alert in await read(tools, "meter://alerts"):
+            assert (alert["subject"], alert["service"], alert["used"]) == ("agent pup", "openai", 9)
 
 
 async def test_a_service_reads_nothing(meter: Meter) -> None:

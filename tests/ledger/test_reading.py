@@ -256,7 +256,8 @@ async def test_an_agent_sees_the_alerts_about_its_tree(ledger: Ledger) -> None:
         names = {number: name for name, number in limits.items()}
 
         async def seen(caller: Caller) -> set[tuple[str, str]]:
-            return {(names[alert.limit_id], alert.scope) for alert in await ledger.alerts(caller)}
+            seen = [view.alert for view in await ledger.alerts(caller)]
+            return {(names[alert.limit_id], alert.scope) for alert in seen}
 
         mine = {("own", ""), ("each", "child"), ("all", "")}
         assert await seen(AGENT) == mine
@@ -273,11 +274,25 @@ async def test_an_agent_sees_the_alerts_about_its_tree(ledger: Ledger) -> None:
         assert {scope for _, scope in everything} >= {"pup", "other's project", "other's session"}
         assert ("other's", "") in everything
         newest = await ledger.alerts(VIEWER, limit=2)
-        assert [alert.number for alert in newest] == [len(everything), len(everything) - 1]
+        assert [view.alert.number for view in newest] == [len(everything), len(everything) - 1]
+        assert {view.key for view in await ledger.alerts(VIEWER)} >= {key(Subject("agent", "other"))}
         assert await ledger.alerts(VIEWER, after=len(everything)) == []
         assert len(await ledger.alerts(AGENT, limit=1)) == 1
         await ledger.remove_limit(OPERATOR, limit_id=limits["own"])
         assert ("own", "") not in await seen(AGENT)
+
+
+async def test_an_alert_is_of_its_limit_also_where_that_does_not_bind_who_sees_it(ledger: Ledger) -> None:
+    async with ledger:
+        await two_families(ledger)
+        of_the_child, of_its_tier = key(Subject("agent", "child")), key(Subject("tier", "gold"), "exa")
+        await ledger.set_agent(OPERATOR, "child", {"tier": "gold"})
+        await ledger.set_limit(OPERATOR, of_the_child, 1, thresholds=(100,))
+        gone = (await ledger.set_limit(OPERATOR, of_its_tier, 1, thresholds=(100,)))[0].limit.limit_id
+        await ledger.record(OPERATOR, Report(Who("child", "exa"), Usage()))
+        assert {view.key for view in await ledger.alerts(AGENT)} == {of_the_child, of_its_tier}
+        await ledger.remove_limit(OPERATOR, limit_id=gone)
+        assert {view.key for view in await ledger.alerts(VIEWER)} == {of_the_child, None}
 
 
 async def test_an_agent_sees_the_holds_of_its_tree(ledger: Ledger) -> None:

@@ -26,7 +26,7 @@ from agent_meter_mcp.core.models import (
     UsageEvent,
     Who,
 )
-from agent_meter_mcp.core.queries import AgentView, Group, LimitView, Summary, Totals
+from agent_meter_mcp.core.queries import AgentView, AlertView, Group, LimitView, Summary, Totals
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
 from tui import chart, happening, limit_view, portrait, totals, usage, view
 from tui import format as written
@@ -200,7 +200,7 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
     texts = [cell.text for row in rows for cell in row.cells]
     texts += [happening.heading_of(one), happening.heading_of(done)]
     texts += [
-        happening.alert_line(alert, {"l": limit}, UTC).text,
+        happening.alert_line(AlertView(alert, limit.key), UTC).text,
         happening.why_refused(hostile, {"l": limit}),
     ]
     texts += [portrait.heading(name, None, Totals(), "today")]
@@ -279,12 +279,13 @@ def test_who_did_what_is_among_what_happens() -> None:
 
 
 def test_an_alert_says_which_limit_whom_and_how_much() -> None:
-    limit = Limit("l", LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 1000 * CENT)
+    key = LimitKey(Subject("agent", "*"), None, "cost_usd", "day")
     alert = Alert(1, NOW_US, "l", "coder", NOW_US, 80, 810 * CENT, 1000 * CENT)
-    line = happening.alert_line(alert, {"l": limit}, UTC)
+    line = happening.alert_line(AlertView(alert, key), UTC)
     assert line.text.endswith("coder 80 %: $8.10 of $10.00  (each agent · cost_usd/day)")
     assert line.style == "warn"
-    assert happening.alert_line(alert.replace(threshold=100), {}, UTC).style == "alarm"
+    gone = happening.alert_line(AlertView(alert.replace(threshold=100), None), UTC)
+    assert (gone.text[-29:], gone.style) == ("100 % of a limit that is gone", "alarm")
 
 
 def test_why_something_was_refused_is_said_in_words() -> None:
@@ -487,7 +488,7 @@ def test_a_refusal_just_now_comes_before_alerts_and_an_old_one_does_not() -> Non
     limit = Limit("l", LimitKey(Subject("agent", "*"), None, "requests", "day"), 5)
     alert = Alert(1, NOW_US, "l", "coder", NOW_US, 80, 4, 5)
     refused = event("rogue", outcome="rejected", limit_id="l")
-    now = snapshot().replace(events=(refused,), alerts=(alert,), limits=(limit,))
+    now = snapshot().replace(events=(refused,), alerts=(AlertView(alert, limit.key),), limits=(limit,))
     first, second = totals.alarms(now, UTC, 3)
     assert "rogue was refused: over the limit of 5 requests" in first.text
     assert "coder 80 %" in second.text

@@ -46,19 +46,23 @@ def answer(result: BaseModel, status: int = 200, headers: Mapping[str, str] | No
 
 
 def next_page(request: Request, cursor: str | None) -> dict[str, str]:
-    """A `Link` to the page after this one, as a header; none where this is the last."""
+    """A `Link` to the page after this one, as a header; none where this is the last.
+
+    Only its query is told: who follows it stays at the address that was asked, also behind a proxy's prefix.
+    """
     if cursor is None:
         return {}
     kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
     query = urlencode([*kept, ("cursor", cursor)])
-    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}
+    return {"Link": f'<?{query}>; rel="next"'}
 
 
 LINKED: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
             "Link": {
-                "description": 'The next page, as `<path>; rel="next"`; left out on the last one',
+                "description": 'The next page, as `<?query>; rel="next"`: the same address with this query;'
+                " left out on the last one",
                 "schema": {"type": "string"},
             }
         }

@@ -106,7 +106,7 @@ async def current(ledger: Ledger, caller: Caller) -> Position:
     corrections = await ledger.corrections(caller, 0, REPLAYED_MAX)
     return Position(
         max((event.seq for event in events), default=0),
-        max((alert.number for alert in alerts), default=0),
+        max((view.alert.number for view in alerts), default=0),
         max((action.seq for action in actions), default=0),
         correction=max((correction.number for correction in corrections), default=0),
     )
@@ -124,7 +124,7 @@ async def missed_since(ledger: Ledger, caller: Caller, position: Position) -> Mi
     # Alerts of one moment stay in their order: whoever leaves between them has those of lower numbers.
     items: list[FeedItem] = [
         *_unsent(events, position),
-        *reversed(alerts),
+        *(view.alert for view in reversed(alerts)),
         *(entry for entry in actions if entry.seq > position.action),
     ]
     return Missed([*sorted(items, key=_at_us), *corrections], lost, refused)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from agent_meter_mcp.core.money import MICRO_PER_UNIT, NANO_PER_USD
 from agent_meter_mcp.core.told import state_fields
 from agent_meter_mcp.core.windows import parse_window, seconds
-from agent_meter_mcp.faces.wire.problems import TYPES, problem
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
+from agent_meter_mcp.faces.wire.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +66,7 @@ def quota_exceeded(
         429,
         "Quota exceeded",
         detail,
-        type_=f"{TYPES}quota-exceeded",
+        type_=QUOTA_EXCEEDED,
         headers={**limit_headers(states), **retry_header(retry_after_us, at_most_s=at_most_s)},
         **{
             "code": "quota_exceeded",

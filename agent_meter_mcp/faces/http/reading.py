@@ -57,9 +57,7 @@ async def list_agents(
 @router.get("/alerts", response_model=told(records.Alerts))
 async def list_alerts(call: Asked, query: Annotated[take.AlertsParameters, Query()]) -> Response:
     """The thresholds that were reached, newest first."""
-    alerts = await call.ledger.alerts(call.caller, query.after, query.number())
-    known = {view.limit.limit_id: view.limit for view in await call.ledger.limits(call.caller)}
-    return answer(records.Alerts.of(alerts, known))
+    return answer(records.Alerts.of(await call.ledger.alerts(call.caller, query.after, query.number())))
 
 
 @router.get("/audit", response_model=told(records.Audit), responses=LINKED)

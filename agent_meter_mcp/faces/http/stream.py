@@ -166,9 +166,8 @@ async def _message(call: Call, item: FeedItem, position: Position) -> bytes:
     if told is not None and told[0] is item:
         return _encoded(told[1], told[2], position)
     if isinstance(item, Alert):
-        views = await call.ledger.limits(call.caller)
-        limit = next((view.limit for view in views if view.limit.limit_id == item.limit_id), None)
-        return _encoded("alert", controls.Alert.of(item, limit).model_dump_json(), position)
+        view = await call.ledger.look(call.caller, lambda looking: looking.alert_view(item), refusals=False)
+        return _encoded("alert", controls.Alert.of(view).model_dump_json(), position)
     if isinstance(item, AuditEntry):
         return _encoded("audit", records.AuditEntry.of(item).model_dump_json(), position)
     kind = "refusal" if item.outcome == "rejected" else "usage"

@@ -8,7 +8,6 @@ has been stored.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, cast
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from pydantic_core import to_json
@@ -28,7 +27,7 @@ from agent_meter_mcp.faces.wire.problems import MEDIA_TYPE
 from agent_meter_mcp.faces.wire.sessions import SESSIONS_MAX, record_sessions, session_report
 
 from . import CALLER, batches
-from .answers import JSON, PROBLEM_SCHEMA
+from .answers import JSON, PROBLEM_SCHEMA, next_page
 from .batches import Batch, id_in, list_in, read_as, read_json, retry_s, shown_id
 from .openapi_bodies import body_of, list_body, records_schema, session_schema
 from .ratelimit import quota_exceeded
@@ -128,11 +127,7 @@ async def usage_of_agent(
         older = events[room - 1].seq if len(events) > room else following
         if len(texts) == limit:
             break
-    headers: dict[str, str] = {}
-    if older is not None and len(texts) == limit:
-        words = {"agent_id": agent, "limit": limit, "cursor": older}
-        words |= {} if service_id is None else {"service_id": service_id}
-        headers["Link"] = f'</v1/usage/me?{urlencode(words)}>; rel="next"'
+    headers = next_page(request, None if older is None or len(texts) < limit else str(older))
     return Response(f"[{','.join(reversed(texts))}]", headers=headers, media_type=JSON)
 
 

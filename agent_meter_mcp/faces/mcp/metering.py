@@ -18,7 +18,8 @@ async def record_usage(call: Call, arguments: take.RecordUsage) -> give.UsageRec
     """Report usage that has happened: it always counts, also over a limit. Before costly work use
     reserve_budget instead. cost_usd is worked out from model and tokens if left out; input_tokens are the
     uncached ones."""
-    return give.UsageRecorded.of(await call.ledger.record(call.caller, arguments.report(call.caller)))
+    report = arguments.report(call.caller)
+    return give.UsageRecorded.of(await call.ledger.record(call.caller, report), report.usage)
 
 
 @tool("Check budget", take.CheckBudget, give.Decided, reads=True)

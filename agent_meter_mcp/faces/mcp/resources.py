@@ -65,8 +65,7 @@ def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
         """The newest thresholds that were reached."""
         with told():
             raised = await call().ledger.alerts(call().caller, limit=ALERTS_SHOWN)
-            known = {view.limit.limit_id: view.limit for view in await call().ledger.limits(call().caller)}
-            found = [controls.Alert.of(alert, known.get(alert.limit_id)) for alert in raised]
+            found = [controls.Alert.of(view) for view in raised]
             return TypeAdapter(list[controls.Alert]).dump_json(found, indent=2).decode()
 
 

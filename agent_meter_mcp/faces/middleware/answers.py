@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_meter_mcp.core.figures import exact_number
 from agent_meter_mcp.core.money import amount_of
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
 
 if TYPE_CHECKING:
     from agent_meter_mcp.client.results import Decided, LimitState
 
     from .callers import Scope
 
-TYPES = "https://iana.org/assignments/http-problem-types#"
-"""Registered types are fragments of this page: `quota-exceeded` is one of them."""
 WAIT_CODE, STOP_CODE = 1013, 1008
 """Of a WebSocket that is refused: try again later; policy violation."""
 
@@ -81,7 +80,7 @@ def over_budget(decision: Decided) -> Refusal:
         "Over budget",
         f"Not allowed: {what}. {after}",
         code,
-        type_=f"{TYPES}quota-exceeded",
+        type_=QUOTA_EXCEEDED,
         headers=headers,
         **{"violated-policies": [_policy(state) for state in states]},
         retry_after_s=wait,

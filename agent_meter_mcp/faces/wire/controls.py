@@ -158,14 +158,15 @@ class Alert(Part):
     threshold: int
     percent: float
     subject: str | None
+    service: str | None
     metric: str | None
     window: str | None
     used: Number | None
     max: Number | None
 
     @classmethod
-    def of(cls, alert: "models.Alert", limit: "models.Limit | None") -> Self:
-        key = None if limit is None else limit.key
+    def of(cls, view: "queries.AlertView") -> Self:
+        alert, key = view.alert, view.key
         return cls(
             number=alert.number,
             raised_at=time_text(alert.raised_at_us),
@@ -175,6 +176,7 @@ class Alert(Part):
             threshold=alert.threshold,
             percent=round(100 * alert.used / alert.max, 1) if alert.max else 100.0,
             subject=None if key is None else str(key.subject),
+            service=None if key is None else key.service,
             metric=None if key is None else key.metric,
             window=None if key is None else key.window,
             used=None if key is None else number_of(key.metric, alert.used),

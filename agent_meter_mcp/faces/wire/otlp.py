@@ -1,7 +1,8 @@
 """The envelope of OpenTelemetry's JSON (OTLP 1.x): resources, scopes, and in them log records or spans.
 
-What is not known in it is not looked at, as OTLP has it. Numbers come as JSON numbers from some programs and
-as text from others, and times are nanoseconds since 1970.
+What is not known in it is not looked at, as OTLP has it. A null in a list is nothing, and passed over; among
+records or spans it is one that is wrong. Numbers come as JSON numbers from some programs and as text from
+others, and times are nanoseconds since 1970.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class KeyValue(_Lenient):
 class Resource(_Lenient):
     """Which program says it."""
 
-    attributes: list[KeyValue] | None = None
+    attributes: list[KeyValue | None] | None = None
 
 
 class ScopeLogs(_Lenient):
@@ -46,13 +47,13 @@ class ScopeLogs(_Lenient):
 
 class ResourceLogs(_Lenient):
     resource: Resource | None = None
-    scopeLogs: list[ScopeLogs] | None = None
+    scopeLogs: list[ScopeLogs | None] | None = None
 
 
 class Logs(_Lenient):
     """A body of `POST /v1/logs`."""
 
-    resourceLogs: list[ResourceLogs] | None = None
+    resourceLogs: list[ResourceLogs | None] | None = None
 
 
 class ScopeSpans(_Lenient):
@@ -61,13 +62,13 @@ class ScopeSpans(_Lenient):
 
 class ResourceSpans(_Lenient):
     resource: Resource | None = None
-    scopeSpans: list[ScopeSpans] | None = None
+    scopeSpans: list[ScopeSpans | None] | None = None
 
 
 class Traces(_Lenient):
     """A body of `POST /v1/traces`."""
 
-    resourceSpans: list[ResourceSpans] | None = None
+    resourceSpans: list[ResourceSpans | None] | None = None
 
 
 class MeterReadings(_Lenient):
@@ -81,7 +82,7 @@ class LogRecord(_Lenient):
     observedTimeUnixNano: int | str | None = None
     eventName: Any = None
     body: Any = None
-    attributes: list[KeyValue] | None = None
+    attributes: list[KeyValue | None] | None = None
 
 
 class SpanStatus(_Lenient):
@@ -94,7 +95,7 @@ class Span(_Lenient):
     startTimeUnixNano: int | str | None = None
     endTimeUnixNano: int | str | None = None
     status: SpanStatus | None = None
-    attributes: list[KeyValue] | None = None
+    attributes: list[KeyValue | None] | None = None
 
 
 class RejectedLogs(Part):
@@ -135,19 +136,23 @@ class Said(NamedTuple):
 
 
 def records_in(logs: Logs) -> Iterator[Said]:
-    for resource in logs.resourceLogs or ():
+    for resource in _given(logs.resourceLogs):
         of_resource = attributes_in(resource.resource.attributes if resource.resource else None)
-        for scope in resource.scopeLogs or ():
+        for scope in _given(resource.scopeLogs):
             for sent in scope.logRecords or ():
                 yield Said(sent, of_resource)
 
 
 def spans_in(traces: Traces) -> Iterator[Said]:
-    for resource in traces.resourceSpans or ():
+    for resource in _given(traces.resourceSpans):
         of_resource = attributes_in(resource.resource.attributes if resource.resource else None)
-        for scope in resource.scopeSpans or ():
+        for scope in _given(resource.scopeSpans):
             for sent in scope.spans or ():
                 yield Said(sent, of_resource)
+
+
+def _given(sent: list[M | None] | None) -> Iterator[M]:
+    return (one for one in sent or () if one is not None)
 
 
 def read_one(kind: type[M], sent: Any) -> M:
@@ -158,10 +163,10 @@ def read_one(kind: type[M], sent: Any) -> M:
         raise first_mistake(error) from None
 
 
-def attributes_in(sent: list[KeyValue] | None) -> Attributes:
+def attributes_in(sent: list[KeyValue | None] | None) -> Attributes:
     """Those that are text, a number or a truth value."""
     found: Attributes = {}
-    for attribute in sent or ():
+    for attribute in _given(sent):
         value = plain(attribute.value)
         if value is not None:
             found[attribute.key] = value

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.errors import MeterError
 
 MEDIA_TYPE = "application/problem+json"
-TYPES = "https://iana.org/assignments/http-problem-types#"
-"""Registered types are fragments of this page: `quota-exceeded` is one of them."""
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """What goes with a failure of that status."""
 

@@ -13,7 +13,7 @@ from .fields import Part, Result, optional_number
 from .results import Number
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core import models
+    from agent_meter_mcp.core import models, queries
     from agent_meter_mcp.core.roles import Role
 
 
@@ -23,10 +23,10 @@ class Alerts(Result):
     alerts: list[Alert]
 
     @classmethod
-    def of(cls, alerts: "list[models.Alert]", limits: "dict[str, models.Limit]") -> Self:
+    def of(cls, views: "list[queries.AlertView]") -> Self:
         return cls(
-            message=f"{counted(len(alerts), 'alert')}, newest first.",
-            alerts=[Alert.of(alert, limits.get(alert.limit_id)) for alert in alerts],
+            message=f"{counted(len(views), 'alert')}, newest first.",
+            alerts=[Alert.of(view) for view in views],
         )
 
 

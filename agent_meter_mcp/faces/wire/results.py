@@ -14,7 +14,7 @@ from .fields import ListElsewhere, ObjectElsewhere, Part, Result
 if TYPE_CHECKING:
     from agent_meter_mcp.core import decide
     from agent_meter_mcp.core.commands import Recorded, Reserved
-    from agent_meter_mcp.core.models import Reservation
+    from agent_meter_mcp.core.models import Reservation, Usage
 
 Number = int | float
 
@@ -78,8 +78,8 @@ class UsageRecorded(Result):
     limits: Annotated[list[LimitState], ListElsewhere]
 
     @classmethod
-    def of(cls, recorded: "Recorded") -> Self:
-        return cls(message=wording.recorded(recorded), **told.recorded_fields(recorded))
+    def of(cls, recorded: "Recorded", usage: "Usage") -> Self:
+        return cls(message=wording.recorded(recorded, usage), **told.recorded_fields(recorded))
 
 
 class Decided(Result):
@@ -129,8 +129,10 @@ class ReservationSettled(Result):
     limits: Annotated[list[LimitState], ListElsewhere] = Field(default_factory=list[LimitState])
 
     @classmethod
-    def of_usage(cls, reservation_id: str, recorded: "Recorded") -> Self:
-        return cls(message=wording.recorded(recorded), **told.settled_fields(reservation_id, recorded))
+    def of_usage(cls, reservation_id: str, recorded: "Recorded", usage: "Usage | None") -> Self:
+        """`usage` None: as it was estimated."""
+        fields = told.settled_fields(reservation_id, recorded)
+        return cls(message=wording.recorded(recorded, usage), **fields)
 
     @classmethod
     def of_hold(cls, held: "Reservation") -> Self:

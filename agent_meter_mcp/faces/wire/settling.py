@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 async def settled(call: "Call", asked: "SettleReservation") -> ReservationSettled:
     """Raises MeterError."""
     if asked.action == "settle":
-        recorded = await call.ledger.settle(call.caller, asked.settle())
-        return ReservationSettled.of_usage(asked.reservation_id, recorded)
+        actual = asked.settle()
+        recorded = await call.ledger.settle(call.caller, actual)
+        return ReservationSettled.of_usage(asked.reservation_id, recorded, actual.usage)
     if asked.action == "release":
         held = await call.ledger.release(call.caller, asked.release())
     else:

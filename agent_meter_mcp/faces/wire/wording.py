@@ -113,9 +113,9 @@ def _next_step(denied: Decision) -> str:
     return f"{fits}, or try again {wait(denied.retry_after_us)}."
 
 
-def recorded(answer: Recorded) -> str:
-    """What was counted, and whether some limit is exceeded now."""
-    cost = "cost unknown" if answer.cost_nano_usd is None else exact_amount("cost_usd", answer.cost_nano_usd)
+def recorded(answer: Recorded, usage: models.Usage | None) -> str:
+    """What was counted, and whether some limit is exceeded now. `usage` is what was said to be used."""
+    cost = _cost(answer, usage)
     what = {"recorded": "Recorded", "duplicate": "Already recorded", "corrected": "Corrected"}[answer.status]
     late = "; the reservation had ended, so it counts now" if answer.late else ""
     text = f"{what} ({cost}{late})."
@@ -134,6 +134,16 @@ def recorded(answer: Recorded) -> str:
         if closest.limit.action == "reject"
         else f"{text} Prefer cheaper steps."
     )
+
+
+def _cost(answer: Recorded, usage: models.Usage | None) -> str:
+    """The cost; where a model has no price, who can change that."""
+    if answer.cost_nano_usd is not None:
+        return exact_amount("cost_usd", answer.cost_nano_usd)
+    # What was recorded before keeps its cost, also where there is a price by now.
+    if usage is None or usage.model is None or not usage.tokens or answer.status == "duplicate":
+        return "cost unknown"
+    return f"cost unknown: {quoted(usage.model)} has no price here; an operator can add one to prices.toml"
 
 
 def _for(state: LimitState | None) -> str:

@@ -466,6 +466,39 @@ async def test_a_span_that_is_wrong_is_told_and_the_others_are_stored(
     assert len(await events(site)) == 2
 
 
+# -- nulls ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [LOGS, TRACES])
+async def test_a_null_in_an_envelope_spoils_nothing(site: Site, path: str) -> None:
+    body = capture("codex") if path == LOGS else traces(span())
+    resources, scopes, records = {
+        LOGS: ("resourceLogs", "scopeLogs", "logRecords"),
+        TRACES: ("resourceSpans", "scopeSpans", "spans"),
+    }[path]
+    (resource,) = body[resources]
+    (scope,) = resource[scopes]
+    resource["resource"]["attributes"].insert(0, None)
+    scope[records][0]["attributes"].insert(0, None)
+    resource[scopes] = [None, {records: None}, scope, None]
+    body[resources] = [None, {"resource": None}, {scopes: None}, resource, None]
+    await taken(site, path, body)
+    assert (await only_event(site)).event.who.service == "openai"
+
+
+@pytest.mark.parametrize("path", [LOGS, TRACES])
+async def test_a_null_in_place_of_a_record_is_counted_and_the_others_are_stored(
+    site: Site, path: str
+) -> None:
+    body = traces(None, span(), None)
+    if path == LOGS:
+        body = capture("codex")
+        body["resourceLogs"][0]["scopeLogs"][0]["logRecords"] = [None, *records_of(body), None]
+    count, message = await rejected(site, path, body)
+    assert (count, message.startswith("record: ")) == ("2", True)
+    assert (await only_event(site)).event.who.service == "openai"
+
+
 # -- the rest ------------------------------------------------------------------------------------------------
 
 

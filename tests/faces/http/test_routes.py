@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
 from tests.faces.conftest import BOT, VIEWER
 
-from .conftest import Site, problem_in, use
+from .conftest import As, Site, problem_in, use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 async def ok(answer: httpx2.Response, status: int = 200) -> dict[str, Any]:
@@ -70,7 +78,7 @@ async def test_a_denied_reservation_is_429_with_the_reason_and_the_time(client: 
     await ok(await client.post("/v1/reservations", json=step), 201)
     answer = await client.post("/v1/reservations", json=step)
     told = problem_in(answer, 429, "quota_exceeded")
-    assert told["type"].endswith("#quota-exceeded")
+    assert told["type"] == QUOTA_EXCEEDED
     (policy,) = told["violated-policies"]
     assert (policy["name"], policy["max"], policy["held"], policy["remaining"]) == (limit_id, 1, 1, 0)
     assert told["allowed"] is False
@@ -106,9 +114,39 @@ async def test_usage_is_read_page_by_page(site: Site, client: httpx2.AsyncClient
         seen += [event["id"] for event in page["events"]]
         at = answer.links.get("next", {}).get("url", "")
         assert bool(at) == (page["next_cursor"] is not None)
+        at = at and answer.url.join(at)
     assert seen == ["4", "3", "2", "1", "0"]
     agents = await client.get("/v1/agents", params={"limit": 1})
     assert [agent["agent"] for agent in (await ok(agents))["agents"]] == ["bot"]
+
+
+def taken_off(app: ASGIApp) -> ASGIApp:
+    """A proxy in front of it takes its prefix off, and says nothing of that."""
+
+    async def without_prefix(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix("/meter")
+        await app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+
+    return without_prefix
+
+
+def mounted(app: ASGIApp) -> ASGIApp:
+    return Starlette(routes=[Mount("/meter", app)])
+
+
+@pytest.mark.parametrize("behind", [taken_off, mounted])
+@pytest.mark.parametrize("path", ["/v1/usage", "/v1/usage/me"])
+async def test_the_next_page_is_found_behind_a_prefix(
+    site: Site, behind: Callable[[ASGIApp], ASGIApp], path: str
+) -> None:
+    for number in range(3):
+        await use(site.meter, id=str(number))
+    transport = httpx2.ASGITransport(app=behind(As(site.api, BOT)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://meter") as client:
+        answer = await client.get(f"/meter{path}", params={"limit": 2})
+        older = await client.get(answer.url.join(answer.links["next"]["url"]))
+        found = (await ok(older))["events"] if path == "/v1/usage" else older.json()
+    assert [event["id"] for event in found] == ["0"]
 
 
 async def test_a_plus_in_a_query_may_be_written_as_one(site: Site, client: httpx2.AsyncClient) -> None:
@@ -137,7 +175,7 @@ async def test_alerts_and_control_actions_are_listed(site: Site, client: httpx2.
     answer = await client.get("/v1/audit", params={"limit": 1})
     (entry,) = (await ok(answer))["entries"]
     assert (entry["action"], entry["after"]["tier"]) == ("set_agent", "gold")
-    (older,) = (await ok(await client.get(answer.links["next"]["url"])))["entries"]
+    (older,) = (await ok(await client.get(answer.url.join(answer.links["next"]["url"]))))["entries"]
     assert (older["action"], older["after"]["max"]) == ("set_limit", 1)
 
 

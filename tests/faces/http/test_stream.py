@@ -323,6 +323,16 @@ async def test_an_agent_hears_of_itself_only(site: Site) -> None:
         assert (await watcher.next()).data["id"] == "d"
 
 
+async def test_an_agent_hears_which_limit_of_a_child_it_was(site: Site) -> None:
+    async with watching(site, BOT) as watcher, site.client() as client, site.client(BOT) as bot:
+        await client.put("/v1/agents/pup", json={"parent": "bot"})
+        await client.put("/v1/limits", json={"agent": "pup", "metric": "requests", "window": "day", "max": 2})
+        await use(site.meter, id="a", agent="pup")
+        told = {message.kind: message.data for message in await watcher.several(2)}
+        assert (told["alert"]["subject"], told["alert"]["used"]) == ("agent pup", 1)
+        assert (await bot.get("/v1/alerts")).json()["alerts"] == [told["alert"]]
+
+
 async def test_silence_is_broken_by_heartbeats_that_lose_nothing(site: Site) -> None:
     site.api.state.heartbeat_s = 0.01
     async with watching(site, BOT) as watcher:

@@ -12,6 +12,7 @@ import pytest
 
 from agent_meter_mcp.core.models import Subject
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
 
 from .upstream_app import OPERATOR, Service, record, serving
 
@@ -231,7 +232,7 @@ async def test_an_agent_over_its_limit_gets_429_and_everything_is_stored(service
     answer = await service.batch(*records)
     assert answer.status_code == 429
     told = answer.json()
-    assert told["type"].endswith("#quota-exceeded")
+    assert told["type"] == QUOTA_EXCEEDED
     assert (told["code"], told["accepted"]) == ("quota_exceeded", 10)
     assert [one["outcome"] for one in told["results"]] == ["accepted"] * 3 + ["over_limit"] * 7
     assert len(told["violated-policies"]) == 1
@@ -301,13 +302,16 @@ async def test_usage_comes_in_pages_the_newest_last(service: Service) -> None:
     newest = await service.get("/v1/usage/me", agent_id="bot-123", limit=3)
     assert [int(one["id"], 16) for one in newest.json()] == [4, 5, 6]
     async with service.client() as client:
-        older = await client.get(newest.links["next"]["url"])
-        oldest = await client.get(older.links["next"]["url"])
+        older = await client.get(newest.url.join(newest.links["next"]["url"]))
+        oldest = await client.get(older.url.join(older.links["next"]["url"]))
     assert [int(one["id"], 16) for one in older.json()] == [1, 2, 3]
     assert [int(one["id"], 16) for one in oldest.json()] == [0]
     assert "link" not in oldest.headers
-    there = await service.get("/v1/usage/me", agent_id="bot-123", service_id="s1")
-    assert [int(one["id"], 16) for one in there.json()] == [1, 3, 5]
+    there = await service.get("/v1/usage/me", agent_id="bot-123", service_id="s1", limit=2)
+    assert [int(one["id"], 16) for one in there.json()] == [3, 5]
+    async with service.client() as client:
+        first = await client.get(there.url.join(there.links["next"]["url"]))
+    assert [int(one["id"], 16) for one in first.json()] == [1]
 
 
 @pytest.mark.parametrize(

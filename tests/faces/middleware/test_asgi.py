@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from agent_meter_mcp import MeterMiddleware
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import LimitKey, Subject
+from agent_meter_mcp.faces.errors import QUOTA_EXCEEDED
 from agent_meter_mcp.runtime import open_ledger
 from agent_meter_mcp.settings import Settings, load_settings
 
@@ -92,7 +93,7 @@ async def test_a_refusal_explains_itself_and_says_nothing_of_others(books: Books
         refused = await client.get("/items/1")
     assert refused.headers["content-type"] == "application/problem+json"
     problem = refused.json()
-    assert problem["type"].endswith("#quota-exceeded")
+    assert problem["type"] == QUOTA_EXCEEDED
     assert (problem["status"], problem["code"]) == (429, "limit")
     (policy,) = problem["violated-policies"]
     assert (policy["metric"], policy["window"], policy["max"], policy["used"]) == ("requests", "60s", 1, 1)
