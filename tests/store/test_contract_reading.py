@@ -379,6 +379,22 @@ def test_too_many_periods_are_refused(desk: Desk) -> None:
     assert len(desk.grouped("hour", since_us=at(300 * DAY))) == 1
 
 
+def test_what_was_used_before_or_after_a_range_makes_it_no_longer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", 3)
+    monkeypatch.setattr(rollups, "LOOK_EVERY", 1)
+    desk.now = 500 * DAY
+    for count in range(1, 6):  # from events, from what is rolled up, and from both
+        desk.record(used(1), occurred=0)
+        desk.record(used(1), occurred=450 * DAY)
+        assert desk.grouped("hour", until_us=at(10 * DAY)) == [(at(0), count)]
+        assert desk.grouped("hour", since_us=at(10 * DAY)) == [(at(450 * DAY), count)]
+    assert desk.grouped("hour", since_us=at(10 * DAY), until_us=at(440 * DAY)) == []
+    with pytest.raises(InvalidInput):
+        desk.summary("hour")
+
+
 def test_the_groups_beyond_the_limit_are_counted_and_are_in_the_total(desk: Desk) -> None:
     for number in range(5):
         desk.record(used(number + 1), agent=f"a{number}")
