@@ -106,6 +106,13 @@ def test_the_tightest_limit_is_the_fullest_and_a_limit_of_0_is_full(desk: Desk) 
     assert tightest() == "z"
 
 
+def test_the_tightest_of_two_large_limits_is_no_matter_of_rounding(desk: Desk) -> None:
+    desk.limit(10**18 + 1, "hour", id="a")
+    desk.limit(10**18, "day", id="b")
+    desk.record(used(10**17))
+    assert (tightest := desk.agent("ann").tightest) is not None and tightest.limit.limit_id == "b"
+
+
 def test_an_agent_shows_its_own_totals_of_all_time(desk: Desk) -> None:
     desk.now = 500 * DAY
     desk.record(used(2, tokens=5, cost=7), occurred=0)
