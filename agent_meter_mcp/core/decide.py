@@ -62,7 +62,12 @@ class LimitState(Value):
     @property
     def burn_per_hour(self) -> int:
         """Usage per hour over the window so far, in the metric's integer unit."""
-        return self.used * HOUR_US // max(self.at_us - self.since_us, 60_000_000)
+        return self.used * HOUR_US // self._elapsed_us
+
+    @property
+    def _elapsed_us(self) -> int:
+        """The window so far; its first minute says little about the rate."""
+        return max(self.at_us - self.since_us, 60_000_000)
 
     @property
     def runs_out_at_us(self) -> int | None:
@@ -71,9 +76,9 @@ class LimitState(Value):
         again has passed."""
         if self.remaining <= 0:
             return self.at_us
-        if not self.burn_per_hour:
+        if not self.used:
             return None
-        out_us = self.at_us + self.remaining * HOUR_US // self.burn_per_hour
+        out_us = self.at_us + self.remaining * self._elapsed_us // self.used
         is_rolling = self.frees_at_us is not None
         ends_us = 2 * self.at_us - self.since_us if is_rolling else self.resets_at_us
         return out_us if out_us < (YEAR_9000_US if ends_us is None else ends_us) else None

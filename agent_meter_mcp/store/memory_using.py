@@ -126,7 +126,9 @@ def _correct(book: Book, stored: StoredEvent, sent: UsageEvent, at_us: int) -> S
     outcome = _outcome(book, sent, stored.booked_at_us, at_us)
     if stored.outcome == "over_limit":
         outcome = "over_limit"
-    corrected = stored.replace(event=sent, outcome=outcome)
+    corrected = stored.replace(
+        event=sent.replace(occurred_at_us=stored.event.occurred_at_us), outcome=outcome
+    )
     book.replace_event(corrected)
     book.corrections.append((stored.seq, at_us, stored.event.usage))
     book.make_final(at_us)

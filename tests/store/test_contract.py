@@ -361,6 +361,20 @@ def test_a_cost_that_turns_out_lower_than_computed_is_taken_back(desk: Desk) -> 
     assert desk.state(limit).used == 40
 
 
+def test_a_total_begins_later_when_its_first_usage_turns_out_to_cost_nothing(desk: Desk) -> None:
+    limit = desk.limit(100, metric="cost_usd")
+    computed = used(cost=60, tokens=5).replace(cost_source="computed", price_version="v1")
+    for desk.now in (2, 4):
+        desk.record(computed, id=f"at {desk.now}")
+    desk.record(used(tokens=6), id="at 2")
+    assert (desk.state(limit).used, desk.state(limit).since_us) == (60, at(4))
+    desk.record(used(tokens=6), id="at 4")
+    assert (desk.state(limit).used, desk.state(limit).since_us) == (0, at(4) + 1)
+    desk.now = 6
+    desk.record(computed, id="at 6")
+    assert desk.state(limit).since_us == at(6)
+
+
 @pytest.mark.parametrize(
     ("details", "fields"),
     [
@@ -392,6 +406,9 @@ def test_a_moment_is_content_where_both_state_it(desk: Desk) -> None:
     with pytest.raises(Conflict) as caught:
         desk.record(used(tokens=5), id="dated", occurred=1)
     assert caught.value.fields == ("occurred_at",)
+    for id, moment in (("undated", None), ("dated", at(0))):  # the first word stands
+        assert desk.record(used(tokens=6), id=id, occurred=None if moment else 0).status == "corrected"
+        assert desk.event(id).event.occurred_at_us == moment
 
 
 def test_a_source_that_the_repeat_does_not_state_is_no_difference(desk: Desk) -> None:

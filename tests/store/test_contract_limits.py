@@ -130,6 +130,18 @@ def test_a_window_of_whole_hours_counts_by_hours(desk: Desk) -> None:
     assert desk.state(limit).used == 0
 
 
+def test_a_limit_of_few_requests_runs_out_at_the_rate_at_which_they_come(desk: Desk) -> None:
+    """5 in 8 hours are less than one an hour, and the other 7 are gone 11.2 hours later all the same."""
+    limit = desk.limit(12, "day")
+    desk.record(used(5), occurred=-3600)
+    desk.now = 0.5
+    assert desk.state(limit).burn_per_hour == 0
+    assert desk.state(limit).runs_out_at_us == at(0.5 + (8 * 3600 + 0.5) * 7 / 5)
+    desk.record(used(5))
+    desk.now = 1
+    assert desk.state(limit).runs_out_at_us == at(1 + (8 * 3600 + 1) / 5)
+
+
 # When it comes back, and who holds it (18, 19)
 
 

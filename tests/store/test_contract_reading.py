@@ -106,6 +106,13 @@ def test_the_tightest_limit_is_the_fullest_and_a_limit_of_0_is_full(desk: Desk) 
     assert tightest() == "z"
 
 
+def test_the_tightest_of_two_large_limits_is_no_matter_of_rounding(desk: Desk) -> None:
+    desk.limit(10**18 + 1, "hour", id="a")
+    desk.limit(10**18, "day", id="b")
+    desk.record(used(10**17))
+    assert (tightest := desk.agent("ann").tightest) is not None and tightest.limit.limit_id == "b"
+
+
 def test_an_agent_shows_its_own_totals_of_all_time(desk: Desk) -> None:
     desk.now = 500 * DAY
     desk.record(used(2, tokens=5, cost=7), occurred=0)
@@ -377,6 +384,22 @@ def test_too_many_periods_are_refused(desk: Desk) -> None:
         desk.summary("hour")
     assert len(desk.grouped("day")) == 2
     assert len(desk.grouped("hour", since_us=at(300 * DAY))) == 1
+
+
+def test_what_was_used_before_or_after_a_range_makes_it_no_longer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", 3)
+    monkeypatch.setattr(rollups, "LOOK_EVERY", 1)
+    desk.now = 500 * DAY
+    for count in range(1, 6):  # from events, from what is rolled up, and from both
+        desk.record(used(1), occurred=0)
+        desk.record(used(1), occurred=450 * DAY)
+        assert desk.grouped("hour", until_us=at(10 * DAY)) == [(at(0), count)]
+        assert desk.grouped("hour", since_us=at(10 * DAY)) == [(at(450 * DAY), count)]
+    assert desk.grouped("hour", since_us=at(10 * DAY), until_us=at(440 * DAY)) == []
+    with pytest.raises(InvalidInput):
+        desk.summary("hour")
 
 
 def test_the_groups_beyond_the_limit_are_counted_and_are_in_the_total(desk: Desk) -> None:

@@ -211,7 +211,9 @@ class Stores(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        change=st.sampled_from(["none", "none", "grown", "reported", "shrunk", "other", "source", "agent"]),
+        change=st.sampled_from(
+            ["none", "none", "grown", "repriced", "reported", "shrunk", "other", "source", "agent", "moment"]
+        ),
     )
     @precondition(lambda self: self.recorded)
     def record_again(self, data: st.DataObject, change: str) -> None:
@@ -222,6 +224,16 @@ class Stores(RuleBasedStateMachine):
             event = event.replace(
                 usage=usage.replace(input_tokens=(usage.input_tokens or 0) + more), status_code=200
             )
+        elif change == "repriced":
+            cost = data.draw(st.none() | st.integers(0, 5))
+            more_of_it = usage.replace(requests=usage.requests + 1)
+            event = event.replace(
+                usage=more_of_it.replace(cost_nano_usd=cost, cost_source="computed", price_version="list 2")
+            )
+        elif change == "moment":
+            moment = None if event.occurred_at_us else self.now_us
+            grown = usage.replace(requests=usage.requests + more // 3)
+            event = event.replace(occurred_at_us=moment, usage=grown)
         elif change == "reported":
             event = event.replace(
                 usage=usage.replace(cost_nano_usd=more, cost_source="reported", price_version=None)

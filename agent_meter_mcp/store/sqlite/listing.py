@@ -147,11 +147,14 @@ def _views(
 
 def _tightest_of(counters: Sequence[Counter]) -> Counter:
     """The fullest; of equally full ones that of the limit with the lowest id."""
-    return min(counters, key=lambda counter: (-_fullness(counter), counter.limit.limit_id))
 
+    def room(counter: Counter) -> tuple[bool, int, str]:
+        maximum = counter.maximum
+        # Fractions of integers below 2**63 that differ do so in these bits; as floats they may be the same.
+        fullness = ((counter.used + counter.held) << 128) // maximum if maximum else 0
+        return (maximum > 0, -fullness, counter.limit.limit_id)
 
-def _fullness(counter: Counter) -> float:
-    return (counter.used + counter.held) / counter.maximum if counter.maximum else float("inf")
+    return min(counters, key=room)
 
 
 def limits(reader: Reader, who: Who | None, at_us: int, kind: SubjectKind | None) -> list[LimitView]:

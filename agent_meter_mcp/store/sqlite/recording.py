@@ -265,6 +265,10 @@ def _correct(writer: Writer, stored: StoredEvent, sent: UsageEvent) -> StoredEve
     writer.rollups.correct(
         stored.seq, booked_us, _rollup_row(dims[0], stored.event.usage), _rollup_row(dims[1], usage)
     )
+    for counter in counters:
+        is_first = counter.window.kind == "total" and counter.first_us == booked_us
+        if is_first and older[counter.metric] > newer[counter.metric] == 0:
+            counter.first_us = counter.sums.first_booked()
     return stored.replace(event=sent, outcome=outcome)
 
 

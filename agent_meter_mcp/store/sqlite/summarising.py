@@ -132,17 +132,24 @@ class _Pieces:
         return spans
 
     def _extent(self, since_us: int, until_us: int) -> Span:
-        """The part of the range in which there is anything, so that an open range has an end."""
+        """The part of the range in which there is anything: so an open range has an end, and what was used
+        long before a range does not make it longer."""
         lowest, highest = self._execute(
             # min and max in a query each: only then SQLite looks them up in the index
-            f"SELECT (SELECT min(bucket) FROM rollup WHERE grain = {HOUR}) * ?,"
-            f" (SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR}) * ?1",
-            (HOUR_US,),
+            f"SELECT coalesce((SELECT min(bucket) FROM rollup WHERE grain = {HOUR} AND bucket >= ?1), ?2),"
+            f" coalesce((SELECT max(bucket) + 1 FROM rollup WHERE grain = {HOUR} AND bucket < ?2), ?1)",
+            (since_us // HOUR_US, -(-until_us // HOUR_US)),
         ).fetchone()
         tail_first, tail_last = self._tail
-        lowest = tail_first if lowest is None else min(lowest, tail_first)
-        highest = max(highest or 0, tail_last + 1)
-        first, last = max(since_us, lowest), min(until_us, highest)
+        if tail_first < since_us or tail_last >= until_us:
+            booked = "coalesce(booked, id)"
+            tail_first, tail_last = self._execute(
+                f"SELECT coalesce(min({booked}), ?2), coalesce(max({booked}), 0) FROM event"
+                f" WHERE {booked} >= ?1 AND {booked} < ?2 AND id > {self._rolled}",
+                (since_us, until_us),
+            ).fetchone()
+        first = max(since_us, min(lowest * HOUR_US, tail_first))
+        last = min(until_us, max(highest * HOUR_US, tail_last + 1))
         return (first, last) if first < last else (0, 0)
 
     def read(self, number: int, span: Span) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
 
 CHUNK = 50_000
-_GRAINS = ("hour", "day", "all", "hour, broad,", "day, broad,", "all, broad,")
+_GRAINS = dict(enumerate(("hour", "day", "all", "hour, broad,", "day, broad,", "all, broad,")))
 _FIGURES = (
     "events",
     "requests",
@@ -83,6 +83,7 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
     (total,) = execute("SELECT count(*) FROM event WHERE id <= ?", (rolled,)).fetchone()
     rebuilt: dict[tuple[int, int, int], list[int]] = {}
     broad = _broad(reader)
+    last: dict[int, int] = {}
     after, done = 0, 0
     while after < rolled:
         (upto,) = execute(
@@ -92,11 +93,13 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
         ).fetchone()
         for row in execute(HOURLY, (after, upto)):
             _add(rebuilt, row[0], (row[1], broad.get(row[1], 0)), row[2:12])
+            last[row[1]] = max(row[12], last.get(row[1], 0))
             done += row[2]
         after = upto
         report("rollups", done, total)
     for seq, dim, count in execute("SELECT id, dim, count FROM refusal"):
         _add(rebuilt, seq // GRAIN_US[HOUR], (dim, broad.get(dim, 0)), (count, *(0,) * 9))
+        last[dim] = max(seq, last.get(dim, 0))
     live = {
         row[:3]: list(row[3:13])
         for row in execute(
@@ -110,12 +113,13 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
             if one != other:
                 grain, bucket, dim = place
                 yield Difference(
-                    f"rollup {_GRAINS[grain]} {name}",
+                    f"rollup {_GRAINS.get(grain, grain)} {name}",
                     f"bucket {bucket}, dim {dim}",
                     one,
                     other,
                 )
     yield from _grand(reader, rebuilt)
+    yield from _last(reader, last)
 
 
 def _grand(reader: Reader, rebuilt: dict[tuple[int, int, int], list[int]]) -> Iterator[Difference]:
@@ -126,6 +130,22 @@ def _grand(reader: Reader, rebuilt: dict[tuple[int, int, int], list[int]]) -> It
         have, should = live.get(f"grand_{index}", 0), sum(sum(figures[columns]) for figures in sums)
         if have != should:
             yield Difference("rollup grand total", METRICS[index], have, should)
+
+
+def _last(reader: Reader, last: dict[int, int]) -> Iterator[Difference]:
+    """When each agent was seen last, by the newest of its events and refusals that are rolled up (by dim)."""
+    should: dict[str, int] = {}
+    for dim, agent in reader.connection.execute("SELECT id, agent FROM dim"):
+        should[agent] = max(last.get(dim, 0), should.get(agent, 0))
+    live = dict(
+        reader.connection.execute(
+            "SELECT d.agent, max(x.last) FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
+            f" WHERE x.grain = {ALL + BROAD} GROUP BY 1"
+        ).fetchall()
+    )
+    for agent, seen_us in sorted(should.items()):
+        if live.get(agent, 0) != seen_us:
+            yield Difference("rollup last seen", f"agent {agent!r}", live.get(agent, 0), seen_us)
 
 
 def _broad(reader: Reader) -> dict[int, int]:
@@ -191,6 +211,11 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
                 yield Difference("counter used", where, used, should)
             if held != holds:
                 yield Difference("counter held", where, held, holds)
+    for table in ("head", "cell"):
+        for (number,) in execute(
+            f"SELECT DISTINCT counter FROM {table} WHERE counter NOT IN (SELECT id FROM counter)"
+        ):
+            yield Difference("counter", f"{number}: it is gone, what it counted is in {table}", 1, 0)
     report("counters", len(stored), len(stored))
 
 
