@@ -192,19 +192,20 @@ class Counter:
 
     def _compute(self, at_us: int) -> None:
         first = self._kept_from(at_us)
-        if self.window.kind == "rolling":
+        if self.rolling:
             grain_us = self.window.grain_us
             start_us = first * grain_us
-            for number, used in self.sums.buckets(
-                start_us, at_us // grain_us * grain_us + grain_us, grain_us
-            ).items():
-                self.buckets[number] = [used, 0]
+            if self.sums.has_any():
+                end_us = at_us // grain_us * grain_us + grain_us
+                for number, used in self.sums.buckets(start_us, end_us, grain_us).items():
+                    self.buckets[number] = [used, 0]
         else:
             start_us, end_us = period(self.window, self.limit.zone, at_us)
-            used = self.sums.used_long(start_us, FAR_US if end_us is None else end_us)
-            self.buckets[first] = [used, 0]
-            if self.window.kind == "total":
-                self.first_us = self.sums.first_booked()
+            self.buckets[first] = [0, 0]
+            if self.sums.has_any():
+                self.buckets[first][0] = self.sums.used_long(start_us, FAR_US if end_us is None else end_us)
+                if self.window.kind == "total":
+                    self.first_us = self.sums.first_booked()
         for reserved_us, amount in self.sums.unsettled(start_us):
             number = bucket(self.window, self.limit.zone, reserved_us)
             self.buckets.setdefault(number, [0, 0])[1] += amount
