@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,31 @@ async def test_what_is_no_meter_is_not_taken_for_one(encoding: str, body: bytes,
             async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
                 assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
                 assert (await meter.record(service="s", agent="bot")).status == "spooled"
+            tasks.cancel_scope.cancel()
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in the app's memory, as much as comes in `timeout_s`."""
+    monkeypatch.setattr(connection, "ANSWER_MAX", BYTES)
+
+    async def talk(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+            with suppress(anyio.BrokenResourceError):
+                while True:
+                    await stream.send(b" " * BYTES)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, talk)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path, timeout_s=SECONDS) as meter:
+                with anyio.fail_after(SECONDS / 2):
+                    assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+                    assert (await meter.record(service="s", agent="bot")).status == "spooled"
             tasks.cancel_scope.cancel()
 
 
