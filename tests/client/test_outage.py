@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
@@ -170,6 +171,21 @@ async def test_work_that_was_allowed_without_the_meter_is_recorded_later(
     await until(lambda: away.counters["drained"] == 1)
     (stored,) = await events(settings)
     assert stored.event.usage.units_micro == 2_000_000
+
+
+async def test_an_app_whose_threads_are_all_busy_keeps_what_cannot_be_sent(away: Meter) -> None:
+    """And the other way round: what waits for our disk takes none of the app's threads."""
+    threads = anyio.to_thread.current_default_thread_limiter()
+    ended = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(int(threads.total_tokens)):
+            tasks.start_soon(anyio.to_thread.run_sync, ended.wait)
+        try:
+            await until(lambda: threads.available_tokens == 0)
+            with anyio.fail_after(SECONDS):
+                assert (await away.record(service="s", agent="bot")).status == "spooled"
+        finally:
+            ended.set()
 
 
 async def test_on_error_deny_denies_and_says_so(
