@@ -25,6 +25,8 @@ PAUSE_S = 0.1
 OUTAGE_S = 0.5
 OUTAGE_S_MAX = 30.0
 AGAIN = (502, 503, 504)
+ANSWER_MAX = 16 * 1024 * 1024
+"""Bytes, unpacked, that are read of an answer: many times what a batch is answered."""
 SAID_WIDTH = 200
 NOT_OPEN = "this meter is not open: use it inside `async with Meter(url=...)`."
 
@@ -105,11 +107,11 @@ class Connection:
                 self._counters["retries"] += 1
                 await asyncio.sleep(random.uniform(0, PAUSE_S * 2**attempt))
             try:
-                response = await self._http.request(method, path, content=body)
+                async with self._http.stream(method, path, content=body) as response:
+                    document = await _json(response)
             except httpx2.RequestError as error:  # a body that cannot be decoded, too
                 said = self._unreachable(str(error) or type(error).__name__)
                 continue
-            document = _json(response)
             if response.status_code not in AGAIN:
                 return response.status_code, document
             said = error_of(response.status_code, document)
@@ -128,8 +130,14 @@ class Connection:
         self._outage_s = min(self._outage_s * 2, OUTAGE_S_MAX)
 
 
-def _json(response: httpx2.Response) -> Any:
+async def _json(response: httpx2.Response) -> Any:
+    """None for what no meter says: something else, or more than ANSWER_MAX, of which the rest is not read."""
+    content = bytearray()
+    async for some in response.aiter_bytes():
+        content += some
+        if len(content) > ANSWER_MAX:
+            return None
     try:
-        return json.loads(response.content)
+        return json.loads(content)
     except (ValueError, RecursionError):
         return None

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from agent_meter_mcp.core.errors import (
     Conflict,
@@ -87,6 +87,8 @@ class Recorder:
         self._spool = spool
         self._counters = counters
         self._waiting: deque[Waiting] = deque()
+        self._disk = CapacityLimiter(1)
+        """One thread at a time, and none of the app's: many that wait for our disk would be all it has."""
         self._wake: asyncio.Event
         self._spooled: asyncio.Event
         self._stopped: asyncio.Event
@@ -213,7 +215,7 @@ class Recorder:
 
     async def _append(self, lines: list[str]) -> None:
         try:
-            await to_thread.run_sync(self._spool.append, lines)
+            await to_thread.run_sync(self._spool.append, lines, limiter=self._disk)
         except MeterError as error:
             self._counters["lost"] += len(lines)
             _log.warning("usage is lost to the meter: %s", error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import AsyncGenerator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,21 @@ async def test_work_that_was_allowed_without_the_meter_is_recorded_later(
     assert stored.event.usage.units_micro == 2_000_000
 
 
+async def test_an_app_whose_threads_are_all_busy_keeps_what_cannot_be_sent(away: Meter) -> None:
+    """And the other way round: what waits for our disk takes none of the app's threads."""
+    threads = anyio.to_thread.current_default_thread_limiter()
+    ended = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(int(threads.total_tokens)):
+            tasks.start_soon(anyio.to_thread.run_sync, ended.wait)
+        try:
+            await until(lambda: threads.available_tokens == 0)
+            with anyio.fail_after(SECONDS):
+                assert (await away.record(service="s", agent="bot")).status == "spooled"
+        finally:
+            ended.set()
+
+
 async def test_on_error_deny_denies_and_says_so(
     down: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -320,6 +336,31 @@ async def test_what_is_no_meter_is_not_taken_for_one(encoding: str, body: bytes,
             async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
                 assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
                 assert (await meter.record(service="s", agent="bot")).status == "spooled"
+            tasks.cancel_scope.cancel()
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in the app's memory, as much as comes in `timeout_s`."""
+    monkeypatch.setattr(connection, "ANSWER_MAX", BYTES)
+
+    async def talk(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+            with suppress(anyio.BrokenResourceError):
+                while True:
+                    await stream.send(b" " * BYTES)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, talk)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path, timeout_s=SECONDS) as meter:
+                with anyio.fail_after(SECONDS / 2):
+                    assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+                    assert (await meter.record(service="s", agent="bot")).status == "spooled"
             tasks.cancel_scope.cancel()
 
 

@@ -38,8 +38,8 @@ _SAYS: dict[int | str, dict[str, Any]] = {
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     }
 }
-TOGETHER_MAX = 100
-"""How many messages are sent in one piece to whoever is behind."""
+TOGETHER_BYTES = 32 * 1024
+"""So much is sent in one piece to whoever is behind, and a message: who does not read keeps no more of it."""
 TEXTS_MAX = 1000
 _texts: dict[int, tuple[FeedItem, str, str]] = {}
 """Usage and refusals as they were told lately, by the object: every watcher is told of the same one."""
@@ -114,15 +114,17 @@ async def _messages(
             missed = await missed_since(call.ledger, call.caller, position)
             if missed.lost:
                 yield _lost(missed.lost, position)
-            for first in range(0, len(missed.items), TOGETHER_MAX):
-                told: list[bytes] = []
-                for item in missed.items[first : first + TOGETHER_MAX]:
-                    position = position.after(item)
-                    told.append(await _message(call, item, position))
-                yield b"".join(told)
-                # Sending may not wait, and who has left must be noticed.
-                await anyio.lowlevel.checkpoint()
-            missed.items.clear()  # a stream lasts
+            told = bytearray()
+            missed.items.reverse()
+            while missed.items:  # a stream lasts, and they do not
+                item = missed.items.pop()
+                position = position.after(item)
+                told += await _message(call, item, position)
+                if len(told) >= TOGETHER_BYTES or not missed.items:
+                    yield bytes(told)
+                    told.clear()
+                    # Sending may not wait, and who has left must be noticed.
+                    await anyio.lowlevel.checkpoint()
             async with aclosing(_news(call, items, missed, position, heartbeat_s)) as news:
                 async for message in news:
                     yield message
@@ -145,20 +147,20 @@ async def _news(
             return
         finally:
             coming.cancel()
-        told: list[bytes] = []
+        told = bytearray()
         if items.dropped > dropped:
-            told.append(_lost(items.dropped - dropped, position))
+            told += _lost(items.dropped - dropped, position)
             dropped = items.dropped
         while True:
             new = missed.beyond(item, caught_up)
             if new is not None:
                 position = position.after(new)
-                told.append(await _message(call, new, position))
-            if not items.is_ready or len(told) >= TOGETHER_MAX:
+                told += await _message(call, new, position)
+            if not items.is_ready or len(told) >= TOGETHER_BYTES:
                 break
             item = await anext(items)
         if told:
-            yield b"".join(told)
+            yield bytes(told)
 
 
 async def _message(call: Call, item: FeedItem, position: Position) -> bytes:

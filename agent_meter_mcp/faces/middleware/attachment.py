@@ -96,7 +96,8 @@ class Attachment:
             self._start_deferred()
         if len(self._pending) + len(self._deferred) > PENDING_MAX:
             self._start_deferred()
-            await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+            # For one of them: thousands that wait for each of thousands are millions of callbacks.
+            await asyncio.wait((next(iter(self._pending)),))
 
     def _start_deferred(self) -> None:
         if self._due is not None:

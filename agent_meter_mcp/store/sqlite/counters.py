@@ -200,12 +200,11 @@ class Counter:
         if self.sums.are_of_nobody():
             return  # where thousands come and go, each would read all that came today, and find nothing
         first = self._kept_from(at_us)
-        if self.window.kind == "rolling":
+        if self.rolling:
             grain_us = self.window.grain_us
             start_us = first * grain_us
-            for number, used in self.sums.buckets(
-                start_us, at_us // grain_us * grain_us + grain_us, grain_us
-            ).items():
+            end_us = at_us // grain_us * grain_us + grain_us
+            for number, used in self.sums.buckets(start_us, end_us, grain_us).items():
                 self.buckets[number] = [used, 0]
         else:
             start_us, end_us = period(self.window, self.limit.zone, at_us)

@@ -167,7 +167,7 @@ class Reader:
         """Holds made since then that are open at `at_us`, oldest first."""
         rows = self.connection.execute(
             f"SELECT {RESERVATION_COLUMNS} FROM reservation"
-            " WHERE state = 0 AND expires > ? AND id >= ? ORDER BY id",
+            " WHERE state = 0 AND expires > ? AND +id >= ? ORDER BY +id",
             (at_us, since_us),
         ).fetchall()
         return [reservation_of(row, at_us) for row in rows]

@@ -28,7 +28,8 @@ _BOOKINGS = (("x.booked IS NULL AND x.id", "x.id"), ("x.booked", "x.booked"))
 """Events booked when they were recorded are found by id, the others by their own index.
 
 Where the id is bounded a second time, that bound has a plus before it (`+x.id <= …`): of two upper bounds
-SQLite may take the other one to search by, and walk through the rest of the ledger.
+SQLite may take the other one to search by, and walk through the rest of the ledger. So it is with the holds:
+those that are open have an index, and by their ids it would walk through all that ended in the window.
 """
 
 EVENT_METRIC = {
@@ -135,15 +136,15 @@ class Sums:
         """Open holds made in [start, end): (reserved_at, reservation_id, agent, amount, expires_at)."""
         return self._connection.execute(
             f"SELECT x.id, x.reservation_id, x.agent, {self._event_metric}, x.expires FROM reservation x"
-            f" WHERE x.state = 0 AND x.expires > ? AND x.id >= ? AND x.id < ? AND {self._held_where}",
+            f" WHERE x.state = 0 AND x.expires > ? AND +x.id >= ? AND +x.id < ? AND {self._held_where}",
             (at_us, start_us, end_us, *self._held_values),
         ).fetchall()
 
     def unsettled(self, start_us: int) -> list[tuple[int, int]]:
         """(reserved_at, amount) of holds whose state is open, expired or not, made since `start_us`."""
         return self._connection.execute(
-            f"SELECT x.id, {self._event_metric} FROM reservation x WHERE x.state = 0 AND x.id >= ? AND"
-            f" {self._held_where}",
+            f"SELECT x.id, {self._event_metric} FROM reservation x WHERE x.state = 0 AND x.expires > 0"
+            f" AND +x.id >= ? AND {self._held_where}",
             (start_us, *self._held_values),
         ).fetchall()
 

@@ -17,6 +17,7 @@ from agent_meter_mcp.core.models import Usage, Who
 from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
+from agent_meter_mcp.faces.http.stream import TOGETHER_BYTES
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.ledger.feed import Subscription
 from agent_meter_mcp.prices import PriceBook
@@ -51,6 +52,8 @@ class Watcher:
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.largest = 0
+        """Bytes of the largest piece: as much is kept of it while it is not read."""
         self._told = asyncio.Queue[str](1)
         self._left = anyio.Event()
         self.ended = anyio.Event()
@@ -68,6 +71,7 @@ class Watcher:
             self.status = message["status"]
             self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
         elif message["body"]:
+            self.largest = max(self.largest, len(message["body"]))
             for told in message["body"].decode().split("\n\n")[:-1]:
                 await self._told.put(f"{told}\n\n")
         elif not message["more_body"]:
@@ -308,6 +312,22 @@ async def test_a_watcher_that_does_not_read_loses_the_oldest_and_learns_how_many
         lost = [message.data["count"] for message in told if message.kind == "lost"]
         assert lost
         assert sum(lost) + len(told) - len(lost) == 8
+
+
+async def test_whoever_is_far_behind_is_told_in_pieces_that_a_server_can_keep(site: Site) -> None:
+    """A thousand streams whose clients do not read would have kept a hundred messages each."""
+    count, metadata = 40, {"text": "y" * 8000}
+    async with watching(site) as resumed, watching(site) as live:
+        for number in range(count):
+            await use(site.meter, id=f"{number}", metadata=metadata)
+        last = (await resumed.next()).id
+        told = await live.several(count)
+    async with watching(site, last=last) as again:
+        missed = await again.several(count - 1)
+    assert [one.data["id"] for one in told] == [f"{number}" for number in range(count)]
+    assert missed == told[1:]
+    piece = TOGETHER_BYTES + 2 * len(json.dumps(told[-1].data))
+    assert TOGETHER_BYTES <= again.largest <= piece and live.largest <= piece
 
 
 async def test_an_agent_hears_of_itself_only(site: Site) -> None:

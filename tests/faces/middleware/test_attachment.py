@@ -1,12 +1,15 @@
-"""A meter in a thread of its own: what was left to it is done before the process ends."""
+"""A meter beside an app: what was left to it is done before the process ends, however much comes at once."""
 
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from pathlib import Path
 
 from agent_meter_mcp import Meter, SyncMeter
-from agent_meter_mcp.faces.middleware.attachment import Apart
+from agent_meter_mcp.faces.middleware.attachment import PENDING_MAX, Apart, Attachment
+
+MEGABYTE = 1_000_000
 
 
 def test_what_is_under_way_is_done_before_it_closes(tmp_path: Path) -> None:
@@ -23,3 +26,31 @@ def test_what_is_under_way_is_done_before_it_closes(tmp_path: Path) -> None:
     apart.close()
     with SyncMeter(db=db) as meter:
         assert meter.record(agent="a", service="s", id="last").status == "duplicate"
+
+
+async def test_many_that_wait_for_room_take_no_more_than_each_by_itself(tmp_path: Path) -> None:
+    """Each waited for each that was under way: of 1500, half a million callbacks; of 5000, minutes."""
+    attachment = Attachment(lambda: Meter(db=tmp_path / "meter.db"))
+    await attachment.open()
+    count = PENDING_MAX + 500
+    may_end, all_wait, under_way = asyncio.Event(), asyncio.Event(), 0
+
+    async def settle(_: Meter) -> None:
+        nonlocal under_way
+        under_way += 1
+        if under_way == count:
+            all_wait.set()
+        await may_end.wait()
+
+    tracemalloc.start()
+    try:
+        callers = [asyncio.create_task(attachment.later(settle)) for _ in range(count)]
+        async with asyncio.timeout(20):
+            await all_wait.wait()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    may_end.set()
+    await asyncio.gather(*callers)
+    await attachment.close()
+    assert kept < 15 * MEGABYTE

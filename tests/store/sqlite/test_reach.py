@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent_meter_mcp.core.commands import Record
+from agent_meter_mcp.core.commands import Ask, Record, Reserve, SetLimit, Settle
 from agent_meter_mcp.core.limits import Coverage
-from agent_meter_mcp.core.models import Usage, UsageEvent, Who
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 from agent_meter_mcp.store.sqlite.reading import Reader
@@ -119,6 +119,61 @@ def test_of_an_hour_that_a_range_has_nearly_whole_the_rest_is_read(tmp_path: Pat
     parts = [requests(*part)[0] for part in ((55, 60), (60, 120), (120, 150), (150, 175))]
     assert two_hours == sum(parts) > one_hour > 0
     assert few < most / 2
+
+
+def list_holds(reader: Reader) -> object:
+    return reader.reservations(START_US)
+
+
+def ask(agent: str, requests: int) -> Read:
+    wanted = Ask(Who(agent, "llm"), Usage(requests))
+    return lambda reader: reader.peek([wanted], START_US + HOUR)[0].allowed
+
+
+@pytest.mark.parametrize("window", ["1h", "7d", "day", "total"])
+def test_who_is_new_costs_the_same_whatever_others_used(tmp_path: Path, window: str) -> None:
+    """A limit on each agent is counted from the ledger when an agent comes, which has nothing there."""
+    path = str(tmp_path / "ledger.db")
+    store = open_store(path, synchronous="NORMAL")
+    key = LimitKey(Subject("agent", "*"), None, "requests", window)
+    store.apply([SetLimit("each", key, 9, "me")], START_US)
+    taken: list[int] = []
+    for batch in range(2):
+        used = [UsageEvent(f"{batch} {each}", Who(f"{each % 50}", "llm"), Usage()) for each in range(1000)]
+        store.apply([Record(event) for event in used], START_US + batch * SECOND)
+        allowed, some = steps(path, ask("new", 1))
+        assert allowed
+        taken.append(some)
+    store.close()
+    assert taken[1] <= 1.1 * taken[0] < 200
+
+
+@pytest.mark.parametrize(
+    ("read", "is_allowed"),
+    [(ask("ann", 9), False), (ask("new", 1), True), (list_holds, None)],
+    ids=["a refusal that says who holds the budget", "who is new", "what is held"],
+)
+def test_what_is_held_costs_the_same_however_much_was(
+    tmp_path: Path, read: Read, is_allowed: bool | None
+) -> None:
+    path = str(tmp_path / "ledger.db")
+    store = open_store(path, synchronous="NORMAL")
+    key = LimitKey(Subject("agent", "*"), None, "requests", "1h")
+    store.apply([SetLimit("each", key, 9, "me"), hold("open", "ann")], START_US)
+    taken: list[int] = []
+    for batch in range(2):
+        names = [f"{batch} {number}" for number in range(500)]
+        store.apply([hold(name, "bob") for name in names], START_US + batch * SECOND)
+        store.apply([Settle(name, None) for name in names], START_US + batch * SECOND)
+        found, some = steps(path, read)
+        assert is_allowed is None or found is is_allowed
+        taken.append(some)
+    store.close()
+    assert taken[1] <= 1.1 * taken[0] < 200
+
+
+def hold(name: str, agent: str) -> Reserve:
+    return Reserve(name, name, Who(agent, "llm"), Usage(0 if agent == "bob" else 1), 7200 * SECOND)
 
 
 TIMES = st.integers(0, 4 * 24 * 60).map(lambda minute: minute * MINUTE)
