@@ -6,6 +6,7 @@
 - Within one (service, metric, window), the most specific default is the one that binds an agent: its own
   limit, else its tier's, else `"*"`. Ancestors' limits and pools replace nothing and are never replaced.
 - Projects and sessions are families of their own: a named one replaces `"*"`.
+- Usage that states a parent links its agent to it, once; a question is answered as if it did.
 - A limit without a service counts all services; one with a service counts that one alone. Both apply.
 """
 
@@ -107,6 +108,31 @@ class Policy:
             raise InvalidInput("parent", f"{parent!r} descends from {agent_id!r}: that would be a cycle")
         if len(above) + self._height(agent_id) > TREE_DEPTH_MAX:
             raise InvalidInput("parent", f"the tree would be deeper than {TREE_DEPTH_MAX}")
+
+    def linked(self, who: Who) -> Agent | None:
+        """The agent with the parent that `who` states: the first word about it counts. None: nothing changes.
+
+        Raises InvalidInput when it has another parent, or cannot have this one.
+        """
+        known = self.agents.get(who.agent)
+        if who.parent is None or (known is not None and known.parent == who.parent):
+            return None
+        if known is not None and known.parent is not None:
+            raise InvalidInput(
+                "parent",
+                f"agent {who.agent!r} is a child of {known.parent!r}, not of {who.parent!r}. Leave parent"
+                " out; an operator can move the agent with set_agent.",
+            )
+        self.check_parent(who.agent, who.parent)
+        return (known or Agent(who.agent)).replace(parent=who.parent)
+
+    def with_stated_parent(self, who: Who) -> Policy:
+        """As if the parent that is stated were linked; itself where nothing changes, or it cannot be."""
+        try:
+            linked = self.linked(who)
+        except InvalidInput:
+            return self
+        return self if linked is None else self.with_agent(linked)
 
     def _height(self, agent_id: str) -> int:
         level, height = [agent_id], 0
