@@ -133,7 +133,7 @@ def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
 
 
 def whom_of(subject: Subject) -> str:
-    """ "everyone", "each agent", "agent coder"."""
+    """ "everyone", "each of tier gold", "agent coder": as `core.figures.whom`, in fewer cells."""
     if subject.kind == "pool":
         return "everyone"
     if subject.name == EACH:

@@ -1,18 +1,23 @@
-"""Amounts, lengths of time and names in words.
+"""Amounts, lengths of time, whom a limit is for and what is stopped, in words.
 
 For people in a terminal money has 2 decimals, and 4 below a cent; sentences for models and programs have it
-exactly. Unlimited, zero and unknown are three different things.
+exactly. Unlimited, zero and unknown are three different things. Names come from agents: `named` says how one
+may stand in the text, such as `core.text.shown`.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
+from .models import EACH
 from .money import SCALES
+from .text import REASON_WIDTH, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .models import Metric
+    from collections.abc import Callable
+
+    from .models import KillSwitch, Metric, Subject, SwitchKind
     from .queries import Totals
 
 UNKNOWN = "—"
@@ -114,6 +119,26 @@ def during(window: str) -> str:
 def per(window: str) -> str:
     """How often there is as much anew: "per day", "in total", "in any 24h"."""
     return f"per {window}" if window in _PERIODS and window != "total" else during(window)
+
+
+def whom(subject: Subject, named: Callable[[str], str]) -> str:
+    """Whom a limit is for: "everyone", "each session", "each agent of tier gold", "agent coder"."""
+    if subject.kind == "pool":
+        return "everyone"
+    if subject.kind == "tier":
+        return f"each agent of tier {named(subject.name or '')}"
+    return f"each {subject.kind}" if subject.name == EACH else f"{subject.kind} {named(subject.name or '')}"
+
+
+def target(kind: SwitchKind, name: str | None, named: Callable[[str], str]) -> str:
+    """What a kill switch stops: "everything", "agent coder"."""
+    return "everything" if kind == "everything" else f"{kind} {named(name or '')}"
+
+
+def stopped(switch: KillSwitch, named: Callable[[str], str]) -> str:
+    """What was stopped, by whom and why."""
+    by, why = named(switch.engaged_by), shown(switch.reason, width=REASON_WIDTH)
+    return f"{target(switch.kind, switch.name, named)} was stopped by {by}: {why}"
 
 
 def width_of(text: str) -> int:
