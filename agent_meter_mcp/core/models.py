@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 """Order of the metrics in every `Amounts` vector: requests, micro-units, tokens, nano-USD."""
+TOKEN_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+)
+"""The kinds of tokens, as `Usage` and everything that is made of it call them."""
 
 SOURCES: tuple[Source, ...] = ("self", "sdk", "middleware", "proxy", "transcript", "otlp", "import")
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "over_limit", "rejected")
