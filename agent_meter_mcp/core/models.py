@@ -102,6 +102,14 @@ class Usage(Value):
             self.cost_nano_usd or 0,
         )
 
+    def instead_of(self, estimate: Usage) -> Usage:
+        """What was really used: of the estimate's model and unit where it names none."""
+        if self.model is not None and self.unit_type is not None:
+            return self
+        return self.replace(
+            model=self.model or estimate.model, unit_type=self.unit_type or estimate.unit_type
+        )
+
     @property
     def kept(self) -> Usage:
         """As a ledger keeps it: an unknown cost is unpriced, and only a computed one names its prices."""

@@ -281,7 +281,7 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     """Rule 12."""
     at_us = writer.at_us
     held = find_reservation(writer, command.reservation_id, at_us)
-    usage = held.usage if command.usage is None else _inherit(command.usage, held.usage)
+    usage = held.usage if command.usage is None else command.usage.instead_of(held.usage)
     event = UsageEvent(
         held.event_id,
         held.who,
@@ -318,11 +318,3 @@ def settle(writer: Writer, command: Settle) -> Recorded:
         late=not is_open,
         want_limits=command.want_limits,
     )
-
-
-def _inherit(actual: Usage, estimate: Usage) -> Usage:
-    if actual.model is None or actual.unit_type is None:
-        return actual.replace(
-            model=actual.model or estimate.model, unit_type=actual.unit_type or estimate.unit_type
-        )
-    return actual
