@@ -54,7 +54,8 @@ class Coverage(Value):
 class Policy:
     """The operator's configuration at one moment: agents, limits, kill switches. Never changed in place.
 
-    `agents` need only hold those with a tier or a parent; any other agent is its own root.
+    `agents` need only hold those with a tier or a parent; any other agent is its own root. `limits` come
+    in the order in which they were made, and are listed so.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Policy:
         return height
 
     def matching(self, who: Who) -> tuple[Bound, ...]:
-        """Every limit that matches, the replaced ones too, in a stable order."""
+        """Every limit that matches, the replaced ones too, in the order of the policy."""
         lineage = self.lineage(who.agent)
         agent = self.agents.get(who.agent)
         tier = agent.tier if agent is not None else None

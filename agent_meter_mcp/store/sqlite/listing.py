@@ -159,15 +159,10 @@ def limits(reader: Reader, who: Who | None, at_us: int, kind: SubjectKind | None
         return kind in (None, limit.key.subject.kind)
 
     if who is not None:
-        bound = sorted(
-            book.policy.matching(who), key=lambda one: (one.limit.created_at_us, one.limit.limit_id)
-        )
-        return [
-            LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound if is_wanted(one.limit)
-        ]
+        bound = filter(lambda one: is_wanted(one.limit), book.policy.matching(who))
+        return [LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound]
     views: list[LimitView] = []
-    wanted = filter(is_wanted, book.policy.limits.values())
-    for limit in sorted(wanted, key=lambda limit: (limit.created_at_us, limit.limit_id)):
+    for limit in filter(is_wanted, book.policy.limits.values()):
         if limit.key.subject.kind != "tier" and limit.key.subject.name != EACH:
             views.append(LimitView(limit, _state_of(reader, Bound(limit, ""), at_us)))
         else:
