@@ -59,7 +59,7 @@ def number(metric: Metric, value: int | None) -> str:
 
 def amount(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200 tokens", "1 request"."""
-    return _of(metric, number(metric, value))
+    return of_metric(metric, number(metric, value))
 
 
 def exact_number(metric: Metric, value: int) -> str:
@@ -74,10 +74,11 @@ def exact_number(metric: Metric, value: int) -> str:
 
 def exact_amount(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200 tokens", "1 request": as `exact_number`, and of what."""
-    return _of(metric, exact_number(metric, value))
+    return of_metric(metric, exact_number(metric, value))
 
 
-def _of(metric: Metric, text: str) -> str:
+def of_metric(metric: Metric, text: str) -> str:
+    """An amount that is written already, and of what it is: "1.2k tokens", "1 request", "$5"."""
     return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
 
 
