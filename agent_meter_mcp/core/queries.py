@@ -180,6 +180,11 @@ class LimitView(Value):
     state: LimitState | None
     bound: Bound | None = None
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it does not bind the one agent that was asked for."""
+        return self.bound is not None and self.bound.replaced_by is not None
+
 
 class AlertView(Value):
     """A threshold that was reached, and which limit it is of; None: that limit is gone."""

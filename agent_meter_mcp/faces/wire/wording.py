@@ -287,11 +287,10 @@ def limits(views: list[queries.LimitView]) -> str:
     if not views:
         return "No limit applies: everything is allowed and metered. set_limit makes one."
     text = counted(len(views), "limit")
-    replaced = sum(view.bound is not None and view.bound.replaced_by is not None for view in views)
+    replaced = sum(view.is_replaced for view in views)
     if replaced:
         text += f", {replaced} of them replaced by a more specific one"
-    bound = [view for view in views if view.bound is None or view.bound.replaced_by is None]
-    closest = tightest(view.state for view in bound if view.state is not None)
+    closest = tightest(view.state for view in views if view.state is not None and not view.is_replaced)
     return (
         f"{text}."
         if closest is None
