@@ -133,13 +133,11 @@ class LimitActs:
 
     async def preview(self, wish: Wish) -> Preview:
         """Whom it would bind now, and how they stand. Raises MeterError."""
-        reader, snapshot = self._acting.reader, self._acting.dashboard.looked.snapshot
-        key = wish.key
+        reader, agents, key = self._acting.reader, self._acting.dashboard.looked.known.agents, wish.key
         limits = await reader.limits()
         usage = await reader.usage(
             key.window, *limit_preview.dimensions(key.subject), service=key.service, zone=wish.zone
         )
-        agents = () if snapshot is None else snapshot.agents
         return await asyncio.to_thread(limit_preview.preview, wish, agents, limits, usage)
 
     # Doing

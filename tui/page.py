@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.sources.base import Range, Reader
 
-    from .app import Dashboard, Looked
+    from .app import Dashboard
     from .faces import Face
+    from .looked import Looked
 
 ORDERS = ("usual", "reversed")
 """How a table that can be sorted both ways is remembered."""

@@ -179,17 +179,15 @@ def _why_bound(view: LimitView, views: Sequence[LimitView]) -> str:
     return "yes: it counts each one by itself, and nothing more specific is set"
 
 
-def child_rows(agent_id: str, snapshot: Snapshot | None) -> list[Row]:
+def child_rows(agent_id: str, snapshot: Snapshot) -> list[Row]:
     """The agents that it spawned itself: name, state, cost in the range, fullest budget."""
-    views = () if snapshot is None else snapshot.agents
-    used = {} if snapshot is None else snapshot.used
     rows: list[Row] = []
-    for view in views:
+    for view in snapshot.agents:
         agent = view.agent
         if agent.parent == agent_id:
             word, style = STATES[state_of(view)]
             full = UNKNOWN if view.tightest is None else percent(view.tightest.percent)
-            cost = cost_cell(used.get(agent.agent_id, NOTHING))
+            cost = cost_cell(snapshot.used.get(agent.agent_id, NOTHING))
             cells = (name_cell(agent.agent_id), Cell(word, style), cost, Cell(full))
             rows.append(Row(agent.agent_id, cells))
     return rows
