@@ -83,13 +83,7 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
     before = _limit_with(writer, key)
     if before is None and len(writer.book.policy.limits) >= LIMITS_MAX:
         raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
-    kept = before or Limit(command.limit_id, key, command.max, created_at_us=writer.at_us)
-    after = kept.replace(
-        max=command.max,
-        action=command.action or kept.action,
-        zone=command.zone or kept.zone,
-        thresholds=kept.thresholds if command.thresholds is None else command.thresholds,
-    )
+    after = command.applied_to(before, writer.at_us)
     if after == before:
         return LimitSet(after, "unchanged")
     audit(writer, command.actor, "set_limit", str(key), before, after)
