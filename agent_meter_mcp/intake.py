@@ -136,10 +136,7 @@ class Intake:
         check.details(report.status_code, report.duration_ms, report.metadata, "self")
         if report.usage is None:
             return report
-        usage = report.usage.replace(
-            model=report.usage.model or held.usage.model,
-            unit_type=report.usage.unit_type or held.usage.unit_type,
-        )
+        usage = report.usage.instead_of(held.usage)
         check.texts(held.who, usage)
         return report.replace(usage=self._happened(usage, now_us, held.who.service or ""))
 

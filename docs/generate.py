@@ -31,21 +31,22 @@ SEED, AGENTS, EVENTS, UNTIL_US = 7, 12, 6000, 1_781_532_000_000_000
 """The month ends on Monday, 15 June 2026, 14:00 UTC."""
 FONTS = "ui-monospace, Menlo, Consolas, DejaVu Sans Mono"
 COLUMNS = 110
-SEED = 7
 BLOCK = re.compile(r"(<!-- (\w+): made by docs/generate\.py -->\n).*?(<!-- /\2 -->)", re.DOTALL)
-
-WHO = ("agent", "parent", "session", "project")
-DETAILS = ("status_code", "duration_ms", "metadata")
 
 
 def tools() -> str:
     """The 13 tools: arguments, required ones in bold, and what a model reads about them."""
     from agent_meter_mcp.faces.mcp.server import TOOLS
-    from agent_meter_mcp.faces.wire.arguments import AMOUNTS
+    from agent_meter_mcp.faces.wire.arguments import AmountsArguments, DetailArguments, WhoArguments
     from agent_meter_mcp.faces.wire.queries import FilterArguments
 
     filters = tuple(name for name in FilterArguments.model_fields if name not in ("since", "until"))
-    groups = {"*who*": WHO, "*amounts*": AMOUNTS, "*details*": DETAILS, "*filters*": filters}
+    groups = {
+        "*who*": tuple(WhoArguments.model_fields),
+        "*amounts*": tuple(AmountsArguments.model_fields),
+        "*details*": tuple(DetailArguments.model_fields),
+        "*filters*": filters,
+    }
     order = list(groups)
     lines = ["| tool | arguments | what it is for |", "|---|---|---|"]
     for tool in TOOLS:

@@ -147,8 +147,7 @@ class Acting:
 
     def _switch(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
         """The switch of its own that stops it."""
-        snapshot = self.dashboard.looked.snapshot
-        switches = () if snapshot is None else snapshot.switches
+        switches = self.dashboard.looked.known.switches
         return next((one for one in switches if (one.kind, one.name) == (kind, name)), None)
 
     # Undoing

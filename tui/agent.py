@@ -115,9 +115,8 @@ class AgentScreen(Page):
             self._show_detail(*self._detail, time.time_ns() // 1000)
 
     def _show_detail(self, detail: Detail, wanted: Range, now_us: int) -> None:
-        zone, snapshot = self.dashboard.zone, self.dashboard.looked.snapshot
-        views = () if snapshot is None else snapshot.agents
-        view = next((one for one in views if one.agent.agent_id == self.agent_id), None)
+        zone, known = self.dashboard.zone, self.dashboard.looked.known
+        view = next((one for one in known.agents if one.agent.agent_id == self.agent_id), None)
         self._show_about(detail, wanted, view, now_us)
         limits = limits_by_id(view.limit for view in detail.limits)
         tables = {
@@ -125,7 +124,7 @@ class AgentScreen(Page):
             "#usage": [group_row(group) for group in detail.usage.groups],
             "#sessions": [group_row(group) for group in detail.sessions.groups if any(group.key)],
             "#events": [event_row(one, zone, limits) for one in folded(detail.events)],
-            "#children": portrait.child_rows(self.agent_id, snapshot),
+            "#children": portrait.child_rows(self.agent_id, known),
         }
         table, columns = self.query_one("#limits", LineTable), columns_for(LIMIT_COLUMNS, tables["#limits"])
         if columns != table.columns:
@@ -161,7 +160,7 @@ class AgentScreen(Page):
 
     def open_row(self, table: LineTable, key: str) -> None:
         """Enter on an agent it spawned opens that one, on an event all of it, on a limit why it binds."""
-        snapshot, zone = self.dashboard.looked.snapshot, self.dashboard.zone
+        known, zone = self.dashboard.looked.known, self.dashboard.zone
         if self._detail is None:
             return
         detail = self._detail[0]
@@ -170,9 +169,7 @@ class AgentScreen(Page):
         elif table.id == "events":
             one = next((one for one in folded(detail.events) if one.key == key), None)
             if one is not None:
-                limits = limits_by_id(() if snapshot is None else snapshot.limits)
-                switches = () if snapshot is None else snapshot.switches
-                facts = facts_of(one, limits, zone, switches)
+                facts = facts_of(one, limits_by_id(known.limits), zone, known.switches)
                 self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
         elif table.id == "limits":
             facts = portrait.limit_facts(key, detail.limits, zone)

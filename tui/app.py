@@ -22,12 +22,12 @@ from textual.css.query import NoMatches
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES
 
 from . import commands, faces, pages, themes
 from .acting import Acting
 from .happening import newer_than
+from .looked import Looked
 from .page import Page
 from .pages import PAGES
 from .settings import Choices
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from textual.app import SystemCommand
     from textual.screen import Screen
 
-    from agent_meter_mcp.sources.base import Operator, Range, Reader, Snapshot
+    from agent_meter_mcp.sources.base import Operator, Range, Reader
 
     from .view import Style
 
@@ -62,17 +62,6 @@ TABS = ", ".join(PAGES)
 def pause_after(failures: int) -> float:
     """How long it waits after so many of them."""
     return PAUSES_S[min(failures, len(PAUSES_S)) - 1] * random.uniform(1, 1.25)
-
-
-class Looked(Value):
-    """What the last look found: `range` is what its totals are about. With trouble (`code` names it) the
-    snapshot is that of the look before it."""
-
-    snapshot: Snapshot | None = None
-    trouble: str = ""
-    at_s: float = 0.0
-    code: str = ""
-    range: Range = RANGES[0]
 
 
 class Dashboard(App[None]):

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, of_metric
 from agent_meter_mcp.core.models import METRICS, AuditEntry, LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
@@ -189,9 +189,7 @@ def _by(event: StoredEvent, limits: Mapping[str, Limit]) -> str:
     if limit is None:
         return "over budget"
     metric, window = limit.key.metric, limit.key.window
-    most = brief(metric, limit.max)
-    if metric != "cost_usd":
-        most += f" {metric.removesuffix('s') if most == '1' else metric}"
+    most = of_metric(metric, brief(metric, limit.max))
     return f"over {most} in total" if window == "total" else f"over {most}/{window}"
 
 

@@ -91,7 +91,7 @@ class LimitActs:
     async def _of_agent(self, agent_id: str) -> None:
         dashboard, name = self._acting.dashboard, shown(agent_id, width=40)
         detail = await self._acting.reader.detail(agent_id, dashboard.range)
-        binding = [view for view in detail.limits if view.bound is None or view.bound.replaced_by is None]
+        binding = [view for view in detail.limits if not view.is_replaced]
         new = Row(_NEW, (Cell(f"a new limit for {name} ...", "good"), *[Cell("")] * (len(COLUMNS) - 1)))
         chosen = await self._chosen(f"What binds {name}: raise one, or make one", binding, new)
         if chosen == _NEW:
@@ -133,13 +133,11 @@ class LimitActs:
 
     async def preview(self, wish: Wish) -> Preview:
         """Whom it would bind now, and how they stand. Raises MeterError."""
-        reader, snapshot = self._acting.reader, self._acting.dashboard.looked.snapshot
-        key = wish.key
+        reader, agents, key = self._acting.reader, self._acting.dashboard.looked.known.agents, wish.key
         limits = await reader.limits()
         usage = await reader.usage(
             key.window, *limit_preview.dimensions(key.subject), service=key.service, zone=wish.zone
         )
-        agents = () if snapshot is None else snapshot.agents
         return await asyncio.to_thread(limit_preview.preview, wish, agents, limits, usage)
 
     # Doing

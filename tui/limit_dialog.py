@@ -23,6 +23,7 @@ from agent_meter_mcp.core.text import shown
 from . import limit_form, limit_preview
 from .fields import Field, Form, Tick, buttons, choice, field_input
 from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain
+from .themes import colour_of
 from .view import what_of
 from .words import Told
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 TYPING_S = 0.15
 """Nothing is looked up while somebody is still typing."""
-_COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success"}
 _LABELS = {
     "whom": "For",
     "name": "Named",
@@ -196,11 +196,10 @@ class LimitDialog(Form["Preview | None"]):
         return found
 
     def _tell(self, lines: list[tuple[str, Any]]) -> None:
-        colours: dict[str, str] = self.app.theme_variables  # pyright: ignore[reportUnknownMemberType] - of any app
+        variables: dict[str, str] = self.app.theme_variables  # pyright: ignore[reportUnknownMemberType] - of any app
         words = Text()
         for number_, (line, style) in enumerate(lines):
-            colour = colours.get(_COLOURS.get(style, ""), "")
-            styled = "dim" if style == "dim" else colour if colour.startswith("#") else ""
+            styled = "dim" if style == "dim" else colour_of(style, variables)
             words.append(("\n" if number_ else "") + line, styled)
         self.query_one("#told", Told).update(words)
 

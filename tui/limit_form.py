@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput
@@ -14,7 +14,11 @@ from agent_meter_mcp.core.value import Value
 from agent_meter_mcp.core.windows import check_zone, parse_window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_meter_mcp.core.models import Action, Metric, SubjectKind
+
+T = TypeVar("T")
 
 WHOM: dict[str, tuple[SubjectKind, bool]] = {
     "everyone": ("pool", False),
@@ -100,35 +104,21 @@ def wish_of(limit: Limit) -> Wish:
 def read(typed: Typed) -> tuple[Wish | None, dict[str, str]]:
     """The limit that the fields mean; or None, and by field what is wrong with it."""
     wrong: dict[str, str] = {}
-    subject = service = thresholds = None
-    maximum, zone = 0, "UTC"
-    try:
-        subject = _subject(typed)
-    except InvalidInput as error:
-        wrong["name"] = error.problem
-    try:
-        service = optional_name(typed.service.strip() or None, "service")
-        if service == EACH:
-            raise InvalidInput("service", "leave it empty to count all services")
-    except InvalidInput as error:
-        wrong["service"] = error.problem
-    try:
-        parse_window(typed.window.strip())
-    except InvalidInput as error:
-        wrong["window"] = error.problem
-    try:
-        maximum = check.limit_max(typed_maximum(typed.metric, typed.max))
-    except InvalidInput as error:
-        wrong["max"] = error.problem
-    try:
-        zone = check_zone(typed.zone.strip()) if typed.has_calendar else "UTC"
-    except InvalidInput as error:
-        wrong["zone"] = error.problem
-    try:
-        thresholds = _thresholds(typed.thresholds)
-    except InvalidInput as error:
-        wrong["thresholds"] = error.problem
-    if wrong or subject is None or thresholds is None:
+
+    def meant(field: str, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except InvalidInput as error:
+            wrong[field] = error.problem
+            return None
+
+    subject = meant("name", lambda: _subject(typed))
+    service = meant("service", lambda: _service(typed))
+    meant("window", lambda: parse_window(typed.window.strip()))
+    maximum = meant("max", lambda: check.limit_max(typed_maximum(typed.metric, typed.max)))
+    zone = meant("zone", lambda: check_zone(typed.zone.strip()) if typed.has_calendar else "UTC")
+    thresholds = meant("thresholds", lambda: _thresholds(typed.thresholds))
+    if wrong or subject is None or maximum is None or zone is None or thresholds is None:
         return None, wrong
     key = check.limit_key(LimitKey(subject, service, typed.metric, typed.window.strip()))
     return Wish(key, maximum, typed.action, zone, thresholds), {}
@@ -142,6 +132,13 @@ def _subject(typed: Typed) -> Subject:
     if given == EACH:
         raise InvalidInput(kind, "is nobody's name: choose each instead")
     return Subject(kind, given)
+
+
+def _service(typed: Typed) -> str | None:
+    given = optional_name(typed.service.strip() or None, "service")
+    if given == EACH:
+        raise InvalidInput("service", "leave it empty to count all services")
+    return given
 
 
 def _thresholds(text: str) -> tuple[int, ...] | None:

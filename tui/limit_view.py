@@ -58,7 +58,7 @@ def tightness(view: LimitView) -> float:
 def resets_at_us(view: LimitView, now_us: int) -> int | None:
     """When usage leaves it: the end of its period, or when the oldest usage is out of a rolling window."""
     state, window = view.state, parse_window(view.limit.key.window)
-    if state is not None and (at := state.resets_at_us or state.frees_at_us) is not None:
+    if state is not None and (at := state.leaves_at_us) is not None:
         return at
     return period(window, view.limit.zone, now_us)[1] if window.kind == "calendar" else None
 

@@ -23,8 +23,9 @@ from .words import Words
 if TYPE_CHECKING:
     from agent_meter_mcp.sources.base import Snapshot
 
-    from .app import Dashboard, Looked
+    from .app import Dashboard
     from .faces import Face
+    from .looked import Looked
 
 AGENT_COLUMNS = (
     Column("Agent", 0, least=14),
@@ -236,10 +237,9 @@ class Overview(Page):
             return
         from .sheet import FactsSheet
 
-        one, snapshot = self.feed.happening(key), self.dashboard.looked.snapshot
-        if one is not None and snapshot is not None:
-            limits, zone = limits_by_id(snapshot.limits), self.dashboard.zone
-            facts = facts_of(one, limits, zone, snapshot.switches)
+        one, known = self.feed.happening(key), self.dashboard.looked.known
+        if one is not None:
+            facts = facts_of(one, limits_by_id(known.limits), self.dashboard.zone, known.switches)
             self.dashboard.push_screen(FactsSheet(heading_of(one), facts))
 
     def on_line_table_header_clicked(self, message: LineTable.HeaderClicked) -> None:

@@ -14,6 +14,7 @@ from textual.widgets import Input
 from .commands import help_of
 from .footer import Keys
 from .table import LineTable
+from .themes import colour_of
 from .words import Told, Words
 
 if TYPE_CHECKING:
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.sources.base import Range, Reader
 
-    from .app import Dashboard, Looked
+    from .app import Dashboard
     from .faces import Face
-
-_COLOURS = {"alarm": "text-error", "warn": "text-warning", "good": "text-success", "held": "text-secondary",
-            "dim": "text-muted"}  # fmt: skip
+    from .looked import Looked
 
 ORDERS = ("usual", "reversed")
 """How a table that can be sorted both ways is remembered."""
@@ -190,11 +189,11 @@ class Page(Screen[None]):
         return words
 
     def coloured(self, name: str) -> str:
-        """The colour that the theme gives to what is an alarm, a warning and so on."""
-        value = self.dashboard.theme_variables.get(_COLOURS.get(name, ""), "")
+        """How what is an alarm, a warning and so on is written, in the colour that the theme gives it."""
+        colour = colour_of(name, self.dashboard.theme_variables)
         bold = "bold " if name in ("alarm", "held") else ""
-        if value.startswith("#"):
-            return f"{bold}{value}"
+        if colour:
+            return f"{bold}{colour}"
         return "dim" if name == "dim" else bold.strip()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, dollars, number, percent
-from agent_meter_mcp.core.models import SECOND_US
+from agent_meter_mcp.core.models import EACH, SECOND_US
 from agent_meter_mcp.core.text import shown
 
 from .format import age, short_count, spark, until
@@ -104,7 +104,7 @@ def limit_rows(views: Sequence[LimitView], zone: tzinfo, now_us: int) -> list[Ro
     """As `limit_row`, with the moment at which it resets; those that bind come first, the tightest first."""
 
     def grave(view: LimitView) -> tuple[bool, float]:
-        return _is_replaced(view), -view.state.percent if view.state is not None else 0.0
+        return view.is_replaced, -view.state.percent if view.state is not None else 0.0
 
     return [_limit_row(view, views, zone, now_us) for view in sorted(views, key=grave)]
 
@@ -114,17 +114,13 @@ def _limit_row(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us
     return Row(row.key, (*row.cells, Cell(_ends(view, views, zone, now_us))))
 
 
-def _is_replaced(view: LimitView) -> bool:
-    return view.bound is not None and view.bound.replaced_by is not None
-
-
 def _ends(view: LimitView, views: Sequence[LimitView], zone: tzinfo, now_us: int) -> str:
     """When it resets, or which one stands in its place."""
-    if _is_replaced(view):
+    if view.is_replaced:
         other = _replacing(view, views)
         return "replaced" if other is None else f"by {shown(str(other.key.subject), width=30)}"
     state = view.state
-    at_us = None if state is None else state.resets_at_us or state.frees_at_us
+    at_us = None if state is None else state.leaves_at_us
     if at_us is None:
         return "never resets" if view.limit.key.window == "total" else UNKNOWN
     return f"{clock(at_us, now_us, zone)}, {age(max(at_us - now_us, 0))}"
@@ -144,7 +140,7 @@ def limit_facts(limit_id: str, views: Sequence[LimitView], zone: tzinfo) -> list
     metric = limit.key.metric
     facts = [("limit", what_of(limit.key)), ("at most", amount(metric, limit.max))]
     if state is not None:
-        at_us = state.resets_at_us or state.frees_at_us
+        at_us = state.leaves_at_us
         out_us = state.runs_out_at_us
         never = "never" if limit.key.window == "total" else UNKNOWN
         form = "%d %b %Y %H:%M:%S %Z"
@@ -172,28 +168,26 @@ def limit_facts(limit_id: str, views: Sequence[LimitView], zone: tzinfo) -> list
 
 def _why_bound(view: LimitView, views: Sequence[LimitView]) -> str:
     subject = view.limit.key.subject
-    if _is_replaced(view):
+    if view.is_replaced:
         other = _replacing(view, views)
         whose = "a more specific limit" if other is None else f"the more specific one for {other.key.subject}"
         return f"no: {whose} stands in its place, for the same service, metric and window"
     if subject.kind == "pool":
         return "yes: it is for everybody together"
-    if subject.kind == "agent" and subject.name != "*":
+    if subject.kind == "agent" and subject.name != EACH:
         return f"yes: it covers {subject.name} and all agents beneath it, together"
     return "yes: it counts each one by itself, and nothing more specific is set"
 
 
-def child_rows(agent_id: str, snapshot: Snapshot | None) -> list[Row]:
+def child_rows(agent_id: str, snapshot: Snapshot) -> list[Row]:
     """The agents that it spawned itself: name, state, cost in the range, fullest budget."""
-    views = () if snapshot is None else snapshot.agents
-    used = {} if snapshot is None else snapshot.used
     rows: list[Row] = []
-    for view in views:
+    for view in snapshot.agents:
         agent = view.agent
         if agent.parent == agent_id:
             word, style = STATES[state_of(view)]
             full = UNKNOWN if view.tightest is None else percent(view.tightest.percent)
-            cost = cost_cell(used.get(agent.agent_id, NOTHING))
+            cost = cost_cell(snapshot.used.get(agent.agent_id, NOTHING))
             cells = (name_cell(agent.agent_id), Cell(word, style), cost, Cell(full))
             rows.append(Row(agent.agent_id, cells))
     return rows

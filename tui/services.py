@@ -64,9 +64,8 @@ class ServicesPage(Page):
     async def look(self, reader: Reader, wanted: Range) -> None:
         usage = await reader.usage(wanted.window, "service")
         agents = await reader.usage(wanted.window, "service", "agent")
-        snapshot = self.dashboard.looked.snapshot
         self._reader = reader
-        self._found = service_rows(usage, agents, () if snapshot is None else snapshot.switches)
+        self._found = service_rows(usage, agents, self.dashboard.looked.known.switches)
         self.refilter()
 
     def refilter(self) -> None:

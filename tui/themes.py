@@ -104,6 +104,21 @@ CONTRAST = _theme(
     faint="#9a9a9a",
 )
 THEMES = (DARK, LIGHT, CONTRAST)
+_VARIABLES = {
+    "alarm": "text-error",
+    "warn": "text-warning",
+    "good": "text-success",
+    "held": "text-secondary",
+    "dim": "text-muted",
+}
+"""What a theme calls the colour of a style."""
+
+
+def colour_of(style: str, variables: Mapping[str, str]) -> str:
+    """Among a theme's variables, the colour of what is an alarm, a warning and so on; "" where the terminal's
+    own colours are taken."""
+    colour = variables.get(_VARIABLES.get(style, ""), "")
+    return colour if colour.startswith("#") else ""
 
 
 def chosen(

@@ -103,7 +103,7 @@ def fleet_lines(snapshot: Snapshot, width: int) -> tuple[list[str], Style] | Non
     if state is None:
         return None
     now_us, metric = snapshot.taken_at_us, state.limit.key.metric
-    resets_us = state.resets_at_us or state.frees_at_us
+    resets_us = state.leaves_at_us
     told = [percent(state.percent)]
     if resets_us is not None:
         told += [f"{'resets' if state.resets_at_us else 'frees'} in {until(resets_us, now_us)}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import NotFound
+from agent_meter_mcp.core.figures import target
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
@@ -58,7 +59,7 @@ def remove_again(reader: Reader, key: LimitKey) -> Undo:
 
 
 def stop_again(kind: SwitchKind, name: str | None, reason: str) -> Undo:
-    what = _words(kind, name)
+    what = target(kind, name, shown)
     return Undo(
         f"Stop {what} again ({shown(reason)})?",
         f"{what} is stopped again",
@@ -67,7 +68,7 @@ def stop_again(kind: SwitchKind, name: str | None, reason: str) -> Undo:
 
 
 def resume_again(kind: SwitchKind, name: str | None) -> Undo:
-    what = _words(kind, name)
+    what = target(kind, name, shown)
     return Undo(
         f"Let {what} go on, which was stopped just now?",
         f"{what} goes on",
@@ -83,7 +84,3 @@ def agent_again(agent_id: str, before: dict[str, str | None]) -> Undo:
         f"{shown(agent_id)} is as it was",
         lambda operator: operator.set_agent(agent_id, before),
     )
-
-
-def _words(kind: SwitchKind, name: str | None) -> str:
-    return "everything" if kind == "everything" else f"{kind} {shown(name or '')}"

@@ -133,7 +133,7 @@ def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
 
 
 def whom_of(subject: Subject) -> str:
-    """ "everyone", "each agent", "agent coder"."""
+    """ "everyone", "each of tier gold", "agent coder": as `core.figures.whom`, in fewer cells."""
     if subject.kind == "pool":
         return "everyone"
     if subject.name == EACH:
@@ -169,11 +169,10 @@ def limit_row(view: LimitView) -> Row:
     """A limit of one agent: what it is, how full, and whether it binds or was replaced."""
     limit, state = view.limit, view.state
     key = limit.key
-    binds = view.bound is None or view.bound.replaced_by is None
     if state is None:
         return Row(limit.limit_id, (Cell(what_of(key)), Cell(UNKNOWN), Cell(""), Cell("")))
     full = state.percent
-    style: Style = fullness(full) if binds else "dim"
+    style: Style = "dim" if view.is_replaced else fullness(full)
     used = state.used + state.held
     return Row(
         limit.limit_id,

@@ -64,8 +64,7 @@ class WhoActs:
 
     def switch_service(self) -> None:
         async def choose() -> None:
-            snapshot = self._acting.dashboard.looked.snapshot
-            switches = () if snapshot is None else snapshot.switches
+            switches = self._acting.dashboard.looked.known.switches
             stopped = {switch.name for switch in switches if switch.kind == "service"}
             names = sorted({*(await self.used())["service"], *(name for name in stopped if name)})
             rows = [
@@ -81,7 +80,6 @@ class WhoActs:
 
     def _choose_agent(self, title: str, act: Callable[[str], None]) -> None:
         async def choose() -> None:
-            snapshot = self._acting.dashboard.looked.snapshot
             rows = [
                 Row(
                     one.agent.agent_id,
@@ -92,7 +90,7 @@ class WhoActs:
                         Cell(shown(one.agent.owner or "")),
                     ),
                 )
-                for one in (() if snapshot is None else snapshot.agents)
+                for one in self._acting.dashboard.looked.known.agents
             ]
             chosen = await self._acting.answer(Choose(title, _AGENTS, rows))
             if chosen is not None:
@@ -102,8 +100,7 @@ class WhoActs:
 
     def seen(self) -> dict[str, list[str]]:
         """Agents, tiers and owners as of the last look, for completion."""
-        snapshot = self._acting.dashboard.looked.snapshot
-        agents = [one.agent for one in snapshot.agents] if snapshot is not None else []
+        agents = [one.agent for one in self._acting.dashboard.looked.known.agents]
         found = {
             "agent": {agent.agent_id for agent in agents},
             "tier": {agent.tier for agent in agents},
@@ -121,8 +118,7 @@ class WhoActs:
 
     def _agent(self, agent_id: str) -> Agent:
         """As it was at the last look. Raises NotFound."""
-        snapshot = self._acting.dashboard.looked.snapshot
-        for one in () if snapshot is None else snapshot.agents:
+        for one in self._acting.dashboard.looked.known.agents:
             if one.agent.agent_id == agent_id:
                 return one.agent
         raise NotFound(f"no agent of the name {shown(agent_id)} has been seen yet")

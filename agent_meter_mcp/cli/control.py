@@ -183,12 +183,12 @@ def _limits_table(views: list[LimitView], now_us: int) -> str:
 def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
     one, state = view.limit, view.state
     metric = one.key.metric
-    frees_us = None if state is None else state.resets_at_us or state.frees_at_us
+    frees_us = None if state is None else state.leaves_at_us
     whose = f" ({shown(state.scope)})" if state is not None and state.scope else ""
     notes = ["warns only"] if one.action == "warn" else []
     if one.zone != "UTC":
         notes.append(one.zone)
-    if view.bound is not None and view.bound.replaced_by is not None:
+    if view.is_replaced:
         notes.append("replaced by a more specific one")
     return [
         place(one.key) + whose,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.figures import counted, length
+from agent_meter_mcp.core.figures import counted, length, stopped
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
 from agent_meter_mcp.runtime import open_store, price_book, system_clock_us
@@ -19,7 +19,7 @@ from agent_meter_mcp.settings import FOLDER, VARIABLES, sound_settings
 from . import options
 from .dashboard import KEY_VARIABLE
 from .exits import DONE, PROBLEMS
-from .figures import stopped
+from .figures import named
 from .table import screen_width, styled
 from .times import exact
 
@@ -245,7 +245,7 @@ def _contents(store: SqliteStore) -> Iterator[Finding]:
             "reason": switch.reason,
             "engaged_by": switch.engaged_by,
         }
-        yield Finding("kill switch", "warning", stopped(switch), facts)
+        yield Finding("kill switch", "warning", stopped(switch, named), facts)
 
 
 def _keys(store: SqliteStore, now_us: int) -> Finding:

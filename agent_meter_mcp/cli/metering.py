@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent_meter_mcp.core.decide import tightest
-from agent_meter_mcp.core.figures import amount, dollars, length
+from agent_meter_mcp.core.figures import amount, dollars, length, stopped
 from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
 from agent_meter_mcp.core.text import ID_MAX, NAME_WIDTH, shown
 from agent_meter_mcp.core.windows import zone_of
@@ -17,7 +17,7 @@ from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
 from .exits import DONE, NOT_ALLOWED
-from .figures import place, standing, stopped
+from .figures import named, place, standing
 from .times import moment, parse_moment, zone_name
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _recorded(answer: Recorded) -> list[str]:
     )
     lines = [f"{done} {shown(answer.event_id)}: {cost}"]
     if answer.switch is not None:
-        lines.append(f"stop: {stopped(answer.switch)}")
+        lines.append(f"stop: {stopped(answer.switch, named)}")
     full = [state for state in answer.limits if state.exceeded]
     lines += [f"{_fullness(state)}: {standing(state)}" for state in full]
     if answer.outcome == "over_limit" and not any(state.limit.action == "reject" for state in full):
@@ -189,7 +189,7 @@ def _resume(switch: KillSwitch) -> str:
 
 def _why(reason: Reason) -> str:
     if reason.switch is not None:
-        return stopped(reason.switch)
+        return stopped(reason.switch, named)
     state = reason.state
     if state is None:
         return "a limit"

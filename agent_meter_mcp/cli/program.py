@@ -79,6 +79,18 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+OTHER_WORDS = {
+    "summary": "usage stats report spend cost costs",
+    "events": "log logs history tail",
+    "agents": "status who",
+    "reservations": "holds",
+    "dashboard": "top watch tui",
+    "limit": "budget quota",
+    "kill": "block stop pause",
+    "resume": "unblock unkill allow",
+    "keys": "tokens",
+}
+"""What people call a command who come from other programs."""
 
 
 class Program(click.Group):
@@ -106,8 +118,10 @@ class Program(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches
 
-            for close in get_close_matches(args[0], COMMANDS, 1):
-                raise click.UsageError(f"{error.message} Did you mean {close!r}?", ctx) from None
+            meant = {name: name for name in COMMANDS}
+            meant |= {word: name for name, words in OTHER_WORDS.items() for word in words.split()}
+            for close in get_close_matches(args[0], meant, 1):
+                raise click.UsageError(f"{error.message} Did you mean {meant[close]!r}?", ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -9,10 +9,11 @@ import click
 from click.exceptions import Exit
 
 from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.figures import stopped, target
 
 from . import options
 from .exits import INTERRUPTED
-from .figures import stopped, target
+from .figures import named
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Switched
@@ -128,7 +129,7 @@ def _switch(
         return done, known
 
     done, known = session.ask(work)
-    what = target(kind, name)
+    what = target(kind, name, named)
     if engaged and not known:
         click.echo(f"agent-meter: note: no usage of {what} is known yet; is the name right?", err=True)
     if as_json:
@@ -138,10 +139,10 @@ def _switch(
 
         print_document(KillSwitchSet.of(done, kind, name))
     elif done.engaged and done.switch is not None:
-        click.echo(stopped(done.switch) + ("" if done.changed else " (it was stopped already)"))
+        click.echo(stopped(done.switch, named) + ("" if done.changed else " (it was stopped already)"))
     else:
         by_name = " by its name" if done.still else ""
         text = f"{what} is released" if done.changed else f"{what} was not stopped{by_name}; nothing changed"
-        click.echo(
-            text if done.still is None else f"{text}. It stays stopped all the same: {stopped(done.still)}"
-        )
+        if done.still is not None:
+            text += f". It stays stopped all the same: {stopped(done.still, named)}"
+        click.echo(text)

@@ -38,7 +38,7 @@ class OverBudget(Exception):
 
 
 def error_of(status: int, document: object) -> MeterError:
-    """The error that a problem document tells of."""
+    """The error that a problem document tells of, or the same members of a tool's answer."""
     members = members_of(document)
     detail = str(members.get("detail") or members.get("title") or f"the meter answered HTTP {status}")
     code, field = members.get("code"), members.get("field")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import Usage, UsageEvent, Who
+from agent_meter_mcp.core.models import TOKEN_FIELDS, Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import micro_units, nano_usd, number_of
 from agent_meter_mcp.core.times import optional_time, us_of
 from agent_meter_mcp.intake import Report
@@ -77,13 +77,6 @@ class SettleFields(AmountFields, DetailFields):
 
 
 AMOUNTS = frozenset(AmountFields.__annotations__)
-_TOKENS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-)
 
 
 def refuse_unknown(given: Mapping[str, object], kind: type[Any]) -> None:
@@ -117,7 +110,7 @@ def usage_of(given: Mapping[str, Any]) -> Usage:
         _whole(1 if requests is None else requests, "requests"),
         None if units is None else micro_units(units),
         _text(given, "unit_type"),
-        *(_optional_whole(given.get(field), field) for field in _TOKENS),
+        *(_optional_whole(given.get(field), field) for field in TOKEN_FIELDS),
         model=_text(given, "model"),
         cost_nano_usd=None if cost_usd is None else nano_usd(cost_usd),
         cost_source="unpriced" if cost_usd is None else "reported",
@@ -250,7 +243,7 @@ def usage_json(usage: Usage) -> dict[str, Any]:
         "requests": usage.requests,
         "units": None if usage.units_micro is None else number_of("units", usage.units_micro),
         "unit_type": usage.unit_type,
-        **{field: getattr(usage, field) for field in _TOKENS},
+        **{field: getattr(usage, field) for field in TOKEN_FIELDS},
         "model": usage.model,
         "cost_usd": None if cost is None else number_of("cost_usd", cost),
     }

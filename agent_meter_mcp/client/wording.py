@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core import figures
 from agent_meter_mcp.core.figures import exact_amount, exact_number
-from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
+from agent_meter_mcp.core.text import NAME_WIDTH, shown
 from agent_meter_mcp.core.windows import seconds
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import KillSwitch, Reservation
 
 
+def _named(name: str) -> str:
+    return shown(name, width=NAME_WIDTH)
+
+
 def stopped(switch: KillSwitch) -> str:
-    """What is stopped, by whom, why."""
-    said = shown(switch.reason, width=REASON_WIDTH)
-    by = shown(switch.engaged_by, width=NAME_WIDTH)
-    return (
-        f"{shown(str(switch), width=NAME_WIDTH)} was stopped by {by}: {said}. Only an operator can release it"
-    )
+    """What is stopped, by whom, why, and what ends it."""
+    return f"{figures.stopped(switch, _named)}. Only an operator can release it"
 
 
 def reason(why: Reason) -> str:
@@ -31,7 +32,7 @@ def reason(why: Reason) -> str:
         return "a limit is in the way"
     limit, metric = why.state.limit, why.state.limit.key.metric
     whom = shown(str(limit.key.subject), width=NAME_WIDTH)
-    where = "" if limit.key.service is None else f" at {shown(limit.key.service, width=NAME_WIDTH)}"
+    where = "" if limit.key.service is None else f" at {_named(limit.key.service)}"
     held = f" and {exact_amount(metric, why.state.held)} held" if why.state.held else ""
     asked = "" if why.asked is None else f", {exact_amount(metric, why.asked)} asked"
     used = f"{exact_number(metric, why.state.used)} of {exact_amount(metric, limit.max)} used"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import InvalidInput
-from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, LimitKey, Subject, Usage, Who
+from .models import EACH, LIMIT_FIELDS, METRICS, SOURCES, TOKEN_FIELDS, LimitKey, Subject, Usage, Who
 from .money import LIMIT_MAX_INTEGER, REQUESTS_MAX, TOKENS_MAX
 from .text import ID_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_MAX, name, optional_name
 from .windows import parse_duration, parse_window
@@ -26,13 +26,6 @@ CURSOR_MAX = 18
 UNIT_TYPE_MAX = 64
 SEEN_MAX = 1000
 
-_TOKEN_FIELDS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-)
 _seen: set[tuple[str | None, ...]] = set()
 """Texts of usage that were found good lately: the same agents do the same things again and again."""
 
@@ -91,7 +84,7 @@ def amounts(value: Usage) -> Usage:
     """Raises InvalidInput when an amount is negative or too large."""
     integer(value.requests, "requests", REQUESTS_MAX)
     if value.tokens is not None:
-        for field in _TOKEN_FIELDS:
+        for field in TOKEN_FIELDS:
             amount = getattr(value, field)
             if amount is not None:
                 integer(amount, field, TOKENS_MAX)

@@ -118,6 +118,16 @@ class SetLimit(Value):
     zone: str | None = None
     thresholds: tuple[int, ...] | None = None
 
+    def applied_to(self, before: Limit | None, at_us: int) -> Limit:
+        """The limit as it is then; one that was not there is made at `at_us`."""
+        kept = before or Limit(self.limit_id, self.key, self.max, created_at_us=at_us)
+        return kept.replace(
+            max=self.max,
+            action=kept.action if self.action is None else self.action,
+            zone=kept.zone if self.zone is None else self.zone,
+            thresholds=kept.thresholds if self.thresholds is None else self.thresholds,
+        )
+
 
 class RemoveLimit(Value):
     """By id or by natural key."""

@@ -45,6 +45,11 @@ class LimitState(Value):
     at_us: int
 
     @property
+    def leaves_at_us(self) -> int | None:
+        """When usage leaves it next: all of it as it resets, the oldest of a rolling window as that frees."""
+        return self.resets_at_us or self.frees_at_us
+
+    @property
     def remaining(self) -> int:
         """What is left beside what is held; negative when overspent."""
         return self.limit.max - self.used - self.held

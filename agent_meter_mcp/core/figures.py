@@ -1,18 +1,23 @@
-"""Amounts, lengths of time and names in words.
+"""Amounts, lengths of time, whom a limit is for and what is stopped, in words.
 
 For people in a terminal money has 2 decimals, and 4 below a cent; sentences for models and programs have it
-exactly. Unlimited, zero and unknown are three different things.
+exactly. Unlimited, zero and unknown are three different things. Names come from agents: `named` says how one
+may stand in the text, such as `core.text.shown`.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
+from .models import EACH
 from .money import SCALES
+from .text import REASON_WIDTH, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .models import Metric
+    from collections.abc import Callable
+
+    from .models import KillSwitch, Metric, Subject, SwitchKind
     from .queries import Totals
 
 UNKNOWN = "—"
@@ -54,7 +59,7 @@ def number(metric: Metric, value: int | None) -> str:
 
 def amount(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200 tokens", "1 request"."""
-    return _of(metric, number(metric, value))
+    return of_metric(metric, number(metric, value))
 
 
 def exact_number(metric: Metric, value: int) -> str:
@@ -69,10 +74,11 @@ def exact_number(metric: Metric, value: int) -> str:
 
 def exact_amount(metric: Metric, value: int) -> str:
     """ "$1.25", "1,200 tokens", "1 request": as `exact_number`, and of what."""
-    return _of(metric, exact_number(metric, value))
+    return of_metric(metric, exact_number(metric, value))
 
 
-def _of(metric: Metric, text: str) -> str:
+def of_metric(metric: Metric, text: str) -> str:
+    """An amount that is written already, and of what it is: "1.2k tokens", "1 request", "$5"."""
     return text if metric == "cost_usd" else f"{text} {metric.removesuffix('s') if text == '1' else metric}"
 
 
@@ -114,6 +120,26 @@ def during(window: str) -> str:
 def per(window: str) -> str:
     """How often there is as much anew: "per day", "in total", "in any 24h"."""
     return f"per {window}" if window in _PERIODS and window != "total" else during(window)
+
+
+def whom(subject: Subject, named: Callable[[str], str]) -> str:
+    """Whom a limit is for: "everyone", "each session", "each agent of tier gold", "agent coder"."""
+    if subject.kind == "pool":
+        return "everyone"
+    if subject.kind == "tier":
+        return f"each agent of tier {named(subject.name or '')}"
+    return f"each {subject.kind}" if subject.name == EACH else f"{subject.kind} {named(subject.name or '')}"
+
+
+def target(kind: SwitchKind, name: str | None, named: Callable[[str], str]) -> str:
+    """What a kill switch stops: "everything", "agent coder"."""
+    return "everything" if kind == "everything" else f"{kind} {named(name or '')}"
+
+
+def stopped(switch: KillSwitch, named: Callable[[str], str]) -> str:
+    """What was stopped, by whom and why."""
+    by, why = named(switch.engaged_by), shown(switch.reason, width=REASON_WIDTH)
+    return f"{target(switch.kind, switch.name, named)} was stopped by {by}: {why}"
 
 
 def width_of(text: str) -> int:

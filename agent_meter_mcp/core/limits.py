@@ -6,6 +6,7 @@
 - Within one (service, metric, window), the most specific default is the one that binds an agent: its own
   limit, else its tier's, else `"*"`. Ancestors' limits and pools replace nothing and are never replaced.
 - Projects and sessions are families of their own: a named one replaces `"*"`.
+- Usage that states a parent links its agent to it, once; a question is answered as if it did.
 - A limit without a service counts all services; one with a service counts that one alone. Both apply.
 """
 
@@ -53,7 +54,8 @@ class Coverage(Value):
 class Policy:
     """The operator's configuration at one moment: agents, limits, kill switches. Never changed in place.
 
-    `agents` need only hold those with a tier or a parent; any other agent is its own root.
+    `agents` need only hold those with a tier or a parent; any other agent is its own root. `limits` come
+    in the order in which they were made, and are listed so.
     """
 
     def __init__(
@@ -108,6 +110,31 @@ class Policy:
         if len(above) + self._height(agent_id) > TREE_DEPTH_MAX:
             raise InvalidInput("parent", f"the tree would be deeper than {TREE_DEPTH_MAX}")
 
+    def linked(self, who: Who) -> Agent | None:
+        """The agent with the parent that `who` states: the first word about it counts. None: nothing changes.
+
+        Raises InvalidInput when it has another parent, or cannot have this one.
+        """
+        known = self.agents.get(who.agent)
+        if who.parent is None or (known is not None and known.parent == who.parent):
+            return None
+        if known is not None and known.parent is not None:
+            raise InvalidInput(
+                "parent",
+                f"agent {who.agent!r} is a child of {known.parent!r}, not of {who.parent!r}. Leave parent"
+                " out; an operator can move the agent with set_agent.",
+            )
+        self.check_parent(who.agent, who.parent)
+        return (known or Agent(who.agent)).replace(parent=who.parent)
+
+    def with_stated_parent(self, who: Who) -> Policy:
+        """As if the parent that is stated were linked; itself where nothing changes, or it cannot be."""
+        try:
+            linked = self.linked(who)
+        except InvalidInput:
+            return self
+        return self if linked is None else self.with_agent(linked)
+
     def _height(self, agent_id: str) -> int:
         level, height = [agent_id], 0
         while level and height <= TREE_DEPTH_MAX:
@@ -116,7 +143,7 @@ class Policy:
         return height
 
     def matching(self, who: Who) -> tuple[Bound, ...]:
-        """Every limit that matches, the replaced ones too, in a stable order."""
+        """Every limit that matches, the replaced ones too, in the order of the policy."""
         lineage = self.lineage(who.agent)
         agent = self.agents.get(who.agent)
         tier = agent.tier if agent is not None else None

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 METRICS: tuple[Metric, ...] = ("requests", "units", "tokens", "cost_usd")
 """Order of the metrics in every `Amounts` vector: requests, micro-units, tokens, nano-USD."""
+TOKEN_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+)
+"""The kinds of tokens, as `Usage` and everything that is made of it call them."""
 
 SOURCES: tuple[Source, ...] = ("self", "sdk", "middleware", "proxy", "transcript", "otlp", "import")
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "over_limit", "rejected")
@@ -92,6 +100,14 @@ class Usage(Value):
             + (self.cache_write_tokens or 0)
             + (self.cache_write_1h_tokens or 0),
             self.cost_nano_usd or 0,
+        )
+
+    def instead_of(self, estimate: Usage) -> Usage:
+        """What was really used: of the estimate's model and unit where it names none."""
+        if self.model is not None and self.unit_type is not None:
+            return self
+        return self.replace(
+            model=self.model or estimate.model, unit_type=self.unit_type or estimate.unit_type
         )
 
     @property

@@ -155,6 +155,16 @@ class AgentView(Value):
     tightest: LimitState | None
 
 
+def status_of(*, is_stopped: bool, is_over: bool, last_seen_us: int | None, at_us: int) -> AgentStatus:
+    """How an agent stands at `at_us`: what stops it comes first."""
+    if is_stopped:
+        return "stopped"
+    if is_over:
+        return "over_limit"
+    is_active = last_seen_us is not None and at_us - last_seen_us <= ACTIVE_WITHIN_US
+    return "active" if is_active else "idle"
+
+
 class AgentsPage(Value):
     agents: tuple[AgentView, ...]
     next_agent: str | None
@@ -169,6 +179,11 @@ class LimitView(Value):
     limit: Limit
     state: LimitState | None
     bound: Bound | None = None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it does not bind the one agent that was asked for."""
+        return self.bound is not None and self.bound.replaced_by is not None
 
 
 class AlertView(Value):

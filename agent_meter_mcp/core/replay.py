@@ -8,21 +8,13 @@ stores take the known one for it then."""
 
 from __future__ import annotations
 
-from .models import Usage, UsageEvent
+from .models import TOKEN_FIELDS, Usage, UsageEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-_COUNTED = (
-    "requests",
-    "units_micro",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-)
+_COUNTED = ("requests", "units_micro", *TOKEN_FIELDS)
 _DESCRIPTIVE = ("status_code", "duration_ms", "metadata")
 
 

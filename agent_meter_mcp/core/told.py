@@ -5,7 +5,7 @@ The tools and the client make their results of it.
 
 from __future__ import annotations
 
-from .models import METRICS
+from .models import METRICS, TOKEN_FIELDS
 from .money import number_of
 from .times import optional_time, time_text
 from .windows import seconds
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .commands import Recorded, Reserved
     from .decide import Decision, LimitState, Reason
-    from .models import Metric, Reservation, StoredEvent
+    from .models import Metric, Reservation, StoredEvent, Usage
 
     Fields = dict[str, Any]
 
@@ -124,11 +124,26 @@ def hold_fields(held: Reservation) -> Fields:
     }
 
 
+def usage_fields(usage: Usage, number: Callable[[Metric, int], object] = number_of) -> Fields:
+    """How much was used, of what, and what it costs. `number` makes numbers of dollars and units, where the
+    nearest will not do."""
+    return {
+        "requests": usage.requests,
+        "units": None if usage.units_micro is None else number("units", usage.units_micro),
+        "unit_type": usage.unit_type,
+        **{field: getattr(usage, field) for field in TOKEN_FIELDS},
+        "model": usage.model,
+        "cost_usd": None if usage.cost_nano_usd is None else number("cost_usd", usage.cost_nano_usd),
+        "cost_source": usage.cost_source,
+        "price_version": usage.price_version,
+    }
+
+
 def event_fields(stored: StoredEvent, number: Callable[[Metric, int], object] = number_of) -> Fields:
-    """A usage event. `number` makes numbers of dollars and units, where the nearest will not do."""
+    """A usage event. `number` as in `usage_fields`."""
     from json import loads
 
-    event, usage, who = stored.event, stored.event.usage, stored.event.who
+    event, who = stored.event, stored.event.who
     return {
         "id": event.id,
         "outcome": stored.outcome,
@@ -138,18 +153,7 @@ def event_fields(stored: StoredEvent, number: Callable[[Metric, int], object] = 
         "service": who.service,
         "agent": who.agent,
         "operation": event.operation,
-        "requests": usage.requests,
-        "units": None if usage.units_micro is None else number("units", usage.units_micro),
-        "unit_type": usage.unit_type,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "model": usage.model,
-        "cost_usd": None if usage.cost_nano_usd is None else number("cost_usd", usage.cost_nano_usd),
-        "cost_source": usage.cost_source,
-        "price_version": usage.price_version,
+        **usage_fields(event.usage, number),
         "status_code": event.status_code,
         "duration_ms": event.duration_ms,
         "session": who.session,

@@ -1,7 +1,7 @@
 """One table: what each failure is called at each face.
 
 An MCP tool answers with the error's text and what to do next, HTTP with a status, a command with an exit
-code.
+code. Programs read the code, never the text.
 """
 
 from __future__ import annotations
@@ -40,10 +40,18 @@ SHAPES = {
     "error": Shape(500, 70),
 }
 """By the code of a MeterError. Exit codes from 64 on are those of sysexits.h."""
+META = "agent-meter/error"
+"""Where a tool's error has, in its `_meta`, the members that a problem document of HTTP has."""
 
 
 def shape_of(error: MeterError) -> Shape:
     return SHAPES[error.code]
+
+
+def members_of(error: MeterError) -> dict[str, str]:
+    """What programs read: `code` is its stable name, `field` the field that is wrong."""
+    field = getattr(error, "field", None)
+    return {"code": error.code} if field is None else {"code": error.code, "field": field}
 
 
 def text_of(error: MeterError) -> str:

@@ -24,9 +24,11 @@ from mcp.types import CallToolResult, Implementation, TextContent
 
 import agent_meter_mcp
 from agent_meter_mcp.client.errors import error_of
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Unauthorized, Unreachable
+from agent_meter_mcp.client.results import members_of
+from agent_meter_mcp.core.errors import InvalidInput, MeterError, Unauthorized, Unreachable
 from agent_meter_mcp.core.keys import can_be_sent
 from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.faces.errors import META
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -269,12 +271,8 @@ def _told(name: str, result: object) -> dict[str, Any]:
         said = " ".join(block.text for block in result.content if isinstance(block, TextContent))
         text = said.removeprefix("Error executing tool ").removeprefix(f"{name}: ")
         if result.is_error and text:
-            return _raise(Forbidden(text) if "needs the role" in text else MeterError(text))
+            raise error_of(200, {**members_of((result.meta or {}).get(META)), "detail": text})
     raise Unreachable(f"the tool {name} gave no answer")
-
-
-def _raise(error: MeterError) -> dict[str, Any]:
-    raise error
 
 
 def _document(content: bytes) -> dict[str, Any] | None:

@@ -121,21 +121,9 @@ class Book:
 
     def link_parent(self, who: Who, at_us: int) -> None:
         """Rule 5: the first word about an agent's parent counts. Raises InvalidInput."""
-        linked = self.linked(who)
+        linked = self.policy().linked(who)
         if linked is not None:
             self.keep_agent(linked, at_us)
-
-    def linked(self, who: Who) -> Agent | None:
-        """The agent with the parent that `who` states; None: nothing changes. Raises InvalidInput."""
-        agent = self.agents.get(who.agent, Agent(who.agent))
-        if who.parent is None or who.parent == agent.parent:
-            return None
-        if agent.parent is not None:
-            raise InvalidInput(
-                "parent", f"agent {who.agent!r} is a child of {agent.parent!r}. Leave parent out."
-            )
-        self.policy().check_parent(who.agent, who.parent)
-        return agent.replace(parent=who.parent)
 
     def check_sums(self, added: Amounts) -> None:
         """Raises InvalidInput when a sum over all events would pass the largest integer (rule 9)."""

@@ -12,9 +12,8 @@ from agent_meter_mcp.core.decide import (
     decision,
     unfitting,
 )
-from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.limits import Bound, Policy
-from agent_meter_mcp.core.models import METRICS, Agent, Usage, Who
+from agent_meter_mcp.core.models import METRICS, Usage, Who
 from agent_meter_mcp.core.windows import bucket, bucket_range, oldest_bucket, parse_window, period
 
 TYPE_CHECKING = False
@@ -164,7 +163,7 @@ def is_over_limit(counters: list[Counter], amounts: Amounts, booked_us: int) -> 
 
 def decide(book: Book, who: Who, usage: Usage, at_us: int) -> Decision:
     """Rules 11 and 20."""
-    policy = _policy_with_parent(book, who)
+    policy = book.policy().with_stated_parent(who)
     counters = counters_of(book, policy, who, at_us)
     asked = usage.stated
     states = [counter.state_for(asked) for counter in counters]
@@ -175,16 +174,3 @@ def decide(book: Book, who: Who, usage: Usage, at_us: int) -> Decision:
         if state in tight
     ]
     return decision(states, policy.stopped_by(who), reasons, at_us)
-
-
-def _policy_with_parent(book: Book, who: Who) -> Policy:
-    """The policy as it would be once the parent that `who` states is linked."""
-    try:
-        linked = book.linked(who)
-    except InvalidInput:
-        linked = None
-    policy = book.policy()
-    if linked is None:
-        return policy
-    agents: dict[str, Agent] = {**policy.agents, linked.agent_id: linked}
-    return Policy(agents.values(), policy.limits.values(), policy.switches)

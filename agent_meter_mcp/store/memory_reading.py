@@ -5,7 +5,6 @@ from __future__ import annotations
 from agent_meter_mcp.core.limits import Bound
 from agent_meter_mcp.core.models import EACH, Agent, Who
 from agent_meter_mcp.core.queries import (
-    ACTIVE_WITHIN_US,
     TIME_DIMENSIONS,
     AgentsPage,
     AgentView,
@@ -15,6 +14,7 @@ from agent_meter_mcp.core.queries import (
     Summary,
     Totals,
     UsageFilter,
+    status_of,
 )
 from agent_meter_mcp.core.windows import parse_window, period, periods
 
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import Limit, StoredEvent
-    from agent_meter_mcp.core.queries import AgentsQuery, AgentStatus, EventsQuery, SummaryQuery
+    from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery
 
     from .memory_book import Book
 
@@ -160,13 +160,12 @@ def _agent_view(book: Book, agent: Agent, at_us: int) -> AgentView:
     states = [counter.state() for counter in counters_of(book, policy, who, at_us) if counter.is_hard]
     own = chosen(book, UsageFilter(agent=agent.agent_id))
     last_seen_us = max((stored.seq for stored in own), default=None)
-    status: AgentStatus = "idle"
-    if policy.stopped_by(who) is not None:
-        status = "stopped"
-    elif any(state.exceeded for state in states):
-        status = "over_limit"
-    elif last_seen_us is not None and at_us - last_seen_us <= ACTIVE_WITHIN_US:
-        status = "active"
+    status = status_of(
+        is_stopped=policy.stopped_by(who) is not None,
+        is_over=any(state.exceeded for state in states),
+        last_seen_us=last_seen_us,
+        at_us=at_us,
+    )
     first_seen_us = book.first_seen_us[agent.agent_id]
     return AgentView(agent, status, first_seen_us, last_seen_us, totals_of(own), _tightest(states))
 

@@ -30,27 +30,16 @@ def set_limit(book: Book, command: SetLimit) -> LimitSet:
     if not same:
         if len(book.limits) >= LIMITS_MAX:
             raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
-        blank = Limit(command.limit_id, command.key, command.max, created_at_us=book.at_us)
-        created = _changed(blank, command)
+        created = command.applied_to(None, book.at_us)
         book.limits.append(created)
         audit(book, command.actor, "set_limit", str(command.key), None, created)
         return LimitSet(created, "created")
-    before, after = same[0], _changed(same[0], command)
+    before, after = same[0], command.applied_to(same[0], book.at_us)
     if after == before:
         return LimitSet(after, "unchanged")
     book.limits[book.limits.index(before)] = after
     audit(book, command.actor, "set_limit", str(command.key), before, after)
     return LimitSet(after, "changed")
-
-
-def _changed(limit: Limit, command: SetLimit) -> Limit:
-    """None in the command keeps what is there."""
-    return limit.replace(
-        max=command.max,
-        action=limit.action if command.action is None else command.action,
-        zone=limit.zone if command.zone is None else command.zone,
-        thresholds=limit.thresholds if command.thresholds is None else command.thresholds,
-    )
 
 
 def remove_limit(book: Book, command: RemoveLimit) -> Limit:

@@ -49,11 +49,7 @@ def record(book: Book, command: Record) -> Recorded:
 def settle(book: Book, command: Settle) -> Recorded:
     at_us = book.at_us
     held = book.reservation(command.reservation_id, at_us)
-    estimate, actual = held.usage, command.usage or held.usage
-    usage = actual.replace(
-        model=estimate.model if actual.model is None else actual.model,
-        unit_type=estimate.unit_type if actual.unit_type is None else actual.unit_type,
-    ).kept
+    usage = (command.usage or held.usage).instead_of(held.usage).kept
     event = UsageEvent(
         held.event_id,
         held.who,

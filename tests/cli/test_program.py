@@ -19,7 +19,7 @@ from agent_meter_mcp import __version__
 from agent_meter_mcp.cli import main
 from agent_meter_mcp.cli.exits import ANSWERS, exit_codes
 from agent_meter_mcp.cli.options import Command
-from agent_meter_mcp.cli.program import COMMANDS, program
+from agent_meter_mcp.cli.program import COMMANDS, OTHER_WORDS, program
 from agent_meter_mcp.faces.errors import SHAPES
 from agent_meter_mcp.store.sqlite import driver
 
@@ -120,6 +120,25 @@ def test_a_mistake_is_one_line_with_code_2(run: Run, words: list[str], line: str
     assert (refused.code, refused.out) == (2, "")
     (told,) = [one for one in refused.err.splitlines() if "making a new ledger" not in one]
     assert told.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("word", "command"),
+    [
+        ("usage", "summary"), ("stats", "summary"), ("report", "summary"), ("reports", "summary"),
+        ("event", "events"), ("log", "events"), ("status", "agents"), ("top", "dashboard"), ("budget", "limit"),
+        ("block", "kill"), ("stop", "kill"), ("unblock", "resume"), ("unkill", "resume"), ("exprot", "export"),
+    ],
+)  # fmt: skip
+def test_whoever_calls_a_command_otherwise_is_told_its_name(run: Run, word: str, command: str) -> None:
+    assert f"No such command {word!r}. Did you mean {command!r}?" in run(word).err
+
+
+def test_every_other_word_leads_to_a_command_and_is_none_itself() -> None:
+    words = [word for words in OTHER_WORDS.values() for word in words.split()]
+    assert set(OTHER_WORDS) <= set(COMMANDS)
+    assert not set(words) & set(COMMANDS)
+    assert len(words) == len(set(words))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id
 from agent_meter_mcp.store.sqlite import driver, open_store
 
-from .conftest import OPERATOR, ManualClock, Meter
+from .conftest import OPERATOR, VIEWER, ManualClock, Meter
 from .conftest import text_of as spoken
 
 
@@ -67,6 +67,25 @@ def failed(code: int) -> Exception:
     error = driver.Error("it failed")
     error.sqlite_errorcode = code
     return error
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_programs_read_what_a_tools_error_is_called_beside_its_text(meter: Meter, mode: Any) -> None:
+    async def told(caller: Caller, tool: str, **arguments: Any) -> Any:
+        async with meter.tools(caller, mode=mode) as tools:
+            return ((await tools.call(tool, arguments)).meta or {})["agent-meter/error"]
+
+    limit = {"max": 1, "metric": "requests", "window": "day"}
+    assert await told(VIEWER, "set_limit", **limit) == {"code": "forbidden"}
+    assert await told(OPERATOR, "remove_limit", limit_id="x") == {"code": "not_found"}
+    assert await told(OPERATOR, "set_limit", **{**limit, "window": "1w"}) == {
+        "code": "invalid_input",
+        "field": "window",
+    }
+    assert await told(OPERATOR, "set_limit", **limit, thresholds=["high"], tint=1) == {
+        "code": "invalid_input",
+        "field": "thresholds.0",
+    }
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])

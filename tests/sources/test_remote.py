@@ -13,10 +13,11 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from mcp.types import CallToolResult, TextContent
 
 from agent_meter_mcp import (
     Ledger,
@@ -29,9 +30,17 @@ from agent_meter_mcp import (
     load_settings,
     open_ledger,
 )
-from agent_meter_mcp.core.errors import Forbidden, InvalidInput, MeterError, Unauthorized, Unreachable
+from agent_meter_mcp.core.errors import (
+    Forbidden,
+    InvalidInput,
+    MeterError,
+    NotFound,
+    Unauthorized,
+    Unreachable,
+)
 from agent_meter_mcp.core.money import amount_of, number_of
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.faces.errors import META
 from agent_meter_mcp.faces.serve import Tls
 from agent_meter_mcp.sources import remote, remote_link
 from agent_meter_mcp.sources.base import RANGES
@@ -233,6 +242,24 @@ async def test_an_operator_does_all_that_can_be_done_at_a_file(ledger: Ledger) -
         assert (await source.detail("ann", ALL)).held == ()
         (ann,) = (await source.snapshot(ALL)).agents
         assert (ann.agent.tier, ann.agent.name) == ("gold", None)
+
+
+async def test_what_went_wrong_is_known_by_its_code_and_not_by_its_words(ledger: Ledger) -> None:
+    limit = LimitKey(Subject("agent", "ann"), "api", "cost_usd", "day")
+    async with listening(site_of(ledger)) as url, looking(url) as source:
+        with pytest.raises(InvalidInput, match=r"^timezone: ") as told:
+            await source.set_limit(limit, 1, zone="Mars/Phobos")
+        assert told.value.field == "timezone"
+        with pytest.raises(NotFound, match=r"^there is no such limit"):
+            await source.remove_limit("x")
+
+
+@pytest.mark.parametrize("meta", [None, {}, {META: "forbidden"}, {META: {"code": "of-tomorrow"}}])
+def test_an_error_whose_code_is_not_told_or_not_known_is_told_all_the_same(meta: Any) -> None:
+    text = TextContent(type="text", text="set_limit: this needs the role operator.")
+    with pytest.raises(MeterError, match=r"^this needs the role operator\.$") as told:
+        remote_link._told("set_limit", CallToolResult(content=[text], is_error=True, _meta=meta))  # pyright: ignore[reportPrivateUsage]  what a meter of another version answers
+    assert type(told.value) is MeterError
 
 
 async def test_a_key_that_is_not_taken_is_not_sent_again_and_again(ledger: Ledger) -> None:

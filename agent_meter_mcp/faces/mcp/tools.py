@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.exceptions import UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import PrivateAttr, ValidationError
 
-from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.faces.errors import text_of
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
+from agent_meter_mcp.faces.errors import META, members_of, text_of
 from agent_meter_mcp.faces.wire.calls import Call
 from agent_meter_mcp.faces.wire.fields import Arguments, Result
-from agent_meter_mcp.faces.wire.mistakes import mistakes
+from agent_meter_mcp.faces.wire.mistakes import mistakes, place
 from agent_meter_mcp.faces.wire.schema import arguments_schema, result_schema
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class MeterTool(Tool):
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> CallToolResult:
-        """Raises ToolError for what the caller can put right, UnexpectedToolError (logged, not told) for the
-        rest."""
+        """What the caller can put right is an answer too. Raises UnexpectedToolError (logged, not told) for
+        the rest."""
         try:
             sent = self._definition.arguments.model_validate(_unpacked(arguments, self.parameters))
             result = await self._definition.run(self._call_of(context.request_context), sent)
@@ -113,15 +113,21 @@ class MeterTool(Tool):
                 structured_content=result.model_dump(mode="json"),
             )
         except ValidationError as error:
-            known = list(self.parameters["properties"])
-            wrong = mistakes(error.errors(include_url=False, include_input=False), known, "this tool")
-            raise ToolError(f"{self.name}: {wrong} Nothing was changed.") from error
+            found = error.errors(include_url=False, include_input=False)
+            wrong = mistakes(found, list(self.parameters["properties"]), "this tool")
+            text = f"{wrong} Nothing was changed."
+            return self._failed(text, {"code": InvalidInput.code, "field": place(found[0])})
         except MeterError as error:
-            raise ToolError(f"{self.name}: {text_of(error)}") from error
+            return self._failed(text_of(error), members_of(error))
         except Exception as error:
             raise UnexpectedToolError(
                 f"{self.name} failed unexpectedly; the server's log says why"
             ) from error
+
+    def _failed(self, text: str, members: dict[str, str]) -> CallToolResult:
+        """An error, for models and for programs. Of a ToolError the SDK would tell the text alone."""
+        said = TextContent(type="text", text=f"{self.name}: {text}")
+        return CallToolResult(content=[said], is_error=True, _meta={META: members})
 
 
 def _unpacked(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Source, SwitchKind
     from agent_meter_mcp.core.roles import Caller
 
-AMOUNTS = (
-    "requests",
-    "units",
-    "unit_type",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "model",
-    "cost_usd",
-)
 PATH_MAX = 4096
 
 Clearable = Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})]
@@ -154,7 +142,7 @@ class SettleReservation(AmountsArguments, DetailArguments):
     def settle(self) -> Settle:
         """What was used; as estimated, if no amount is stated. Raises InvalidInput."""
         self._refuse("ttl")
-        stated = self.model_fields_set.intersection(AMOUNTS)
+        stated = self.model_fields_set.intersection(AmountsArguments.model_fields)
         return Settle(
             self.reservation_id,
             self.usage() if stated else None,
@@ -166,12 +154,12 @@ class SettleReservation(AmountsArguments, DetailArguments):
 
     def release(self) -> str:
         """The id. Raises InvalidInput when usage is stated: it would be lost."""
-        self._refuse("ttl", *AMOUNTS, *DetailArguments.model_fields)
+        self._refuse("ttl", *AmountsArguments.model_fields, *DetailArguments.model_fields)
         return self.reservation_id
 
     def extend_us(self) -> int:
         """For how long from now. Raises InvalidInput."""
-        self._refuse(*AMOUNTS, *DetailArguments.model_fields)
+        self._refuse(*AmountsArguments.model_fields, *DetailArguments.model_fields)
         return check.ttl_of(self.ttl)
 
     def _refuse(self, *fields: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from agent_meter_mcp.faces.errors import shape_of, text_of
+from agent_meter_mcp.faces.errors import members_of, shape_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,14 +47,12 @@ def problem(
 
 
 def problem_of(error: MeterError) -> Response:
-    """What a failure of the ledger is here; `code` is its stable name, `field` the field that is wrong."""
-    members = {"field": field} if (field := getattr(error, "field", None)) is not None else {}
+    """What a failure of the ledger is here."""
     headers = _HEADERS.get(shape_of(error).http_status)
     return problem(
         shape_of(error).http_status,
         error.code.replace("_", " ").capitalize(),
         text_of(error),
         headers=headers,
-        code=error.code,
-        **members,
+        **members_of(error),
     )

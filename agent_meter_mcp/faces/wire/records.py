@@ -7,9 +7,10 @@ from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import Subject
 from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.times import time_text
+from agent_meter_mcp.core.told import usage_fields
 
 from .controls import Alert
-from .fields import Part, Result, optional_number
+from .fields import Part, Result
 from .results import Number
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Hold(Part):
 
     @classmethod
     def of(cls, held: "models.Reservation") -> Self:
-        who, usage = held.who, held.usage
+        who = held.who
         return cls(
             reservation_id=held.reservation_id,
             id=held.event_id,
@@ -138,19 +139,8 @@ class Hold(Part):
             project=who.project,
             session=who.session,
             operation=held.operation,
-            requests=usage.requests,
-            units=optional_number("units", usage.units_micro),
-            unit_type=usage.unit_type,
-            tokens=usage.tokens,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            model=usage.model,
-            cost_usd=optional_number("cost_usd", usage.cost_nano_usd),
-            cost_source=usage.cost_source,
-            price_version=usage.price_version,
+            tokens=held.usage.tokens,
+            **usage_fields(held.usage),
             source=held.source,
             reserved_at=time_text(held.reserved_at_us),
             expires_at=time_text(held.expires_at_us),

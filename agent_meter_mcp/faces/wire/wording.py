@@ -9,9 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.decide import tightest
-from agent_meter_mcp.core.figures import counted, during, exact_amount, exact_number, length, per
-from agent_meter_mcp.core.models import EACH, METRICS
-from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, shown
+from agent_meter_mcp.core.figures import (
+    counted,
+    during,
+    exact_amount,
+    exact_number,
+    length,
+    per,
+    stopped,
+    whom,
+)
+from agent_meter_mcp.core.models import METRICS
+from agent_meter_mcp.core.text import NAME_WIDTH, shown
 from agent_meter_mcp.core.times import time_text
 from agent_meter_mcp.core.windows import zone_of
 
@@ -39,14 +48,9 @@ def wait(length_us: int) -> str:
 
 def subject(limit: Limit) -> str:
     """Whom a limit is for."""
-    kind, name = limit.key.subject.kind, limit.key.subject.name
-    if kind == "pool":
-        whom = "everyone together"
-    elif kind == "tier":
-        whom = f"each agent of tier {quoted(name or '')}"
-    else:
-        whom = f"each {kind}" if name == EACH else f"{kind} {quoted(name or '')}"
-    return whom if limit.key.service is None else f"{whom} at {quoted(limit.key.service)}"
+    together = " together" if limit.key.subject.kind == "pool" else ""
+    at = "" if limit.key.service is None else f" at {quoted(limit.key.service)}"
+    return f"{whom(limit.key.subject, quoted)}{together}{at}"
 
 
 def standing(state: LimitState) -> str:
@@ -60,7 +64,7 @@ def standing(state: LimitState) -> str:
 def reason(why: Reason, at_us: int) -> str:
     """Why not: which limit, used, held, asked, max, who holds it, when enough comes back."""
     if why.switch is not None:
-        return f"{_stopped(why.switch)}. Only an operator can release it"
+        return f"{stopped(why.switch, quoted)}. Only an operator can release it"
     if why.state is None:
         return "a limit is in the way"
     state, metric = why.state, why.state.limit.key.metric
@@ -120,7 +124,7 @@ def recorded(answer: Recorded, usage: models.Usage | None) -> str:
     late = "; the reservation had ended, so it counts now" if answer.late else ""
     text = f"{what} ({cost}{late})."
     if answer.switch is not None:
-        return f"{text} But {_stopped(answer.switch)}. Stop working now."
+        return f"{text} But {stopped(answer.switch, quoted)}. Stop working now."
     closest = tightest(state for state in answer.limits if state.exceeded) or tightest(answer.limits)
     if answer.outcome == "over_limit":
         return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
@@ -148,11 +152,6 @@ def _cost(answer: Recorded, usage: models.Usage | None) -> str:
 
 def _for(state: LimitState | None) -> str:
     return "" if state is None else f" for {subject(state.limit)}: {standing(state)}"
-
-
-def _stopped(switch: models.KillSwitch) -> str:
-    what = "everything" if switch.kind == "everything" else f"{switch.kind} {quoted(switch.name or '')}"
-    return f"{what} was stopped by {quoted(switch.engaged_by)}: {shown(switch.reason, width=REASON_WIDTH)}"
 
 
 def _pause(retry_after_us: int | None) -> str:
@@ -288,11 +287,10 @@ def limits(views: list[queries.LimitView]) -> str:
     if not views:
         return "No limit applies: everything is allowed and metered. set_limit makes one."
     text = counted(len(views), "limit")
-    replaced = sum(view.bound is not None and view.bound.replaced_by is not None for view in views)
+    replaced = sum(view.is_replaced for view in views)
     if replaced:
         text += f", {replaced} of them replaced by a more specific one"
-    bound = [view for view in views if view.bound is None or view.bound.replaced_by is None]
-    closest = tightest(view.state for view in bound if view.state is not None)
+    closest = tightest(view.state for view in views if view.state is not None and not view.is_replaced)
     return (
         f"{text}."
         if closest is None
@@ -311,6 +309,6 @@ def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str
         text = f"{what} is released."
     else:
         text = f"{what} was not stopped{' by its name' if answer.still else ''}; nothing changed."
-    return (
-        text if answer.still is None else f"{text} It stays stopped all the same: {_stopped(answer.still)}."
-    )
+    if answer.still is None:
+        return text
+    return f"{text} It stays stopped all the same: {stopped(answer.still, quoted)}."

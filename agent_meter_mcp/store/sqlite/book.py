@@ -16,7 +16,7 @@ from agent_meter_mcp.core.decide import (
     decision,
     fits,
 )
-from agent_meter_mcp.core.errors import InvalidInput, StoreTooNew
+from agent_meter_mcp.core.errors import StoreTooNew
 from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
 from agent_meter_mcp.core.windows import bucket
@@ -177,14 +177,9 @@ class Book:
 
     def _plan_with_parent(self, who: Who) -> Plan:
         """As if the parent that is stated were linked, where it could be (rule 20); nothing of it is kept."""
-        known = self.policy.agents.get(who.agent, Agent(who.agent))
-        if who.parent is None or known.parent is not None:
+        linked = self.policy.with_stated_parent(who)
+        if linked is self.policy:
             return self.plan(who)
-        try:
-            self.policy.check_parent(who.agent, who.parent)
-        except InvalidInput:
-            return self.plan(who)
-        linked = self.policy.with_agent(known.replace(parent=who.parent))
         has_past = self.connection.execute("SELECT 1 FROM agent WHERE agent_id = ?", (who.agent,)).fetchone()
         counters: list[Counter] = []
         for limit, scope in [(bound.limit, bound.scope) for bound in linked.binding(who)]:

@@ -33,17 +33,9 @@ def set_agent(writer: Writer, command: SetAgent) -> Agent:
 
 def link_parent(writer: Writer, who: Who) -> None:
     """Rule 5: the first word about an agent's parent counts. Raises InvalidInput."""
-    known = writer.book.policy.agents.get(who.agent)
-    if who.parent is None or (known is not None and known.parent == who.parent):
+    if writer.book.policy.linked(who) is None:
         return
-    if known is not None and known.parent is not None:
-        raise InvalidInput(
-            "parent",
-            f"agent {who.agent!r} is a child of {known.parent!r}, not of {who.parent!r}. Leave parent out; "
-            "an operator can move the agent with set_agent.",
-        )
-    writer.book.policy.check_parent(who.agent, who.parent)
-    before = _known_agent(writer, who.agent)
+    before = _known_agent(writer, who.agent)  # the policy does not know its name and owner
     after = (before or Agent(who.agent)).replace(parent=who.parent)
     _keep_agent(writer, before, after, writer.at_us)
 
@@ -91,13 +83,7 @@ def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
     before = _limit_with(writer, key)
     if before is None and len(writer.book.policy.limits) >= LIMITS_MAX:
         raise InvalidInput("limit", f"there are {LIMITS_MAX} limits already; remove one first")
-    kept = before or Limit(command.limit_id, key, command.max, created_at_us=writer.at_us)
-    after = kept.replace(
-        max=command.max,
-        action=command.action or kept.action,
-        zone=command.zone or kept.zone,
-        thresholds=kept.thresholds if command.thresholds is None else command.thresholds,
-    )
+    after = command.applied_to(before, writer.at_us)
     if after == before:
         return LimitSet(after, "unchanged")
     audit(writer, command.actor, "set_limit", str(key), before, after)

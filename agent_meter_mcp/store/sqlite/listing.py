@@ -5,7 +5,6 @@ from __future__ import annotations
 from agent_meter_mcp.core.limits import Bound
 from agent_meter_mcp.core.models import EACH, METRICS, Agent, Limit, Who
 from agent_meter_mcp.core.queries import (
-    ACTIVE_WITHIN_US,
     AgentsPage,
     AgentView,
     EventsPage,
@@ -13,6 +12,7 @@ from agent_meter_mcp.core.queries import (
     SummaryQuery,
     Totals,
     UsageFilter,
+    status_of,
 )
 from agent_meter_mcp.core.windows import oldest_bucket, parse_window, period
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import SubjectKind
-    from agent_meter_mcp.core.queries import AgentsQuery, AgentStatus, EventsQuery
+    from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery
 
     from .counters import Counter
     from .reading import Reader
@@ -126,13 +126,10 @@ def _views(
     for (*described, created), (plan, own) in zip(rows, hard, strict=True):
         agent = Agent(*described)
         last_seen = seen.get(agent.agent_id)
-        status: AgentStatus = "idle"
-        if plan.switch is not None:
-            status = "stopped"
-        elif any(counter.exceeded for counter in own):
-            status = "over_limit"
-        elif last_seen is not None and at_us - last_seen <= ACTIVE_WITHIN_US:
-            status = "active"
+        is_over = any(counter.exceeded for counter in own)
+        status = status_of(
+            is_stopped=plan.switch is not None, is_over=is_over, last_seen_us=last_seen, at_us=at_us
+        )
         tightest = None
         if own:
             counter = _tightest_of(own)
@@ -165,15 +162,10 @@ def limits(reader: Reader, who: Who | None, at_us: int, kind: SubjectKind | None
         return kind in (None, limit.key.subject.kind)
 
     if who is not None:
-        bound = sorted(
-            book.policy.matching(who), key=lambda one: (one.limit.created_at_us, one.limit.limit_id)
-        )
-        return [
-            LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound if is_wanted(one.limit)
-        ]
+        bound = filter(lambda one: is_wanted(one.limit), book.policy.matching(who))
+        return [LimitView(one.limit, _state_of(reader, one, at_us), one) for one in bound]
     views: list[LimitView] = []
-    wanted = filter(is_wanted, book.policy.limits.values())
-    for limit in sorted(wanted, key=lambda limit: (limit.created_at_us, limit.limit_id)):
+    for limit in filter(is_wanted, book.policy.limits.values()):
         if limit.key.subject.kind != "tier" and limit.key.subject.name != EACH:
             views.append(LimitView(limit, _state_of(reader, Bound(limit, ""), at_us)))
         else:

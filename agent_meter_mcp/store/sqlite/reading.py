@@ -9,7 +9,15 @@ from agent_meter_mcp.core.models import Alert, AuditEntry, Correction
 from . import driver, keyring, listing, summarising
 from .book import Book
 from .remembered import Remembered
-from .rows import EVENT_SELECT, RESERVATION_COLUMNS, event_of, key_of, reservation_of
+from .rows import (
+    EVENT_SELECT,
+    RESERVATION_COLUMNS,
+    event_of,
+    key_of,
+    reservation_of,
+    stored_event,
+    stored_reservation,
+)
 from .told import Told
 
 TYPE_CHECKING = False
@@ -148,17 +156,10 @@ class Reader:
         return self.book.policy
 
     def event(self, service: str, event_id: str) -> StoredEvent | None:
-        row = self.connection.execute(
-            f"{EVENT_SELECT} WHERE e.key = ? AND e.service = (SELECT id FROM service WHERE name = ?)",
-            (key_of(event_id), service),
-        ).fetchone()
-        return None if row is None else event_of(row)
+        return stored_event(self.connection, service, key_of(event_id))
 
     def reservation(self, reservation_id: str, now_us: int) -> Reservation | None:
-        row = self.connection.execute(
-            f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
-        ).fetchone()
-        return None if row is None else reservation_of(row, self.look(now_us))
+        return stored_reservation(self.connection, reservation_id, self.look(now_us))
 
     def reservations(self, now_us: int) -> list[Reservation]:
         return self.open_holds(0, self.look(now_us))

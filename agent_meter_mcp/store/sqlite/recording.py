@@ -10,15 +10,7 @@ from agent_meter_mcp.core.replay import classify
 
 from .configuring import link_parent
 from .rows import AMOUNTS as AMOUNT_COLUMNS
-from .rows import (
-    EVENT_SELECT,
-    RESERVATION_COLUMNS,
-    SETTLED,
-    amount_columns,
-    event_of,
-    key_of,
-    reservation_of,
-)
+from .rows import SETTLED, amount_columns, key_of, stored_event, stored_reservation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,11 +172,7 @@ def find_event(writer: Writer, service: str, key: str | bytes) -> StoredEvent | 
     """The event under this key, pending ones too."""
     if writer.has_pending(key, service):
         writer.put_down()
-    row = writer.connection.execute(
-        f"{EVENT_SELECT} WHERE e.key = ? AND e.service = (SELECT id FROM service WHERE name = ?)",
-        (key, service),
-    ).fetchone()
-    return None if row is None else event_of(row)
+    return stored_event(writer.connection, service, key)
 
 
 def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: bool) -> Recorded:
@@ -285,21 +273,19 @@ def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reserva
     held = writer.holds.newest.get(reservation_id)
     if held is not None and held.expires_at_us > at_us:
         return held
-    row = writer.connection.execute(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
-    ).fetchone()
-    if row is None:
+    stored = stored_reservation(writer.connection, reservation_id, at_us)
+    if stored is None:
         raise NotFound(
             f"there is no reservation {reservation_id!r}. Its id is in the answer of reserve_budget."
         )
-    return reservation_of(row, at_us)
+    return stored
 
 
 def settle(writer: Writer, command: Settle) -> Recorded:
     """Rule 12."""
     at_us = writer.at_us
     held = find_reservation(writer, command.reservation_id, at_us)
-    usage = held.usage if command.usage is None else _inherit(command.usage, held.usage)
+    usage = held.usage if command.usage is None else command.usage.instead_of(held.usage)
     event = UsageEvent(
         held.event_id,
         held.who,
@@ -336,11 +322,3 @@ def settle(writer: Writer, command: Settle) -> Recorded:
         late=not is_open,
         want_limits=command.want_limits,
     )
-
-
-def _inherit(actual: Usage, estimate: Usage) -> Usage:
-    if actual.model is None or actual.unit_type is None:
-        return actual.replace(
-            model=actual.model or estimate.model, unit_type=actual.unit_type or estimate.unit_type
-        )
-    return actual

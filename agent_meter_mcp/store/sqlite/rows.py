@@ -1,4 +1,4 @@
-"""Values of the core as columns, and back."""
+"""Values of the core as columns, and back; and the rows that both writer and readers look for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent_meter_mcp.core.models import Outcome, ReservationState
+
+    from .driver import Connection
 
     Row = tuple[Any, ...]
 
@@ -124,6 +126,15 @@ def event_of(row: Row) -> StoredEvent:
     return StoredEvent(seq, event, outcome, seq if booked is None else booked)
 
 
+def stored_event(connection: Connection, service: str, key: str | bytes) -> StoredEvent | None:
+    """The event under this key."""
+    row = connection.execute(
+        f"{EVENT_SELECT} WHERE e.key = ? AND e.service = (SELECT id FROM service WHERE name = ?)",
+        (key, service),
+    ).fetchone()
+    return None if row is None else event_of(row)
+
+
 def refusal_of(row: Row) -> StoredEvent:
     """From a row of `REFUSAL_SELECT`."""
     seq, service, agent, operation, model, project, session, source, unit_type = row[:9]
@@ -151,6 +162,14 @@ def reservation_of(row: Row, at_us: int) -> Reservation:
         expires,
         STATES[state],
     )
+
+
+def stored_reservation(connection: Connection, reservation_id: str, at_us: int) -> Reservation | None:
+    """As it stands at `at_us`."""
+    row = connection.execute(
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE reservation_id = ?", (reservation_id,)
+    ).fetchone()
+    return None if row is None else reservation_of(row, at_us)
 
 
 def reservation_columns(held: Reservation, key: str | bytes) -> Row:

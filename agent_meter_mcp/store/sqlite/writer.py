@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.decide import reached
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.models import LEDGER_MAX, Alert
+from agent_meter_mcp.core.models import LEDGER_MAX, METRICS, Alert
 
 from .book import Book, Plan
 from .counters import NEVER, Counter
@@ -353,8 +353,6 @@ class Writer:
             raise Replayed
         self.put_down()
         totals = self.rollups.exact_grand()
-        for field, total, amount in zip(
-            ("requests", "units", "tokens", "cost_usd"), totals, amounts, strict=True
-        ):
+        for field, total, amount in zip(METRICS, totals, amounts, strict=True):
             if total + amount > LEDGER_MAX:
                 raise InvalidInput(field, "the sum over the whole ledger would pass its largest number")
