@@ -197,20 +197,20 @@ class Counter:
         return bucket(self.window, self.limit.zone, at_us)
 
     def _compute(self, at_us: int) -> None:
-        if self.sums.are_of_nobody():
-            return  # where thousands come and go, each would read all that came today, and find nothing
+        has_used = self.sums.may_have_used()
+        if not has_used and not self.sums.may_hold():
+            return
         first = self._kept_from(at_us)
         if self.rolling:
             grain_us = self.window.grain_us
-            start_us = first * grain_us
-            end_us = at_us // grain_us * grain_us + grain_us
-            for number, used in self.sums.buckets(start_us, end_us, grain_us).items():
-                self.buckets[number] = [used, 0]
+            start_us, end_us = first * grain_us, (at_us // grain_us + 1) * grain_us
+            used = self.sums.buckets(start_us, end_us, grain_us) if has_used else {}
+            self.buckets = {number: [amount, 0] for number, amount in used.items()}
         else:
             start_us, end_us = period(self.window, self.limit.zone, at_us)
-            used = self.sums.used_long(start_us, FAR_US if end_us is None else end_us)
+            used = self.sums.used_long(start_us, FAR_US if end_us is None else end_us) if has_used else 0
             self.buckets[first] = [used, 0]
-            if self.window.kind == "total":
+            if has_used and self.window.kind == "total":
                 self.first_us = self.sums.first_booked()
         for reserved_us, amount in self.sums.unsettled(start_us):
             number = bucket(self.window, self.limit.zone, reserved_us)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x414D4554
 """'AMET', in the file's header: says whose file it is."""
 
-VERSION = 2
+VERSION = 3
 GRAIN_US = (3_600_000_000, 86_400_000_000, 0)
 HOUR, DAY, ALL = 0, 1, 2
 BROAD = 3
@@ -121,6 +121,12 @@ _BROAD = (
     AND b.source = '' AND b.unit_type = '' AND b.outcome = d.outcome GROUP BY x.grain, x.bucket, b.id""",
 )
 
+_FOUND_BY = (
+    "CREATE INDEX dim_session ON dim (session)",
+    "CREATE INDEX dim_project ON dim (project)",
+)
+"""A session that begins is known by it to have used nothing yet."""
+
 
 def migrations() -> Migrations:
     """All migrations, oldest first. Append only: what is here has been applied to people's files."""
@@ -138,12 +144,17 @@ def migrations() -> Migrations:
         for statement in _BROAD:
             db.conn.execute(statement)
 
+    @steps(name="m003_found_by_session")
+    def m003_found_by_session(db: Database) -> None:
+        for statement in _FOUND_BY:
+            db.conn.execute(statement)
+
     return steps
 
 
 def parts() -> set[str]:
     """The tables and indexes of a ledger, such as "index event_key"."""
-    words = [statement.replace("UNIQUE INDEX", "INDEX", 1).split() for statement in _FIRST]
+    words = [statement.replace("UNIQUE INDEX", "INDEX", 1).split() for statement in (*_FIRST, *_FOUND_BY)]
     return {f"{kind.lower()} {name}" for create, kind, name, *_ in words if create == "CREATE"}
 
 

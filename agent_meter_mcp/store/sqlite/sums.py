@@ -46,9 +46,9 @@ _ROLLUP_METRIC = {
     "cost_usd": "x.cost",
 }
 
-_IS_NOBODY = """
-SELECT NOT EXISTS (SELECT 1 FROM dim WHERE agent = ?1) AND NOT EXISTS (SELECT 1 FROM reservation
-    WHERE agent = ?1 AND id >= (SELECT created FROM agent WHERE agent_id = ?1))"""
+_HAS_HELD = """
+SELECT 1 FROM reservation
+WHERE agent = ?1 AND id >= (SELECT created FROM agent WHERE agent_id = ?1) LIMIT 1"""
 
 
 def condition(coverage: Coverage, alias: str) -> tuple[str, list[Any]]:
@@ -76,6 +76,7 @@ class Sums:
     def __init__(self, connection: Connection, coverage: Coverage, metric: Metric) -> None:
         self._connection = connection
         self._agents = coverage.agents
+        self._is_of_all = coverage == Coverage(coverage.service)
         self._where, self._values = condition(coverage, "d")
         self._held_where, self._held_values = condition(coverage, "x")
         self._event_metric = EVENT_METRIC[metric]
@@ -84,12 +85,19 @@ class Sums:
         self._width = BROAD if is_broad else 0
         """What is added to the grain of rollups."""
 
-    def are_of_nobody(self) -> bool:
-        """Whether they are those of one agent that has used and reserved nothing: then all of them are 0."""
+    def may_have_used(self) -> bool:
+        """Whether there may be usage to add up. Of an agent, a project or a session that begins there is
+        none, which a look at an index says: what all others have used need not be read for it."""
+        if self._is_of_all:
+            return True
+        found = self._connection.execute(f"SELECT 1 FROM dim d WHERE {self._where} LIMIT 1", self._values)
+        return found.fetchone() is not None
+
+    def may_hold(self) -> bool:
+        """Whether those who have used nothing may hold something: not an agent that is heard of just now."""
         if self._agents is None or len(self._agents) != 1:
-            return False
-        (answer,) = self._connection.execute(_IS_NOBODY, (*self._agents,)).fetchone()
-        return bool(answer)
+            return True
+        return self._connection.execute(_HAS_HELD, (*self._agents,)).fetchone() is not None
 
     def used(self, start_us: int, end_us: int) -> int:
         """Usage booked in [start, end), event by event."""

@@ -25,6 +25,7 @@ from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Command
+    from agent_meter_mcp.core.models import SubjectKind
 
 NOW_US = 1_790_000_000_000_000
 STEP = 20
@@ -76,6 +77,23 @@ def steps_of(store: SqliteStore, command: Command, at_us: int) -> int:
         applied = store.apply([command], at_us)
     assert isinstance(applied.results[0], Recorded | Reserved), applied.results
     return taken[0]
+
+
+@pytest.mark.parametrize("kind", ["session", "project"])
+def test_what_begins_costs_the_same_however_many_there_were(
+    stores: tuple[SqliteStore, SqliteStore], kind: SubjectKind
+) -> None:
+    store, _ = stores
+    for window in ("total", "day"):
+        key = LimitKey(Subject(kind, "*"), None, "requests", window)
+        store.apply([SetLimit(f"each-{window}", key, 10**6, "olga")], NOW_US)
+    taken: list[int] = []
+    for number in range(600):
+        who = Who("ann", "llm").replace(**{kind: f"the {number}th"})
+        used = Record(UsageEvent(f"e{number}", who, Usage()), want_limits=True)
+        taken.append(steps_of(store, used, NOW_US + number))
+    assert max(taken[-10:]) <= 2 * max(taken[:10])
+    assert list(store.verify()) == []
 
 
 @pytest.mark.parametrize("kind", ["usage", "a hold"])
