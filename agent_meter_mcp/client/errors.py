@@ -38,7 +38,8 @@ class OverBudget(Exception):
 
 
 def error_of(status: int, document: object) -> MeterError:
-    """The error that a problem document tells of, or the same members of a tool's answer."""
+    """The error that a problem document tells of, or the same members of a tool's answer. What no meter says,
+    such as the 404 of a proxy while it is set up anew, is that there is none."""
     members = members_of(document)
     detail = str(members.get("detail") or members.get("title") or f"the meter answered HTTP {status}")
     code, field = members.get("code"), members.get("field")
@@ -50,7 +51,8 @@ def error_of(status: int, document: object) -> MeterError:
         return kind(detail)
     if status in (401, 403):
         return Forbidden(detail)
-    return Unreachable(detail) if status >= 500 or status == 429 else MeterError(detail)
+    is_a_meters = status < 300 or (status < 500 and status != 429 and code is not None)
+    return MeterError(detail) if is_a_meters else Unreachable(detail)
 
 
 def _kinds(kind: type[MeterError]) -> Iterator[type[MeterError]]:

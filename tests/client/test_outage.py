@@ -319,12 +319,21 @@ async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body"),
-    [("identity", b"<html/>"), ("gzip", b"<html/>"), ("identity", b'{"results": [{"status": "recorded"}]}')],
+    ("status", "encoding", "body"),
+    [
+        ("200 OK", "identity", b"<html/>"),
+        ("200 OK", "gzip", b"<html/>"),
+        ("200 OK", "identity", b'{"results": [{"status": "recorded"}]}'),
+        ("302 Found", "identity", b""),
+        ("404 Not Found", "identity", b"<html/>"),
+        ("405 Method Not Allowed", "identity", b'{"detail": "Method Not Allowed"}'),
+    ],
 )
-async def test_what_is_no_meter_is_not_taken_for_one(encoding: str, body: bytes, tmp_path: Path) -> None:
+async def test_what_is_no_meter_is_not_taken_for_one(
+    status: str, encoding: str, body: bytes, tmp_path: Path
+) -> None:
     async def page(stream: anyio.abc.SocketStream) -> None:
-        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        head = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
         async with stream:
             await stream.receive()
             await stream.send(f"{head}content-encoding: {encoding}\r\n\r\n".encode() + body)
@@ -403,7 +412,8 @@ async def test_many_records_share_requests(
         (503, {"code": "overloaded", "detail": "full"}, Overloaded, "full"),
         (400, None, InvalidInput, "request: the meter answered HTTP 400"),
         (502, "<html>", Unreachable, "the meter answered HTTP 502"),
-        (418, {"title": "Teapot"}, MeterError, "Teapot"),
+        (418, {"title": "Teapot"}, Unreachable, "Teapot"),
+        (418, {"code": "of a newer meter", "detail": "Teapot"}, MeterError, "Teapot"),
     ],
 )
 def test_a_problem_becomes_the_error_that_it_was(
