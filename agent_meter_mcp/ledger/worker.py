@@ -3,6 +3,10 @@
 Callers put work in; the thread takes all that has gathered since it last looked (it never waits for more) and
 does it in one go; the answers of a batch come back to the loop in one wake-up. So a single caller pays one
 hand-over, and many share the price of one commit.
+
+What is put in during one turn of the loop is handed over at the beginning of the next, together. A thread
+that is woken earlier finds the interpreter taken, and has to be woken again; and it would take the first
+alone.
 """
 
 from __future__ import annotations
@@ -54,6 +58,8 @@ class Worker(Generic[Item, Answer]):
         self._done = done
         self._queue_max = queue_max
         self._batch_max = batch_max
+        self._gathered: list[Job[Item, Answer]] = []
+        """What was put in during this turn of the loop."""
         self._queue: SimpleQueue[Job[Item, Answer] | None] = SimpleQueue()
         self._waiting = 0
         self._open = False
@@ -80,13 +86,21 @@ class Worker(Generic[Item, Answer]):
             raise Overloaded(f"{self._waiting} requests are waiting; nothing was written. Try again shortly.")
         self._waiting += len(items)
         future: asyncio.Future[Sequence[Answer]] = self._loop.create_future()
-        self._queue.put(Job(items, future))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(Job(items, future))
         return future
+
+    def _hand_over(self) -> None:
+        for job in self._gathered:
+            self._queue.put(job)
+        self._gathered.clear()
 
     async def close(self) -> None:
         """Does what was submitted, answers it, and ends the thread. May be called twice."""
         if self._open:
             self._open = False
+            self._hand_over()
             self._queue.put(None)
         if self._thread.ident is not None:
             # The loop hears of the thread's end after it has heard all its answers.
