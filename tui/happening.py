@@ -226,7 +226,7 @@ def why_refused(event: StoredEvent, limits: Mapping[str, Limit], switches: Itera
         return f"it, an agent above it, the service or everything was stopped{times}"
     limit = limits.get(event.limit_id)
     if limit is None:
-        return f"over a limit that was removed since{times}"
+        return f"over a limit that was removed since, or is not yours to see{times}"
     return f"over the limit of {amount(limit.key.metric, limit.max)} ({what_of(limit.key)}){times}"
 
 
