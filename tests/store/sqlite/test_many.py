@@ -14,8 +14,10 @@ from agent_meter_mcp.core.commands import (
     Applied,
     Record,
     Recorded,
+    Release,
     Reserve,
     Reserved,
+    SetAgent,
     SetLimit,
     Settle,
 )
@@ -106,6 +108,23 @@ def test_a_new_agent_costs_the_same_however_many_came_today(
     make = usage_of if kind == "usage" else hold_of
     taken = [steps_of(store, make(f"agent-{number}", f"e{number}"), NOW_US + number) for number in range(600)]
     assert max(taken[-10:]) <= 2 * max(taken[:10])
+    assert list(store.verify()) == []
+
+
+def test_who_was_named_before_begins_at_the_same_cost_however_much_was_held_since(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    store, _ = stores
+    limit_each(store, "60s")
+    store.apply([SetAgent(f"agent-{number}", (("tier", "gold"),), "olga") for number in range(10)], NOW_US)
+    taken: list[int] = []
+    for number in range(1000):
+        at_us = NOW_US + 100 + 10 * number
+        store.apply([hold_of("busy", f"h{number}"), Release(f"r-h{number}")], at_us)
+        if number % 100 == 99:
+            agent = f"agent-{number // 100}"
+            taken.append(steps_of(store, usage_of(agent, f"e{number}"), at_us + 5))
+    assert max(taken[-2:]) <= 2 * max(taken[:2])
     assert list(store.verify()) == []
 
 
