@@ -348,6 +348,29 @@ async def test_what_is_no_meter_is_not_taken_for_one(
             tasks.cancel_scope.cancel()
 
 
+async def test_what_is_no_meter_is_not_asked_again_and_again(tmp_path: Path) -> None:
+    """A wrong URL, or a proxy that is set up anew: what waits on disk would be sent to it twice a second."""
+    asked = 0
+
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        async with stream:
+            await stream.receive()
+            asked += 1
+            await stream.send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, page)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
+                for _ in range(50):
+                    assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+                assert (await meter.record(service="s", agent="bot")).status == "spooled"
+            tasks.cancel_scope.cancel()
+    assert asked < 10
+
+
 async def test_an_answer_without_end_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
