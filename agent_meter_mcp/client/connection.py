@@ -16,6 +16,7 @@ from agent_meter_mcp.core.errors import InvalidInput, Unreachable
 from agent_meter_mcp.core.text import shown
 
 from .errors import error_of
+from .results import members_of
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.errors import MeterError
@@ -34,9 +35,9 @@ NOT_OPEN = "this meter is not open: use it inside `async with Meter(url=...)`."
 class Connection:
     """Every request may be repeated: what it changes carries an id.
 
-    A call takes `timeout_s` at most, with all its repeats. After one that got no answer, others fail at once
-    for a while, which doubles up to half a minute: an app must not wait for a meter that is down. Then one of
-    them finds out for all whether it is back.
+    A call takes `timeout_s` at most, with all its repeats. After one that no meter answered, others fail at
+    once for a while, which doubles up to half a minute: an app must not wait for a meter that is down. Then
+    one of them finds out for all whether it is back.
     """
 
     def __init__(self, url: str, key: str | None, timeout_s: float, counters: Counter[str]) -> None:
@@ -93,10 +94,14 @@ class Connection:
                 status, document = await self._repeat(method, path, body)
         except TimeoutError:
             raise self._lost(f"no answer within {self._timeout_s:g} s") from None
-        self._down_until, self._outage_s = 0.0, OUTAGE_S
-        if status < 300 or status in refusals:
-            return status, document
-        raise error_of(status, document)
+        error = None if status < 300 or status in refusals else error_of(status, document)
+        if isinstance(error, Unreachable) and "code" not in members_of(document):
+            self._mark_outage()  # somebody answers, and it is no meter
+        else:
+            self._down_until, self._outage_s = 0.0, OUTAGE_S
+        if error is not None:
+            raise error
+        return status, document
 
     async def _repeat(self, method: str, path: str, body: str) -> tuple[int, Any]:
         if self._http is None:

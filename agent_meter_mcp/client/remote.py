@@ -57,9 +57,11 @@ class RemotePlace:
         self._recorder.start()
 
     async def close(self) -> None:
-        await asyncio.gather(*self._letting_go)
-        await self._recorder.close()
-        await self._connection.close()
+        try:
+            await asyncio.gather(*self._letting_go, return_exceptions=True)
+        finally:  # also where nobody waits for that
+            await self._recorder.close()
+            await self._connection.close()
 
     async def record(self, report: Report, asked: dict[str, Any] | None = None) -> UsageRecorded:
         now_us = system_clock_us()

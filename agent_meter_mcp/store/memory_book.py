@@ -124,6 +124,7 @@ class Book:
         linked = self.policy().linked(who)
         if linked is not None:
             self.keep_agent(linked, at_us)
+            self.make_final(at_us)
 
     def check_sums(self, added: Amounts) -> None:
         """Raises InvalidInput when a sum over all events would pass the largest integer (rule 9)."""

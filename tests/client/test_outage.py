@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -18,6 +19,7 @@ from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsa
 
 from agent_meter_mcp.client import Meter, OverBudget, connection
 from agent_meter_mcp.client.errors import error_of
+from agent_meter_mcp.client.results import UsageRecorded
 from agent_meter_mcp.client.spool import Spool
 from agent_meter_mcp.core.errors import (
     Conflict,
@@ -348,6 +350,29 @@ async def test_what_is_no_meter_is_not_taken_for_one(
             tasks.cancel_scope.cancel()
 
 
+async def test_what_is_no_meter_is_not_asked_again_and_again(tmp_path: Path) -> None:
+    """A wrong URL, or a proxy that is set up anew: what waits on disk would be sent to it twice a second."""
+    asked = 0
+
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        async with stream:
+            await stream.receive()
+            asked += 1
+            await stream.send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, page)
+            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
+                for _ in range(50):
+                    assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+                assert (await meter.record(service="s", agent="bot")).status == "spooled"
+            tasks.cancel_scope.cancel()
+    assert asked < 10
+
+
 async def test_an_answer_without_end_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,3 +516,31 @@ async def test_a_hold_with_an_id_is_there_to_be_asked_for_again(
         async with meter.reserve(service="s", agent="bot", id="job-1"):
             assert states_of_holds(settings) == [OPEN]
     assert states_of_holds(settings) == [SETTLED]
+
+
+async def test_what_waits_is_kept_also_where_nobody_waits_for_the_meter_to_close(tmp_path: Path) -> None:
+    async def hang(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async def give_up() -> None:
+        async with Meter(url=url, spool=tmp_path, timeout_s=1) as meter:
+            with anyio.move_on_after(0.1):
+                await meter.reserve(service="s", agent="bot").ask()
+            keep.append(asyncio.create_task(meter.record(service="s", agent="bot")))
+            await asyncio.sleep(0)
+
+    keep: list[asyncio.Task[UsageRecorded]] = []
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
+        url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, hang)
+            closing = asyncio.create_task(give_up())
+            await until(lambda: bool(keep))
+            await anyio.sleep(0.1)
+            closing.cancel()
+            with suppress(asyncio.CancelledError):
+                await closing
+            assert keep[0].done()
+            assert spooled_lines(tmp_path) == 1
+            tasks.cancel_scope.cancel()

@@ -6,7 +6,7 @@ import pytest
 
 from agent_meter_mcp.core.errors import NotFound
 
-from .building import Desk, used
+from .building import Desk, subject, used
 
 DAYS = 11.5 * 86_400
 """How far ahead the clock was: windows of any kind have ended."""
@@ -96,3 +96,18 @@ def test_a_hold_that_is_older_than_the_limit_is_open_again_where_the_clock_goes_
     for desk.now in (1, 11, 5, 11):
         seen.append(desk.peek().limits[0].held)
     assert seen == [1, 0, 1, 0]
+
+
+def test_a_parent_that_is_heard_of_ahead_of_time_has_what_it_holds_when_the_clock_is_right_again(
+    desk: Desk,
+) -> None:
+    desk.limit(0, subject=subject("agent", "cy"))
+    desk.now = 0.1
+    assert desk.reserve(agent="cy").status == "denied"
+    desk.now = 0.9
+    again = desk.reserve(agent="cy", parent="pam")
+    assert again.status == "denied", "a further count in the fold of that second: it takes no seq"
+    desk.now = 0.5
+    assert desk.reserve(agent="pam").status == "reserved"
+    desk.limit(1, subject=subject("agent", "*"))
+    assert desk.reserve(agent="pam").status == "denied"

@@ -37,7 +37,9 @@ def link_parent(writer: Writer, who: Who) -> None:
         return
     before = _known_agent(writer, who.agent)  # the policy does not know its name and owner
     after = (before or Agent(who.agent)).replace(parent=who.parent)
-    _keep_agent(writer, before, after, writer.at_us)
+    at_us = writer.at_us
+    _keep_agent(writer, before, after, at_us)
+    writer.book.make_final(at_us)  # nothing of those who are heard of now has a lower seq
 
 
 def _known_agent(writer: Writer, agent_id: str) -> Agent | None:

@@ -50,6 +50,8 @@ _NAMED = {
     "project": ("dim", "project"),
     "session": ("dim", "session"),
 }
+_AFTER_ALL = "\U0010ffff"
+"""It is in no name, and sorts after all that may be."""
 
 
 class Readers:
@@ -212,9 +214,9 @@ class Reader:
     def names(self, kind: str, prefix: str, limit: int = 100) -> list[str]:
         table, column = _NAMED[kind]
         rows = self.connection.execute(
-            f"SELECT DISTINCT {column} FROM {table} WHERE {column} != '' AND substr({column}, 1, ?) = ?"
+            f"SELECT DISTINCT {column} FROM {table} WHERE {column} != '' AND {column} BETWEEN ? AND ?"
             " ORDER BY 1 LIMIT ?",
-            (len(prefix), prefix, limit),
+            (prefix, prefix + _AFTER_ALL, limit),
         )
         return [name for (name,) in rows]
 

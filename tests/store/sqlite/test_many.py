@@ -14,18 +14,22 @@ from agent_meter_mcp.core.commands import (
     Applied,
     Record,
     Recorded,
+    Release,
     Reserve,
     Reserved,
+    SetAgent,
     SetLimit,
     Settle,
 )
 from agent_meter_mcp.core.errors import Conflict, InvalidInput
 from agent_meter_mcp.core.models import LEDGER_MAX, LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.intake import known_lineage
 from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Command
     from agent_meter_mcp.core.models import SubjectKind
+    from agent_meter_mcp.store.sqlite.driver import Connection
 
 NOW_US = 1_790_000_000_000_000
 STEP = 20
@@ -55,8 +59,8 @@ def limit_each(store: SqliteStore, window: str) -> None:
 
 
 @contextmanager
-def counted(store: SqliteStore) -> Generator[list[int]]:
-    """How many steps SQLite takes for what the store writes meanwhile: one number, at the end."""
+def counted(connection: Connection) -> Generator[list[int]]:
+    """How many steps SQLite takes for what is done there meanwhile: one number, at the end."""
     taken: list[int] = []
     steps = 0
 
@@ -65,7 +69,6 @@ def counted(store: SqliteStore) -> Generator[list[int]]:
         steps += 1
         return 0
 
-    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage] - it counts its own steps
     connection.set_progress_handler(step, STEP)
     yield taken
     connection.set_progress_handler(None, STEP)
@@ -73,7 +76,7 @@ def counted(store: SqliteStore) -> Generator[list[int]]:
 
 
 def steps_of(store: SqliteStore, command: Command, at_us: int) -> int:
-    with counted(store) as taken:
+    with counted(store._writer.connection) as taken:  # pyright: ignore[reportPrivateUsage] - its own steps
         applied = store.apply([command], at_us)
     assert isinstance(applied.results[0], Recorded | Reserved), applied.results
     return taken[0]
@@ -106,6 +109,41 @@ def test_a_new_agent_costs_the_same_however_many_came_today(
     make = usage_of if kind == "usage" else hold_of
     taken = [steps_of(store, make(f"agent-{number}", f"e{number}"), NOW_US + number) for number in range(600)]
     assert max(taken[-10:]) <= 2 * max(taken[:10])
+    assert list(store.verify()) == []
+
+
+def test_whether_an_agent_is_known_costs_the_same_however_many_there_are(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    """An agent that records for its children asks that for each."""
+    store, _ = stores
+    taken: list[int] = []
+    for thousand in range(3):
+        used = [usage_of(f"child {thousand}-{number}", f"e{thousand}-{number}") for number in range(1000)]
+        store.apply(used, NOW_US + 1000 * thousand)
+        for agent, lineage in ((f"child {thousand}-7", (f"child {thousand}-7",)), ("a new one", ())):
+            with store.snapshot() as reads:
+                reads.policy()
+                with counted(reads.connection) as steps:
+                    assert known_lineage(reads, agent) == lineage
+            taken += steps
+    assert max(taken) <= 10
+
+
+def test_who_was_named_before_begins_at_the_same_cost_however_much_was_held_since(
+    stores: tuple[SqliteStore, SqliteStore],
+) -> None:
+    store, _ = stores
+    limit_each(store, "60s")
+    store.apply([SetAgent(f"agent-{number}", (("tier", "gold"),), "olga") for number in range(10)], NOW_US)
+    taken: list[int] = []
+    for number in range(1000):
+        at_us = NOW_US + 100 + 10 * number
+        store.apply([hold_of("busy", f"h{number}"), Release(f"r-h{number}")], at_us)
+        if number % 100 == 99:
+            agent = f"agent-{number // 100}"
+            taken.append(steps_of(store, usage_of(agent, f"e{number}"), at_us + 5))
+    assert max(taken[-2:]) <= 2 * max(taken[:2])
     assert list(store.verify()) == []
 
 
