@@ -88,7 +88,7 @@ class RemotePlace:
         command = self._intake.reserve(_SOMEBODY, _acting(report), ttl_us, now_us)
         asking = asyncio.create_task(self._ask(_reserve_json(report, command.event_id, ttl_us)))
         try:
-            reserved = await asyncio.shield(asking)
+            await asyncio.wait((asking,))  # it goes on when this is cancelled
         except asyncio.CancelledError:
             if report.id is None:
                 letting_go = asyncio.create_task(self._let_go(asking))
@@ -97,6 +97,7 @@ class RemotePlace:
             else:
                 asking.cancel()
             raise
+        reserved = asking.result()
         return Granted(reserved.allowed, reserved.reservation_id, lambda: reserved)
 
     async def _ask(self, body: dict[str, Any]) -> BudgetReserved:
