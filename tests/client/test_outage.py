@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
 
-from agent_meter_mcp.client import Meter, OverBudget, connection
+from agent_meter_mcp.client import Hold, Meter, OverBudget, connection
 from agent_meter_mcp.client.errors import error_of
 from agent_meter_mcp.client.results import UsageRecorded
 from agent_meter_mcp.client.spool import Spool
@@ -489,17 +489,22 @@ def states_of_holds(settings: Settings) -> list[int]:
         return [state for (state,) in file.execute("SELECT state FROM reservation ORDER BY id")]
 
 
+async def give_up_on(hold: Hold, meter: Meter, server: Server) -> None:
+    """The server has got the request, and answers when nobody waits for it any more."""
+    await meter.check(service="s", agent="bot")
+    server.pause()
+    with anyio.move_on_after(0.2) as waiting:
+        await hold.ask()
+    assert waiting.cancelled_caught
+    server.go_on()
+
+
 async def test_a_hold_that_nobody_waits_for_any_more_is_let_go(
     server: Server, settings: Settings, tmp_path: Path
 ) -> None:
     """Its id is not known here when the caller gives up, and the server makes it all the same."""
     async with Meter(url=server.url, spool=tmp_path) as meter:
-        await meter.check(service="s", agent="bot")
-        server.pause()
-        with anyio.move_on_after(0.2) as waiting:
-            await meter.reserve(service="s", agent="bot").ask()
-        assert waiting.cancelled_caught
-        server.go_on()
+        await give_up_on(meter.reserve(service="s", agent="bot"), meter, server)
     assert states_of_holds(settings) == [RELEASED]
 
 
@@ -507,12 +512,7 @@ async def test_a_hold_with_an_id_is_there_to_be_asked_for_again(
     server: Server, settings: Settings, tmp_path: Path
 ) -> None:
     async with Meter(url=server.url, spool=tmp_path) as meter:
-        await meter.check(service="s", agent="bot")
-        server.pause()
-        with anyio.move_on_after(0.2) as waiting:
-            await meter.reserve(service="s", agent="bot", id="job-1").ask()
-        assert waiting.cancelled_caught
-        server.go_on()
+        await give_up_on(meter.reserve(service="s", agent="bot", id="job-1"), meter, server)
         async with meter.reserve(service="s", agent="bot", id="job-1"):
             assert states_of_holds(settings) == [OPEN]
     assert states_of_holds(settings) == [SETTLED]
