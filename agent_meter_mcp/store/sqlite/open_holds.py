@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 NEWEST_MAX = 1024
 FEW = 256
 """So many open holds are read anew rather than looked through for what is new."""
+SPARE = 256
+"""So many that are over, beside as many as are open, and all are read anew."""
 ALWAYS_FIT = 4096
 """So many open holds of the most that a face lets in are below the largest integer by far."""
+NOTHING_KNOWN = -1
 LONG_US = 10_000_000
 """What others have made in so long may be more than what is open."""
 _OPEN = "SELECT service, key FROM reservation WHERE state = 0"
@@ -40,8 +43,8 @@ class OpenHolds:
         self.newest: dict[str, Reservation] = {}
         self._keys: set[Key] = set()
         """Of all that are open, and some that were."""
-        self._keys_max = 0
-        self._upto = -1
+        self._keys_max = NOTHING_KNOWN
+        self._upto = 0
         """All that were made until then are among them."""
         self._most: list[int] | None = None
         """What all of them hold, per metric, and some that are open no longer."""
@@ -53,7 +56,7 @@ class OpenHolds:
         known, upto = len(self._keys), self._upto
         if known < FEW or known > self._keys_max or last_seq - upto > LONG_US:
             self._keys = set(self._connection.execute(_OPEN).fetchall())
-            self._keys_max = 2 * len(self._keys) + FEW
+            self._keys_max = 2 * len(self._keys) + SPARE
             self._most = None
         else:
             self._keys.update(self._connection.execute(_SINCE, (upto,)).fetchall())
@@ -63,7 +66,7 @@ class OpenHolds:
         """After a ROLLBACK: what was opened may not exist, and what was closed be open."""
         self.newest.clear()
         self._keys.clear()
-        self._upto = -1
+        self._keys_max = NOTHING_KNOWN
 
     def opened(self, held: Reservation, key: str | bytes) -> None:
         """It is in the file."""

@@ -16,14 +16,14 @@ from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery,
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 from agent_meter_mcp.store.sqlite.filters import FEW, is_among
 
+from .steps import applied_in
+
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
 NOW_US = 1_790_000_000_000_000
 MEMBERS = 33_000
 """SQLite takes 32,766 parameters, where nobody has built it for more."""
-STEP = 20
-"""So many steps of SQLite's machine are counted as one."""
 
 
 @pytest.fixture
@@ -99,28 +99,12 @@ def test_a_tree_may_be_larger_than_sqlite_takes_parameters(store: SqliteStore) -
 def test_a_new_child_costs_the_same_however_many_there_are(store: SqliteStore) -> None:
     store.apply([limit("requests", "60s", 10**6), limit("tokens", "month", 10**6)], NOW_US)
     store.apply([usage_of("root", "first")], NOW_US)
-    spawned = [_steps_of_spawning(store, number) for number in range(300)]
+    children = [usage_of(f"child-{number}", f"e{number}", parent="root") for number in range(300)]
+    spawned = [applied_in(store, child, NOW_US + 1 + at)[1] for at, child in enumerate(children)]
     assert max(spawned[-10:]) <= 2 * max(spawned[:10])
     (view, _) = store.limits(Who("root"), NOW_US + 1000)
     assert view.state is not None and view.state.used == 301
     assert list(store.verify()) == []
-
-
-def _steps_of_spawning(store: SqliteStore, number: int) -> int:
-    taken = 0
-
-    def step() -> int:
-        nonlocal taken
-        taken += 1
-        return 0
-
-    connection = store._writer.connection  # pyright: ignore[reportPrivateUsage] - it counts its own steps
-    connection.set_progress_handler(step, STEP)
-    try:
-        store.apply([usage_of(f"child-{number}", f"e{number}", parent="root")], NOW_US + 1 + number)
-    finally:
-        connection.set_progress_handler(None, STEP)
-    return taken
 
 
 def test_what_a_child_has_used_before_it_is_linked_counts_for_its_parent(store: SqliteStore) -> None:

@@ -3,8 +3,7 @@ SQLite's own steps are counted."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,13 @@ from agent_meter_mcp.core.models import LEDGER_MAX, LimitKey, Subject, Usage, Us
 from agent_meter_mcp.intake import known_lineage
 from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store
 
+from .steps import applied_in, counted
+
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Command
     from agent_meter_mcp.core.models import SubjectKind
-    from agent_meter_mcp.store.sqlite.driver import Connection
 
 NOW_US = 1_790_000_000_000_000
-STEP = 20
-"""So many steps of SQLite's machine are counted as one."""
 
 
 @pytest.fixture
@@ -58,28 +56,10 @@ def limit_each(store: SqliteStore, window: str) -> None:
     store.apply([SetLimit(f"each-{window}", key, 10**6, "olga")], NOW_US)
 
 
-@contextmanager
-def counted(connection: Connection) -> Generator[list[int]]:
-    """How many steps SQLite takes for what is done there meanwhile: one number, at the end."""
-    taken: list[int] = []
-    steps = 0
-
-    def step() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    connection.set_progress_handler(step, STEP)
-    yield taken
-    connection.set_progress_handler(None, STEP)
-    taken.append(steps)
-
-
 def steps_of(store: SqliteStore, command: Command, at_us: int) -> int:
-    with counted(store._writer.connection) as taken:  # pyright: ignore[reportPrivateUsage] - its own steps
-        applied = store.apply([command], at_us)
+    applied, steps = applied_in(store, command, at_us)
     assert isinstance(applied.results[0], Recorded | Reserved), applied.results
-    return taken[0]
+    return steps
 
 
 @pytest.mark.parametrize("kind", ["session", "project"])
@@ -174,7 +154,7 @@ def test_a_hold_costs_the_same_however_many_are_open(
 @pytest.fixture
 def always_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were thousands of holds: what others have done since is looked through for what is new."""
-    monkeypatch.setattr(open_holds, "FEW", 1)
+    monkeypatch.setattr(open_holds, "FEW", 0)
     monkeypatch.setattr(open_holds, "ALWAYS_FIT", 0)
 
 
@@ -197,6 +177,26 @@ def test_the_id_of_an_open_hold_is_nobodys_usage_whoever_holds_it(
         again = only(ours.apply([usage_of("ann", event_id)], NOW_US + 40))
         assert isinstance(again, Recorded) and again.status == "duplicate"
     assert isinstance(only(ours.apply([usage_of("ann", "second")], NOW_US + 50)), Conflict)
+    assert list(ours.verify()) == []
+
+
+@pytest.mark.usefixtures("always_new")
+def test_a_hold_whose_end_was_rolled_back_is_open(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = stores
+    ours.apply([hold_of("ann", "first"), hold_of("ann", "second")], NOW_US)
+
+    def fail() -> None:
+        raise RuntimeError("before the COMMIT")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours._writer, "finish", fail)  # pyright: ignore[reportPrivateUsage] - where it fails
+        with pytest.raises(RuntimeError):
+            ours.apply([Settle("r-first", None)], NOW_US + 10)
+    theirs.apply([hold_of("ann", "third")], NOW_US + 20)
+    for event_id in ("first", "second", "third"):
+        assert isinstance(only(ours.apply([usage_of("ann", event_id)], NOW_US + 30)), Conflict)
     assert list(ours.verify()) == []
 
 

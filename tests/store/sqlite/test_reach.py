@@ -25,6 +25,8 @@ from agent_meter_mcp.store.sqlite.schema import ALL, DAY
 from agent_meter_mcp.store.sqlite.summarising import cover
 from agent_meter_mcp.store.sqlite.sums import FAR_US, Sums
 
+from .steps import counted
+
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 3600 * SECOND
@@ -33,8 +35,6 @@ EARLY = START_US + HOUR + 600 * SECOND, START_US + HOUR + 1500 * SECOND  # a par
 BATCH = 64
 PAUSE_US = 200 * SECOND
 """Between two batches: 1152 events an hour, of which every second one is booked elsewhere."""
-STEP = 20
-"""So many steps of SQLite's machine are counted as one."""
 
 OFFSETS = {"UTC": 0, "Europe/Berlin": 1, "Pacific/Kiritimati": 14}
 """Hours by which clocks were ahead in the winter of START_US."""
@@ -74,17 +74,10 @@ def steps(path: str, read: Read) -> tuple[object, int]:
     """What is read, on a connection of its own, and how much SQLite did for it."""
     reader = Reader(driver.connect(path, synchronous="NORMAL", busy_timeout_s=1))
     reader.policy()  # the configuration is read once
-    taken = 0
-
-    def step() -> int:
-        nonlocal taken
-        taken += 1
-        return 0
-
-    reader.connection.set_progress_handler(step, STEP)
-    found = read(reader)
+    with counted(reader.connection) as taken:
+        found = read(reader)
     reader.connection.close()
-    return found, taken
+    return found, taken[0]
 
 
 @pytest.mark.parametrize("read", [summarise, sum_up])
