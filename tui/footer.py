@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.strip import Strip
-from textual.widget import Widget
+
+from .painted import Painted
 
 if TYPE_CHECKING:
     from textual import events
@@ -23,7 +24,7 @@ STAYS = ("help", "app.quit")
 """What is never left out: the one tells of all the others, the other is the way out."""
 
 
-class Keys(Widget):
+class Keys(Painted):
     """Bindings with `show`, of the widget that has the focus and of all around it; disabled ones are grey.
 
     Where there is no room for all of them the last are left out, and none is cut.

@@ -21,6 +21,8 @@ from .view import BAR_WIDTH
 from .words import Words
 
 if TYPE_CHECKING:
+    from textual.geometry import Size
+
     from agent_meter_mcp.sources.base import Snapshot
 
     from .app import Dashboard
@@ -42,6 +44,7 @@ AGENT_COLUMNS = (
 _SORTED_BY: dict[str, int] = dict(zip(SORTS, (4, 0, 1, 2, 3, 6, 8, 9), strict=True))
 _SORTS_AT = {column: sort for sort, column in _SORTED_BY.items()} | {5: "budget"}
 CHART_WIDTH = 40
+WIDE = 100
 LOW, TALL, HIGH = 20, 30, 48
 """From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10
@@ -95,9 +98,9 @@ class Overview(Page):
     """
 
     def __init__(self, dashboard: Dashboard) -> None:
-        super().__init__(dashboard)
-        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (160, "-broad")]
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide"), (160, "-broad")]
         self.VERTICAL_BREAKPOINTS = [(0, "-tiny"), (LOW, "-low"), (TALL, "-tall"), (HIGH, "-high")]
+        super().__init__(dashboard)
         self.roster = Roster()
         choices = dashboard.choices
         self.roster.sort = choices.get("sort of agents", SORTS, self.roster.sort)
@@ -130,6 +133,10 @@ class Overview(Page):
                 yield Feed(id="feed")
         yield Words(id="alarms")
 
+    def classes_at(self, size: Size) -> set[str]:
+        is_roomy = size.width >= WIDE and size.height >= TALL
+        return super().classes_at(size) | ({"roomy"} if is_roomy else set())
+
     # What it shows
 
     def face(self, looked: Looked) -> Face | None:
@@ -138,7 +145,7 @@ class Overview(Page):
         return self.dashboard.nothing_used if is_empty else super().face(looked)
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width >= 100 and self.size.height >= TALL, "roomy")
+        self.set_class("roomy" in self.classes_at(self.size), "roomy")
         self.call_after_refresh(self._show_figures)
 
     def show(self, looked: Looked) -> None:

@@ -18,7 +18,8 @@ from .themes import colour_of
 from .words import Told, Words
 
 if TYPE_CHECKING:
-    from textual.events import Key
+    from textual.events import Key, ScreenResume
+    from textual.geometry import Size
     from textual.widget import Widget
 
     from agent_meter_mcp.sources.base import Range, Reader
@@ -76,6 +77,16 @@ class Page(Screen[None]):
         self.trouble = ""
         self._refusal = ""
         self._focused_before: Widget | None = None
+        self._was_shown = False
+        # Textual would do so after the first layout, and work out all styles once more.
+        self.update_classes(dict.fromkeys(self.classes_at(dashboard.size), True), update=False)
+
+    def classes_at(self, size: Size) -> set[str]:
+        """How there is to be laid out where there is so much room."""
+        across = self.HORIZONTAL_BREAKPOINTS or self.dashboard.HORIZONTAL_BREAKPOINTS or []
+        down = self.VERTICAL_BREAKPOINTS or self.dashboard.VERTICAL_BREAKPOINTS or []
+        steps = ((across, size.width), (down, size.height))
+        return {max(step for step in given if step[0] <= room)[1] for given, room in steps}
 
     def compose(self) -> ComposeResult:
         yield Words(id="title")
@@ -103,7 +114,10 @@ class Page(Screen[None]):
     def on_resize(self) -> None:
         self.query_one("#tabs", Words).update(self._tabs())
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        if not self._was_shown:  # its styles were worked out a moment ago
+            event.refresh_styles = False
+        self._was_shown = True
         if self.MODE:
             self.dashboard.remember("page", self.MODE)
         self.dashboard.show_page()

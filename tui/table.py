@@ -20,15 +20,18 @@ from textual.strip import Strip
 from agent_meter_mcp.core.figures import ELLIPSIS
 from agent_meter_mcp.core.value import Value
 
+from .painted import Painted
 from .view import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Self
+    from collections.abc import Callable, Sequence
 
     from textual import events
 
     from .view import Cell, Row
+
+    _StyleOf = Callable[[str, bool], Style]
+    """How a cell is written: by the name of its style, and whether the cursor is on its row."""
 
 NO_MATCH = "Nothing matches the filter."
 HEADER = 1
@@ -54,11 +57,8 @@ class Column(Value):
     share: int = 1
 
 
-class LineTable(ScrollView, can_focus=True):
-    """Rows under a header, with a cursor that stays with its row wherever that moves.
-
-    It has no border and no padding of its own: `render_lines` looks for none.
-    """
+class LineTable(ScrollView, Painted, can_focus=True):  # pyright: ignore[reportIncompatibleMethodOverride] - its own
+    """Rows under a header, with a cursor that stays with its row wherever that moves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", "Down", show=False, tooltip="up and down"),
@@ -124,13 +124,11 @@ class LineTable(ScrollView, can_focus=True):
         self._keys: Sequence[str] = []
         self._cursor = 0
         self._is_led = False
-        self._styles: dict[str, Style] = {}
+        self._styles: dict[tuple[str, bool], Style] = {}
         self._measured: tuple[Size, bool] | None = None
         self._columns_fitted: tuple[Column, ...] | None = None
         self._content_width = 0
         self._fitted: list[tuple[int, int]] = []
-        self._painted: dict[int, Strip] = {}
-        self._painted_width = 0
 
     # What it shows
 
@@ -177,7 +175,7 @@ class LineTable(ScrollView, can_focus=True):
 
     def _grow(self, rows: int) -> None:
         """There are so many rows now. The screen is laid out anew only when the scrollbar comes or goes."""
-        before, now = self.virtual_size, Size(self._width, rows + HEADER)
+        before, now = self.virtual_size, Size(self.line_width, rows + HEADER)
         height = self.container_size.height
         if (before.height > height) != (now.height > height):
             self.virtual_size = now
@@ -265,7 +263,7 @@ class LineTable(ScrollView, can_focus=True):
         self._repaint(self._cursor)
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self._width, len(self._rows) + HEADER)
+        self.virtual_size = Size(self.line_width, len(self._rows) + HEADER)
         if self._is_led:
             self._scroll_to_cursor()
         self.refresh()
@@ -275,19 +273,26 @@ class LineTable(ScrollView, can_focus=True):
         super().notify_style_update()
 
     def _repaint(self, *places: int) -> None:
-        top, width = HEADER - self.scroll_offset.y, self._width
+        top, width = HEADER - self.scroll_offset.y, self.line_width
         self.refresh(*[Region(0, place + top, width, 1) for place in places])
 
-    def _style(self, name: str) -> Style:
-        if name not in self._styles:
-            style = self.get_component_rich_style(f"line-table--{name or 'text'}")
-            if name == "cursor":  # it lies behind what is written there, and words keep their colours
-                style = Style(bgcolor=style.bgcolor, bold=style.bold, reverse=style.reverse)
-            self._styles[name] = style
-        return self._styles[name]
+    def _style(self, name: str, is_led: bool) -> Style:
+        """Of a cell; under the cursor, whose colour lies behind what is written, and words keep theirs."""
+        style = self.get_component_rich_style(f"line-table--{name or 'text'}")
+        if not is_led:
+            return style
+        cursor = self.get_component_rich_style("line-table--cursor")
+        return style + Style(bgcolor=cursor.bgcolor, bold=cursor.bold, reverse=cursor.reverse)
+
+    def _shown_style(self, name: str, is_led: bool) -> Style:
+        key = name, is_led
+        style = self._styles.get(key)
+        if style is None:
+            style = self._styles[key] = self.filtered(self._style(name, is_led))
+        return style
 
     @property
-    def _width(self) -> int:
+    def line_width(self) -> int:
         """What the scrollbar leaves."""
         measured = (self.outer_size, self.show_vertical_scrollbar)
         if measured != self._measured:  # Textual works it out anew each time, and each line needs it
@@ -297,7 +302,7 @@ class LineTable(ScrollView, can_focus=True):
 
     def _widths(self) -> list[tuple[int, int]]:
         """(column, width) of those that fit."""
-        width = self._width
+        width = self.line_width
         if self._columns_fitted != self._columns:
             self._columns_fitted, self._fitted = self._columns, self._fit(width - 1)
         return self._fitted
@@ -320,64 +325,38 @@ class LineTable(ScrollView, can_focus=True):
             room_of[column] += left - sum(room_of.values())
         return [(column, self._columns[column].width or max(room_of[column], 4)) for column in kept]
 
-    def refresh(
-        self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False
-    ) -> Self:
-        if repaint:
-            if not regions:
-                self._painted.clear()
-            for region in regions:
-                for y in region.line_range:
-                    self._painted.pop(y, None)
-        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """As Textual does it, which spends most of its time on borders, padding and tints."""
-        if self.opacity != 1:
-            return super().render_lines(crop)
-        width, painted = self._width, self._painted
-        if width != self._painted_width:
-            self._painted_width = width
-            painted.clear()
-        filters, background = self.get_line_filters(), self.background_colors[1]
-        strips: list[Strip] = []
-        for y in crop.line_range:
-            strip = painted.get(y)
-            if strip is None:
-                strip = self.render_line(y)
-                for each in filters:
-                    strip = strip.apply_filter(each, background)
-                painted[y] = strip
-            strips.append(strip if crop.x == 0 and crop.right == width else strip.crop(crop.x, crop.right))
-        return strips
+    def paint(self, y: int) -> Strip:
+        return self._line(y, self._shown_style)
 
     def render_line(self, y: int) -> Strip:
-        width = self._width
+        return self._line(y, self._style)
+
+    def _line(self, y: int, style: _StyleOf) -> Strip:
+        width = self.line_width
         if y == 0:
             titles = [(column.title, "header") for column in self._columns]
-            return self._strip(titles, width, "header")
+            return self._strip(titles, width, False, style)
         place = y - HEADER + self.scroll_offset.y
         if place >= len(self._rows):
             empty = NO_MATCH if self.is_filtered else self._empty
             text = empty if self._was_shown and not self._rows and y == 2 else ""
-            return Strip([Segment(fitted(f" {text}", width), self._style("dim"))], width)
+            return Strip([Segment(fitted(f" {text}", width), style("dim", False))], width)
         cells: list[tuple[str, str]] = [_parts(cell) for cell in self._rows[place].cells]
-        return self._strip(cells, width, "cursor" if place == self._cursor else "")
+        return self._strip(cells, width, place == self._cursor, style)
 
-    def _strip(self, cells: Sequence[tuple[str, str]], width: int, line: str) -> Strip:
-        is_led = line == "cursor"
-        behind = self._style("cursor") if is_led else Style.null()
-        base = self._style("text") + behind
+    def _strip(self, cells: Sequence[tuple[str, str]], width: int, is_led: bool, style: _StyleOf) -> Strip:
+        base = style("text", is_led)
         segments, used = [Segment(CURSOR if is_led and self.has_focus else " ", base)], 1
         for column, room in self._widths():
             text, name = cells[column]
             gap = " " * self._gap if used > 1 else ""
             text = gap + fitted(text, room, right=self._columns[column].right)
-            segments.append(Segment(text, self._style(name) + behind))
+            segments.append(Segment(text, style(name, is_led)))
             used += len(gap) + room
         if used < width:
             segments.append(Segment(" " * (width - used), base))
-        return Strip(segments, max(used, width)).crop(0, width)
+        strip = Strip(segments, max(used, width))
+        return strip if used <= width else strip.crop(0, width)
 
 
 def _parts(cell: Cell) -> tuple[str, str]:
@@ -387,7 +366,7 @@ def _parts(cell: Cell) -> tuple[str, str]:
 def fitted(text: str, width: int, *, right: bool = False) -> str:
     """Exactly so many cells of it: with an ellipsis where something is missing, and no half characters."""
     text = text[: width * MARKS_MAX]
-    size = cell_len(text)
+    size = len(text) if text.isascii() and text.isprintable() else cell_len(text)
     if size > width:
         text = set_cell_size(text, width - 1).rstrip() + ELLIPSIS if width else ""
         size = cell_len(text)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 from rich.text import Text
+from textual._styles_cache import StylesCache
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
@@ -162,6 +163,54 @@ async def test_words_are_painted_line_by_line_and_laid_out_by_their_number() -> 
         app.words.update("")
         await pilot.pause()
         assert (app.words.region.height, app.words.plain) == (0, "")
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+async def test_words_are_painted_as_textual_would(no_color: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    app = Shown()
+    async with app.run_test(size=(30, 14)) as pilot:
+        app.words.styles.padding = (0, 2)
+        lines = [
+            Text("in one style", "bold red"),
+            Text("dim", "dim"),
+            Text("in ").append("two", "reverse"),
+            Text("a line that is longer than the screen is wide"),
+            *(Text(shown(text)) for text in HOSTILE[:6]),
+        ]
+        for words in (Text("\n").join(lines), Text("plain\nwords\n\n"), Text("all\nof one", "italic")):
+            app.words.update(words)
+            await pilot.pause()
+            ours = painted(app.words)
+            theirs = StylesCache().render_widget(app.words, _all_of(app.words))
+            assert [_cells(strip) for strip in ours] == [_cells(strip) for strip in theirs]
+        styles = [str(segment.style) for segment in painted(app.words)[1]]
+        assert any("italic" in style for style in styles)
+
+
+async def test_lines_are_painted_anew_when_their_styles_change() -> None:
+    app = Shown()
+    async with app.run_test(size=(30, 14)) as pilot:
+        app.words.update("words")
+        app.table.show(rows_of(3))
+        await pilot.pause()
+        before = [_cells(strip) for strip in painted(app.words) + painted(app.table)]
+        app.theme = "textual-light"
+        await pilot.pause()
+        after = [_cells(strip) for strip in painted(app.words) + painted(app.table)]
+        assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def _cells(strip: Strip) -> list[tuple[str, str]]:
+    """Letter by letter, with what is seen of its style: of a blank only what lies behind it."""
+    found: list[tuple[str, str]] = []
+    for text, style, _ in strip:
+        plain = None if style is None else style.clear_meta_and_links()
+        behind = None if plain is None else plain.color if plain.reverse else plain.bgcolor
+        found += [(letter, str(plain if letter.strip() else behind)) for letter in text]
+    return found
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -47,6 +47,7 @@ async def watching(
     app = Dashboard(reader or local, acts, look_s=LOOK_S, theme=theme, **options)
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
+            await until(pilot, lambda: app.screen.size == app.size)  # there is nothing to see before
             yield app, pilot
     finally:
         await local.close()
