@@ -18,15 +18,18 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
 from agent_meter_mcp import Ledger, Meter, MeterMiddleware
+from agent_meter_mcp.ledger.worker import Worker
 from agent_meter_mcp.prices import PriceBook
 from agent_meter_mcp.runtime import new_id, system_clock_us
 
 from . import plain
 from .measure import Options, Row, Side, at_most, interleave, middle, percentile, quotients, rate
-from .workload import binding_limits
+from .workload import Workload, binding_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .workload import RawRow
 
 CLIENTS = (1, 16, 64)
 REQUESTS = 320
@@ -51,6 +54,20 @@ def run_middleware(options: Options) -> Iterator[Row]:
             with_it, without = _Load(portal, metered, clients), _Load(portal, _api(), clients)
             took = interleave({"floor": without.turn, "ours": with_it.turn}, rounds)
             yield from _rows(clients, took, with_it, without)
+        raw, without = (
+            _Load(portal, _Raw(_api(), options.folder / "raw.db", portal), 1),
+            _Load(portal, _api(), 1),
+        )
+        interleave({"floor": without.turn, "raw": raw.turn}, rounds)
+        yield _added(
+            "two raw rows committed in a thread before each request, 1 client: added at p50", raw, without
+        )
+
+
+def _added(what: str, ours: _Load, floor: _Load) -> Row:
+    mine, other = ours.medians[1:], floor.medians[1:]
+    added = tuple((with_it - without) * 1e3 for with_it, without in zip(mine, other, strict=True))
+    return Row("m", what, middle(mine), middle(other), added, unit="ms")
 
 
 def _rows(clients: int, took: dict[str, list[float]], ours: _Load, floor: _Load) -> Iterator[Row]:
@@ -89,6 +106,28 @@ async def _living(app: MeterMiddleware) -> AsyncGenerator[None]:
     yield
     told.put_nowait({"type": "lifespan.shutdown"})
     await running
+
+
+class _Raw:
+    """The least that a durable count of requests needs: a row before each, and one that settles the last."""
+
+    def __init__(self, app: Any, path: Path, portal: BlockingPortal) -> None:
+        self._app = app
+        self._plain = plain.new_table(path, synchronous="NORMAL")
+        self._workload = Workload()
+        self._worker: Worker[RawRow, None] = Worker("raw", self._insert, queue_max=10, batch_max=10)
+        portal.call(self._start)
+
+    async def _start(self) -> None:
+        self._worker.start()
+
+    def _insert(self, rows: list[RawRow]) -> list[None]:
+        plain.insert(self._plain, rows)
+        return [None] * len(rows)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._worker.submit(self._workload.rows(2))
+        await self._app(scope, receive, send)
 
 
 class _Load:

@@ -17,6 +17,7 @@ from .results import BudgetReserved, Reason, ReservationSettled
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Literal, Self
 
@@ -104,7 +105,7 @@ class Hold:
 
     async def settle(self, **actual: Unpack[SettleFields]) -> ReservationSettled:
         """Ends the hold with what was used: `used` and `actual` together, or, without any, the estimate."""
-        return await self._settle(self._actual(actual, want_limits=True))
+        return (await self._settle(self._actual(actual, want_limits=True)))()
 
     async def end(self, **actual: Unpack[SettleFields]) -> None:
         """As `settle`, for whom the states of the limits are of no use: it is cheaper."""
@@ -170,15 +171,15 @@ class Hold:
         requests = {"requests": self._report.usage.requests} if stated else {}
         return settle_of({**actual, **requests, **stated}, self.reservation_id or "", want_limits=want_limits)
 
-    async def _settle(self, settle: Settle) -> ReservationSettled:
+    async def _settle(self, settle: Settle) -> Callable[[], ReservationSettled]:
         if self._failure is None:
-            settled = await self._place.settle(settle)
+            tell = await self._place.settle(settle)
         else:
-            settled = await self._record(settle)
+            tell = await self._record(settle)
         self._ended = True
-        return settled
+        return tell
 
-    async def _record(self, settle: Settle) -> ReservationSettled:
+    async def _record(self, settle: Settle) -> Callable[[], ReservationSettled]:
         """The meter could not be asked, and the work was done all the same: that is usage, and counts."""
         used = self._report.replace(
             usage=self._report.usage if settle.usage is None else settle.usage,
@@ -187,9 +188,7 @@ class Hold:
             metadata=settle.metadata,
         )
         recorded = await self._place.record_unheld(used, self._report, self._ttl_us)
-        return ReservationSettled(
-            reservation_id=None, **{field: getattr(recorded, field) for field in recorded.fields}
-        )
+        return lambda: ReservationSettled(reservation_id=None, **recorded.as_dict())
 
     def _without_meter(self, error: MeterError) -> Granted:
         decision = without_meter(error, self._on_error, self._counters)

@@ -19,9 +19,10 @@ from .place import Granted
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, parsed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
-    from agent_meter_mcp.core.commands import Reserved, Settle
+    from agent_meter_mcp.core.commands import Recorded, Reserved, Settle
     from agent_meter_mcp.core.models import Usage, Who
     from agent_meter_mcp.intake import Report
     from agent_meter_mcp.ledger import Ledger
@@ -76,10 +77,9 @@ class LocalPlace:
         reservation_id = None if held is None else held.reservation_id
         return Granted(held is not None, reservation_id, lambda: _told(reserved))
 
-    async def settle(self, settle: Settle) -> ReservationSettled:
+    async def settle(self, settle: Settle) -> Callable[[], ReservationSettled]:
         recorded = await self.ledger.settle(self._caller, settle)
-        told = settled_fields(settle.reservation_id, recorded)
-        return parsed(ReservationSettled, {"message": wording.recorded(recorded), **told})
+        return lambda: _settled(settle.reservation_id, recorded)
 
     async def release(self, reservation_id: str) -> ReservationSettled:
         held = await self.ledger.release(self._caller, reservation_id)
@@ -88,6 +88,11 @@ class LocalPlace:
     async def extend(self, reservation_id: str, ttl_us: int) -> ReservationSettled:
         held = await self.ledger.extend(self._caller, reservation_id, ttl_us)
         return ReservationSettled(wording.hold(held), **hold_fields(held))
+
+
+def _settled(reservation_id: str, recorded: Recorded) -> ReservationSettled:
+    told = settled_fields(reservation_id, recorded)
+    return parsed(ReservationSettled, {"message": wording.recorded(recorded), **told})
 
 
 def _told(reserved: Reserved) -> BudgetReserved:

@@ -24,6 +24,8 @@ from .recorder import KEPT, Recorder, settle_over
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_meter_mcp.core.commands import Settle
     from agent_meter_mcp.core.models import Usage, Who
     from agent_meter_mcp.intake import Report
@@ -112,17 +114,18 @@ class RemotePlace:
             if reserved.reservation_id is not None:
                 await self.release(reserved.reservation_id)
 
-    async def settle(self, settle: Settle) -> ReservationSettled:
+    async def settle(self, settle: Settle) -> Callable[[], ReservationSettled]:
         """If the meter cannot be reached, it is kept on disk: what was used is not forgotten."""
         check.details(settle.status_code, settle.duration_ms, settle.metadata, "self")
         if settle.usage is not None:
             check.amounts(settle.usage)
         members = settle_json(settle)
         try:
-            return self._parsed(ReservationSettled, await settle_over(self._connection, members))
+            settled = self._parsed(ReservationSettled, await settle_over(self._connection, members))
         except UNAVAILABLE:
             await self._recorder.keep(members)
-            return ReservationSettled(KEPT, settle.reservation_id, "spooled")
+            settled = ReservationSettled(KEPT, settle.reservation_id, "spooled")
+        return lambda: settled
 
     async def release(self, reservation_id: str) -> ReservationSettled:
         return await self._end(reservation_id, action="release")

@@ -163,6 +163,8 @@ def ttl(ttl_us: int) -> int:
 
 def ttl_of(text: str) -> int:
     """How long a hold lasts that is to last so long: "60s". Raises InvalidInput as `ttl`."""
+    if text == TTL_DEFAULT:  # what most want
+        return TTL_DEFAULT_US
     return parse_duration(text, field="ttl", minimum_us=TTL_MIN_US, maximum_us=TTL_MAX_US)
 
 

@@ -12,7 +12,9 @@ alone.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
@@ -60,9 +62,12 @@ class Worker(Generic[Item, Answer]):
         self._batch_max = batch_max
         self._gathered: list[Job[Item, Answer]] = []
         """What was put in during this turn of the loop."""
-        self._queue: SimpleQueue[Job[Item, Answer] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Job[Item, Answer]] | None] = SimpleQueue()
+        """None: there will be no more."""
         self._waiting = 0
         self._open = False
+        self._is_over = False
+        """In the thread: nothing more will come."""
         self._loop: asyncio.AbstractEventLoop
         # A daemon, so that a program that ends without closing does not hang. What it was told is committed.
         self._thread = Thread(target=self._main, name=name, daemon=True)
@@ -92,9 +97,9 @@ class Worker(Generic[Item, Answer]):
         return future
 
     def _hand_over(self) -> None:
-        for job in self._gathered:
-            self._queue.put(job)
-        self._gathered.clear()
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     async def close(self) -> None:
         """Does what was submitted, answers it, and ends the thread. May be called twice."""
@@ -107,33 +112,33 @@ class Worker(Generic[Item, Answer]):
             await to_thread.run_sync(self._thread.join)
 
     def _main(self) -> None:
-        held: Job[Item, Answer] | None = None
-        while (job := held or self._queue.get()) is not None:
-            batch, held, ended = self._gather(job)
+        taken: deque[Job[Item, Answer]] = deque()
+        while self._take(taken):
+            batch = self._batch_of(taken)
             try:
                 self._loop.call_soon_threadsafe(self._deliver, batch, self._outcome(batch))
             except RuntimeError:  # the loop ended without closing us: nobody is left to tell
                 return
-            if ended:
-                return
 
-    def _gather(
-        self, first: Job[Item, Answer]
-    ) -> tuple[list[Job[Item, Answer]], Job[Item, Answer] | None, bool]:
-        """What is there by now: a batch, the job that did not fit into it, whether it was the last batch."""
-        batch, size = [first], len(first.items)
-        while size < self._batch_max:
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                break
-            if job is None:
-                return batch, None, True
-            size += len(job.items)
-            if size > self._batch_max:
-                return batch, job, False
-            batch.append(job)
-        return batch, None, False
+    def _take(self, taken: deque[Job[Item, Answer]]) -> bool:
+        """Takes all that is there by now, and waits for the first of it. False: there is nothing any more."""
+        with suppress(Empty):
+            while not self._is_over:
+                jobs = self._queue.get(block=not taken)
+                if jobs is None:
+                    self._is_over = True
+                else:
+                    taken.extend(jobs)
+        return bool(taken)
+
+    def _batch_of(self, taken: deque[Job[Item, Answer]]) -> list[Job[Item, Answer]]:
+        """As many as fit into a batch, and one at least."""
+        batch = [taken.popleft()]
+        size = len(batch[0].items)
+        while taken and size + len(taken[0].items) <= self._batch_max:
+            size += len(taken[0].items)
+            batch.append(taken.popleft())
+        return batch
 
     def _outcome(self, batch: list[Job[Item, Answer]]) -> Sequence[Answer] | Exception:
         items = [item for job in batch for item in job.items]

@@ -63,6 +63,9 @@ class Attachment:
     async def close(self) -> None:
         """Finishes what is under way."""
         self._living = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         self._start_deferred()
         if self._pending:
             await asyncio.wait(self._pending)
@@ -89,8 +92,8 @@ class Attachment:
             apart = self._elsewhere()
             apart.later(work(apart.meter))
             return
-        if self._living and not self._deferred:
-            self._due = asyncio.get_running_loop().call_later(GATHER_S, self._start_deferred)
+        if self._living and self._due is None:
+            self._due = asyncio.get_running_loop().call_later(GATHER_S, self._fall_due)
         self._deferred.append(work(meter))
         if not self._living:
             self._start_deferred()
@@ -99,10 +102,12 @@ class Attachment:
             # For one of them: thousands that wait for each of thousands are millions of callbacks.
             await asyncio.wait((next(iter(self._pending)),))
 
+    def _fall_due(self) -> None:
+        """Of what has been started meanwhile nothing is left; and what came after it waits less long."""
+        self._due = None
+        self._start_deferred()
+
     def _start_deferred(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
         deferred, self._deferred = self._deferred, []
         for work in deferred:
             task = asyncio.get_running_loop().create_task(work)

@@ -54,3 +54,27 @@ async def test_many_that_wait_for_room_take_no_more_than_each_by_itself(tmp_path
     await asyncio.gather(*callers)
     await attachment.close()
     assert kept < 15 * MEGABYTE
+
+
+async def test_what_is_settled_behind_a_request_needs_no_other_one(tmp_path: Path) -> None:
+    attachment = Attachment(lambda: Meter(db=tmp_path / "meter.db"))
+    done: list[str] = []
+
+    async def settle(name: str, there: asyncio.Event) -> None:
+        done.append(name)
+        there.set()
+
+    async def nothing(_: Meter) -> None: ...
+
+    await attachment.open()
+    try:
+        async with asyncio.timeout(30):
+            for name in ("first", "second", "third"):
+                there = asyncio.Event()
+                await attachment.later(lambda _, name=name, there=there: settle(name, there))
+                if name == "first":
+                    await attachment.run(nothing)  # takes it along, while its time has not come yet
+                await there.wait()
+    finally:
+        await attachment.close()
+    assert done == ["first", "second", "third"]
