@@ -29,7 +29,33 @@ _reason = click.option("--reason", metavar="TEXT", help="Why. Everybody who is s
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
-@click.group("kill", context_settings={"help_option_names": options.HELP_NAMES})
+class Switches(click.Group):
+    """Whoever is in a hurry writes it as with all other commands, or leaves out what kind of thing it is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`--agent NAME` and `--service NAME` are as good as `agent NAME` and `service NAME`."""
+        option, *value = args[0].split("=", 1) if args else ("",)
+        if option in ("--agent", "--service"):
+            args = [option.removeprefix("--"), *value, *args[1:]]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            from shlex import quote
+
+            name = quote(args[0])
+            raise click.UsageError(
+                f"Say what {name} is: {ctx.command_path} agent {name}, or: service {name}."
+                " Nothing was changed",
+                ctx,
+            ) from None
+
+
+@click.group("kill", cls=Switches, context_settings={"help_option_names": options.HELP_NAMES})
 def kill() -> None:
     """Stop an agent (and those it spawned), a service or everything, at once.
 
@@ -68,7 +94,7 @@ def kill_everything(session: Session, as_json: bool, reason: str | None, yes: bo
     _switch(session, as_json, "everything", None, engaged=True, reason=reason)
 
 
-@click.group("resume", context_settings={"help_option_names": options.HELP_NAMES})
+@click.group("resume", cls=Switches, context_settings={"help_option_names": options.HELP_NAMES})
 def resume() -> None:
     """Release a kill switch. What limits and other switches forbid stays forbidden."""
 

@@ -161,6 +161,23 @@ def test_a_name_without_usage_is_stopped_but_doubted(ok: Run) -> None:
     assert ok("kill", "agent", "coder", "--reason", "x").err == ""
 
 
+def test_whoever_is_in_a_hurry_stops_whom_he_means(run: Run, ok: Run) -> None:
+    ok("kill", "--agent", "a", "--reason", "drill")
+    ok("kill", "--service=s", "--reason", "leak")
+    assert [entry["target"] for entry in ok("audit", "--json").data["entries"][:2]] == [
+        "service s",
+        "agent a",
+    ]
+    ok("resume", "--agent=a")
+    ok("resume", "--service", "s")
+    for name, quoted in (("coder", "coder"), ("my bot", "'my bot'"), ("", "''")):
+        refused = run("kill", name)
+        assert refused.code == 2
+        assert f"agent-meter kill agent {quoted}, or: service {quoted}. Nothing was changed" in refused.err
+    assert "resume agent coder" in run("resume", "coder").err
+    assert "Missing argument 'AGENT'" in run("kill", "--agent").err
+
+
 def test_to_stop_needs_a_reason(run: Run) -> None:
     refused = run("kill", "agent", "a")
     assert refused.code == 2
