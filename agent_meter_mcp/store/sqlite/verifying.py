@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import add
+
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.queries import Difference
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from .reading import Reader
 
     Progress = Callable[[str, int, int], None]
+    Place = tuple[int, int, int]
+    """Grain, bucket and dim of a rollup."""
+    Figures = tuple[int, ...]
 
 CHUNK = 50_000
 _GRAINS = dict(enumerate(("hour", "day", "all", "hour, broad,", "day, broad,", "all, broad,")))
@@ -35,6 +40,7 @@ _FIGURES = (
     "cost",
     "unpriced",
 )
+_NONE = (0,) * len(_FIGURES)
 
 
 def verify(reader: Reader, progress: Progress | None) -> Iterator[Difference]:
@@ -81,7 +87,7 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
     execute = reader.connection.execute
     (rolled,) = execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
     (total,) = execute("SELECT count(*) FROM event WHERE id <= ?", (rolled,)).fetchone()
-    rebuilt: dict[tuple[int, int, int], list[int]] = {}
+    rebuilt: dict[Place, Figures] = {}
     broad = _broad(reader)
     last: dict[int, int] = {}
     after, done = 0, 0
@@ -98,17 +104,19 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
         after = upto
         report("rollups", done, total)
     for seq, dim, count in execute("SELECT id, dim, count FROM refusal"):
-        _add(rebuilt, seq // GRAIN_US[HOUR], (dim, broad.get(dim, 0)), (count, *(0,) * 9))
+        _add(rebuilt, seq // GRAIN_US[HOUR], (dim, broad.get(dim, 0)), (count, *_NONE[1:]))
         last[dim] = max(seq, last.get(dim, 0))
-    live = {
-        row[:3]: list(row[3:13])
+    live: dict[Place, Figures] = {
+        row[:3]: row[3:]
         for row in execute(
             "SELECT grain, bucket, dim, n, requests, units, input, output, cache_read, cache_write,"
             " cache_write_1h, cost, unpriced FROM rollup"
         )
     }
-    for place in sorted({*rebuilt, *live}):
-        have, should = live.get(place, [0] * 10), rebuilt.get(place, [0] * 10)
+    differing = [place for place, should in rebuilt.items() if live.get(place, _NONE) != should]
+    differing += [place for place, have in live.items() if have != _NONE and place not in rebuilt]
+    for place in sorted(differing):
+        have, should = live.get(place, _NONE), rebuilt.get(place, _NONE)
         for name, one, other in zip(_FIGURES, have, should, strict=True):
             if one != other:
                 grain, bucket, dim = place
@@ -122,7 +130,7 @@ def _rollups(reader: Reader, report: Progress) -> Iterator[Difference]:
     yield from _last(reader, last)
 
 
-def _grand(reader: Reader, rebuilt: dict[tuple[int, int, int], list[int]]) -> Iterator[Difference]:
+def _grand(reader: Reader, rebuilt: dict[Place, Figures]) -> Iterator[Difference]:
     """What the largest number is watched by: requests, units, tokens and cost of all that is rolled up."""
     sums = [figures for (grain, _, _), figures in rebuilt.items() if grain == ALL]
     live = dict(reader.connection.execute("SELECT k, v FROM meta").fetchall())
@@ -162,17 +170,11 @@ def _broad(reader: Reader) -> dict[int, int]:
     return {dim: found.get(of, 0) for dim, of in dims}
 
 
-def _add(
-    rebuilt: dict[tuple[int, int, int], list[int]],
-    hour: int,
-    dims: tuple[int, int],
-    figures: tuple[int, ...],
-) -> None:
+def _add(rebuilt: dict[Place, Figures], hour: int, dims: tuple[int, int], figures: Figures) -> None:
     for added, dim in zip((0, BROAD), dims, strict=True):
-        for grain, bucket in ((HOUR, hour), (DAY, hour // 24), (ALL, 0)):
-            sums = rebuilt.setdefault((grain + added, bucket, dim), [0] * 10)
-            for index, figure in enumerate(figures):
-                sums[index] += figure
+        for place in ((HOUR + added, hour, dim), (DAY + added, hour // 24, dim), (ALL + added, 0, dim)):
+            sums = rebuilt.get(place)
+            rebuilt[place] = figures if sums is None else tuple(map(add, sums, figures))
 
 
 def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
