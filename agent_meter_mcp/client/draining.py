@@ -220,13 +220,18 @@ class Drain:
     async def _refuse(self, entries: Sequence[Entry], why: str) -> None:
         """They can never be accepted; keeping them among the others would hold those up."""
         lines = [entry.line for entry in entries]
-        await to_thread.run_sync(self._spool.put_aside, lines, limiter=self._disk)
+        try:
+            await to_thread.run_sync(self._spool.put_aside, lines, limiter=self._disk)
+            kept = f"It is in {self._spool.refused}."
+        except StoreError as error:  # a disk that the spool has filled is emptied by sending what can be sent
+            self._counters["lost"] += len(lines)
+            kept = f"It is lost, because {error}"
         self._counters["rejected"] += len(lines)
         _log.error(
-            "the meter refuses what was kept on disk, %s: %s. It is in %s.",
+            "the meter refuses what was kept on disk, %s: %s. %s",
             _called(entries[0]),
             shown(why.rstrip("."), width=SAID_WIDTH),
-            self._spool.refused,
+            kept,
         )
 
 

@@ -80,6 +80,20 @@ async def test_a_line_that_can_never_be_sent_is_put_aside(
     assert str(spool / REFUSED) in caplog.text
 
 
+async def test_where_nothing_can_be_put_aside_the_rest_is_sent_all_the_same(
+    url: str, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that the spool itself has filled would be full for ever."""
+    spool = left(url, tmp_path, b"garbage", record("1"))
+    (spool / REFUSED).mkdir()
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 1)
+        await until(lambda: not waiting(spool))
+        assert (meter.counters["rejected"], meter.counters["lost"]) == (1, 1)
+    assert "It is lost, because" in caplog.text
+    assert await ids(settings) == ["1"]
+
+
 def a_folder(path: Path) -> None:
     path.mkdir()
 
