@@ -95,6 +95,11 @@ class Drain:
                     await asyncio.wait_for(self._stopped.wait(), pause_s * random.uniform(0.5, 1))
                 pause_s = min(pause_s * 2, OUTAGE_S_MAX)
 
+    @property
+    def _gives_up(self) -> bool:
+        """Nothing more is to be tried of this file now."""
+        return self._failures > FAILURES_MAX or self._stopped.is_set()
+
     async def _has_waiting(self) -> bool:
         try:
             return await to_thread.run_sync(self._spool.waiting, limiter=self._disk)
@@ -134,6 +139,8 @@ class Drain:
                 return False
             await self._drain_batch(batch)
         again = self._untried + self._failed
+        if self._untried and self._stopped.is_set():
+            return False  # the file stays as it is: what has been sent of it counts once
         if again:
             await to_thread.run_sync(self._spool.put_back, again, limiter=self._disk)
         await to_thread.run_sync(file.remove, limiter=self._disk)
@@ -154,7 +161,7 @@ class Drain:
 
     async def _drain_records(self, records: Sequence[Entry]) -> None:
         """As one request; in two if the meter fails at that, and so on down to the one which it fails at."""
-        if self._failures > FAILURES_MAX:
+        if self._gives_up:
             self._untried += [entry.line for entry in records]
             return
         try:
@@ -176,7 +183,7 @@ class Drain:
 
     async def _drain_end(self, entry: Entry, kept: dict[str, Any]) -> None:
         """Of a hold, or of what was to be held."""
-        if self._failures > FAILURES_MAX:
+        if self._gives_up:
             self._untried.append(entry.line)
             return
         try:

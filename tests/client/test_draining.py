@@ -176,7 +176,19 @@ async def test_many_lines_in_a_row_that_the_meter_fails_at_hold_up_nothing(
     left(url, tmp_path, record("2"), name="0-b.jsonl")
     async with Meter(url=url, spool=tmp_path) as meter:
         await until(lambda: meter.counters["drained"] == 2)
-    assert sorted(waiting(spool)) == sorted(poison)
+        await until(lambda: sorted(waiting(spool)) == sorted(poison))
+
+
+async def test_closing_does_not_wait_for_all_that_is_on_disk(
+    url: str, seen: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    """The ends of holds are a request each."""
+    ends = [json.dumps({"reservation_id": f"{number}"}).encode() for number in range(900)]
+    spool = left(url, tmp_path, *ends)
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["rejected"] > 0)
+    assert len(seen) < 900
+    assert waiting(spool) == ends
 
 
 def test_a_huge_file_is_read_piece_by_piece(tmp_path: Path) -> None:
