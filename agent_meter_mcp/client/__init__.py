@@ -2,7 +2,8 @@
 
 - `meter`, `sync`: Meter and its twin without an event loop; `hold`: what a reservation is to them.
 - `fields`, `results`, `errors`: what is said, answered and raised, wherever the meter is.
-- `local`, `remote`: the two places. `connection`, `recorder`, `spool`: how usage gets to a remote one.
+- `local`, `remote`: the two places. `connection`, `recorder`, `sending`: how usage gets to a remote one;
+  `spool`, `draining`: and how if it is not there.
 """
 
 from .errors import OverBudget

@@ -71,11 +71,6 @@ class Connection:
             http, self._http = self._http, None
             await http.aclose()
 
-    @property
-    def outage_s(self) -> float:
-        """How long to wait before the next attempt to find out whether it is back."""
-        return self._outage_s * random.uniform(0.5, 1)
-
     async def call(
         self, method: str, path: str, body: str, *, refusals: tuple[int, ...] = (), probing: bool = False
     ) -> tuple[int, Any]:

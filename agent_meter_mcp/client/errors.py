@@ -24,6 +24,10 @@ UNAVAILABLE = (Unreachable, StoreError, Overloaded)
 """The meter cannot answer now, whatever is asked: `on_error` says what to do then."""
 
 
+class Failed(Unreachable):
+    """The meter is there, and fails at what it was sent: the next may be another matter."""
+
+
 class OverBudget(Exception):
     """Work that was not admitted: nothing failed, so it is no MeterError. `decision` explains it."""
 
@@ -46,6 +50,8 @@ def error_of(status: int, document: object) -> MeterError:
     if code == InvalidInput.code or (code is None and status in (400, 413, 422)):
         name = field if isinstance(field, str) else "request"
         return InvalidInput(name, detail.removeprefix(f"{name}: "))
+    if code == "internal_error":
+        return Failed(detail)
     kind = next((kind for kind in _kinds(MeterError) if kind.code == code), None)
     if kind is not None and kind is not MeterError:
         return kind(detail)

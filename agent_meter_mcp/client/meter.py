@@ -51,7 +51,8 @@ class Meter:
     `counters`:
 
     - `recorded`, `spooled`, `drained`: what became of records (of a remote meter);
-    - `rejected`: what the meter refused of what was kept on disk; `lost`: what neither of them took;
+    - `rejected`: what the meter refused of what was kept on disk: there it is put aside, in `refused.txt`;
+    - `lost`: what neither of them took;
     - `allowed_without_meter`, `denied_without_meter`; `unsettled`: holds that could not be ended;
     - `retries`: requests that were repeated.
 

@@ -10,45 +10,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter, deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from anyio import CapacityLimiter, to_thread
 
-from agent_meter_mcp.core.errors import (
-    Conflict,
-    Forbidden,
-    InvalidInput,
-    MeterError,
-    NotFound,
-    Overloaded,
-    StoreError,
-    Unreachable,
-)
-from agent_meter_mcp.core.text import shown
+from agent_meter_mcp.core.errors import Conflict, MeterError, Overloaded
 from agent_meter_mcp.core.times import time_text
 
 from .connection import NOT_OPEN
-from .errors import UNAVAILABLE, error_of
-from .fields import SettleFields
+from .draining import Drain
+from .errors import UNAVAILABLE
 from .results import UsageRecorded, members_of
+from .sending import BYTES_MAX, RECORDS_MAX, answer_in, record_all, settle_asked
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections import Counter
 
     from .connection import Connection
     from .spool import Spool
 
-RECORDS_MAX = 1000
-BYTES_MAX = 3 * 1024 * 1024
-"""Of one request. The server takes 4 MiB."""
 QUEUE_MAX = 10_000
-SAID_WIDTH = 200
-NO_METER = "this is not the answer of a meter."
 KEPT = "Kept on disk until the meter can be reached."
-SETTLED = frozenset(SettleFields.__annotations__)
 _log = logging.getLogger(__name__)
 
 
@@ -90,16 +73,16 @@ class Recorder:
         self._disk = CapacityLimiter(1)
         """One thread at a time, and none of the app's: many that wait for our disk would be all it has."""
         self._wake: asyncio.Event
-        self._spooled: asyncio.Event
-        self._stopped: asyncio.Event
+        self._drain: Drain
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._wake, self._spooled, self._stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._wake = asyncio.Event()
+        self._drain = Drain(self._connection, self._spool, self._counters)
         self._closing = False
-        self._spooled.set()  # what an earlier process has left
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._drain())]
+        self._drain.wake()  # for what an earlier process has left
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._drain.run())]
 
     async def close(self) -> None:
         """Sends or keeps what is waiting. What is on the disk stays there for the next process."""
@@ -107,8 +90,8 @@ class Recorder:
             return
         self._closing = True
         tasks, self._tasks = self._tasks, []
-        for event in (self._wake, self._spooled, self._stopped):
-            event.set()
+        self._wake.set()
+        self._drain.stop()
         await asyncio.gather(*tasks)
         await to_thread.run_sync(self._spool.close)
 
@@ -155,7 +138,7 @@ class Recorder:
 
     async def _send_batch(self, batch: list[Waiting]) -> None:
         try:
-            answers = await self._post([one.line for one in batch])
+            answers = await record_all(self._connection, [one.line for one in batch])
         except UNAVAILABLE as error:
             await self._keep_batch(batch, error)
         except Exception as error:  # it concerns this batch, and is raised to each who waits for it
@@ -171,7 +154,7 @@ class Recorder:
     async def _settle_asked(self, one: Waiting, asked: dict[str, Any]) -> None:
         try:
             document = await settle_asked(self._connection, asked, json.loads(one.line))
-            answer = _answer({**members_of(document), "id": one.id})
+            answer = answer_in({**members_of(document), "id": one.id})
         except UNAVAILABLE as error:
             await self._keep_batch([one], error)
         except Exception as error:  # it concerns this one
@@ -202,17 +185,6 @@ class Recorder:
         if not one.answer.done():
             one.answer.set_exception(error)
 
-    async def _post(self, lines: Sequence[str], *, probing: bool = False) -> list[UsageRecorded | MeterError]:
-        """What became of each. A 429 is an answer too: all is stored, and somebody is over a limit."""
-        body = f'{{"records":[{",".join(lines)}]}}'
-        status, document = await self._connection.call(
-            "POST", "/v1/usage/batch", body, refusals=(429,), probing=probing
-        )
-        results = members_of(document).get("results")
-        if not isinstance(results, list) or len(cast("list[Any]", results)) != len(lines):
-            raise (error_of(status, document) if status == 429 else Unreachable(NO_METER))
-        return [_answer(result) for result in cast("list[Any]", results)]
-
     async def _append(self, lines: list[str]) -> None:
         try:
             await to_thread.run_sync(self._spool.append, lines, limiter=self._disk)
@@ -221,175 +193,9 @@ class Recorder:
             _log.warning("usage is lost to the meter: %s", error)
             raise
         self._counters["spooled"] += len(lines)
-        self._spooled.set()
-
-    # Draining
-
-    async def _drain(self) -> None:
-        """Stops between two requests, never within one."""
-        while not self._closing:
-            await self._spooled.wait()
-            self._spooled.clear()
-            while not self._closing and await self._has_waiting():
-                try:
-                    await self._drain_files()
-                except MeterError as error:
-                    _log.warning("what is on disk cannot be sent yet: %s", error)
-                else:
-                    if not await self._has_waiting():
-                        break  # else another process is writing there
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopped.wait(), self._connection.outage_s)
-
-    async def _has_waiting(self) -> bool:
-        try:
-            return await to_thread.run_sync(self._spool.waiting)
-        except StoreError as error:  # it is looked at again when something has been kept there
-            _log.warning("what is on disk cannot be sent: %s", error)
-            return False
-
-    async def _drain_files(self) -> None:
-        files = self._spool.files()
-        try:
-            while not self._closing and (found := await to_thread.run_sync(next, files, None)) is not None:
-                lines, file = found
-                for batch in _batches(lines):
-                    if self._closing:
-                        return
-                    await self._drain_batch(batch)
-                await to_thread.run_sync(file.remove)
-        finally:
-            await to_thread.run_sync(files.close)
-
-    async def _drain_batch(self, lines: list[str]) -> None:
-        records: list[str] = []
-        for line in lines:
-            kept = _object(line)
-            if kept is None:
-                self._reject("a line that is no JSON", "cannot be read")
-            elif "reservation_id" in kept:
-                await self._drain_settle(settle_over(self._connection, kept, probing=True), kept)
-            elif "asked" in kept:
-                await self._drain_asked(kept["asked"], kept["record"])
-            else:
-                records.append(line)
-        if records:
-            await self._drain_records(records)
-
-    async def _drain_records(self, lines: list[str]) -> None:
-        for line, answer in zip(lines, await self._post(lines, probing=True), strict=True):
-            if isinstance(answer, MeterError):
-                self._reject((_object(line) or {}).get("id"), str(answer))
-            else:
-                self._counters["drained"] += 1
-
-    async def _drain_asked(self, asked: dict[str, Any], record: dict[str, Any]) -> None:
-        (answer,) = await self._post([json.dumps(record, ensure_ascii=False)], probing=True)
-        if isinstance(answer, Conflict):
-            await self._drain_settle(settle_asked(self._connection, asked, record, probing=True), record)
-        elif isinstance(answer, MeterError):
-            self._reject(record.get("id"), str(answer))
-        else:
-            self._counters["drained"] += 1
-
-    async def _drain_settle(self, settling: Coroutine[Any, Any, Any], kept: dict[str, Any]) -> None:
-        try:
-            await settling
-        except (NotFound, Conflict, InvalidInput, Forbidden) as error:
-            self._reject(kept.get("reservation_id", kept.get("id")), str(error))
-        else:
-            self._counters["drained"] += 1
-
-    def _reject(self, what: object, why: str) -> None:
-        """It can never be accepted; keeping it would hold up all that comes after it."""
-        self._counters["rejected"] += 1
-        _log.error(
-            "the meter refuses what was kept on disk, %s: %s",
-            shown(str(what), width=SAID_WIDTH),
-            shown(why, width=SAID_WIDTH),
-        )
-
-
-def _batches(lines: list[str]) -> Iterator[list[str]]:
-    """Each fits into one request."""
-    batch: list[str] = []
-    size = 0
-    for line in lines:
-        if batch and (size + _bytes(line) > BYTES_MAX or len(batch) == RECORDS_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(line)
-        size += _bytes(line)
-    if batch:
-        yield batch
+        self._drain.wake()
 
 
 def _bytes(line: str) -> int:
     """As UTF-8, at most."""
     return len(line) * 4
-
-
-async def settle_over(connection: Connection, members: dict[str, Any], *, probing: bool = False) -> Any:
-    """The JSON of a ReservationSettled. `members` are the arguments of settle_reservation."""
-    rest = dict(members)
-    path = f"/v1/reservations/{quote(str(rest.pop('reservation_id')), safe='')}/settle"
-    return (await connection.call("POST", path, json.dumps(rest), probing=probing))[1]
-
-
-async def settle_asked(
-    connection: Connection, asked: dict[str, Any], record: dict[str, Any], *, probing: bool = False
-) -> Any:
-    """As `settle_over`, for a reservation whose answer got lost: asked for again, it is the same one.
-
-    Raises Conflict when there is another thing under its id."""
-    body = json.dumps(asked)
-    status, document = await connection.call(
-        "POST", "/v1/reservations", body, refusals=(403, 429), probing=probing
-    )
-    reservation_id = members_of(document).get("reservation_id")
-    if not isinstance(reservation_id, str):
-        if "allowed" in members_of(document):  # just now it has expired, so the record will be taken
-            raise Unreachable(f"the hold of {asked['id']!r} has ended in this moment; try again.")
-        raise error_of(status, document)
-    actual = {field: value for field, value in record.items() if field in SETTLED}
-    return await settle_over(connection, {"reservation_id": reservation_id, **actual}, probing=probing)
-
-
-STORED = ("recorded", "duplicate", "corrected")
-"""What can have become of a record that is in the ledger."""
-
-
-def _answer(result: object) -> UsageRecorded | MeterError:
-    """What became of one record. Raises Unreachable for what no meter says."""
-    members = members_of(result)
-    if members.get("status") not in STORED:
-        return error_of(
-            422, {"code": members.get("code"), "field": members.get("field"), "detail": _said(members)}
-        )
-    event_id = members.get("id")
-    if not isinstance(event_id, str):
-        raise Unreachable(NO_METER)
-    known = {
-        field: members[field] for field in ("cost_usd", "cost_source", "retry_after_s") if field in members
-    }
-    return UsageRecorded(
-        str(members.get("message") or "Recorded."),
-        event_id,
-        members["status"],
-        members.get("outcome"),
-        **known,
-    )
-
-
-def _said(members: dict[str, Any]) -> str:
-    error = members.get("error")
-    told = members_of(error)
-    return str(told.get("detail") or told.get("message") or error or "the meter refused this record")
-
-
-def _object(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else None

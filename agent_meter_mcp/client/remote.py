@@ -20,8 +20,9 @@ from .connection import Connection
 from .errors import UNAVAILABLE, error_of
 from .fields import ask_json, record_json, settle_json, source_json
 from .place import Granted
-from .recorder import KEPT, Recorder, settle_over
+from .recorder import KEPT, Recorder
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
+from .sending import settle_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,15 @@ can be locked belongs to nobody any more, and whoever drains it first may. Each 
 that is on the disk before anything is acknowledged; a line without one was being written when its process
 died. Sending a line twice is harmless, because it carries its id. All methods block; any thread may call
 them.
+
+What a meter has refused for good is put aside in `refused.txt` there, for a person to look at: it happened.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,8 +23,9 @@ from agent_meter_mcp.runtime import new_id, system_clock_us
 
 if TYPE_CHECKING:
     import fcntl
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 else:
     try:
         import fcntl
@@ -29,6 +34,12 @@ else:
 
 FILE_BYTES_MAX = 1024 * 1024
 """A file that has grown to this is closed: so a long outage is drained, and given back, piece by piece."""
+LINE_BYTES_MAX = 1024 * 1024
+"""Many times what a line can have that was written here. One that has more is read in pieces."""
+REFUSED = "refused.txt"
+REFUSED_BYTES_MAX = 8 * 1024 * 1024
+_SUFFIX = ".jsonl"
+_log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -40,6 +51,10 @@ class Spool:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._file_bytes = 0
+        self._process = 0
+        """That has made it."""
+        self._unusable: set[Path] = set()
+        """What lies there and cannot be read: it is said once, and holds up nothing."""
 
     def append(self, lines: Sequence[str]) -> None:
         """On return they are on the disk, all of them.
@@ -54,54 +69,87 @@ class Spool:
                     f"the spool {self._folder} is full ({held} of {self._bytes_max} bytes), and the meter "
                     f"cannot be reached: {len(lines)} entries were not kept."
                 )
-            try:
-                self._write(data)
-            except OSError as error:
-                raise StoreError(f"the spool {self._folder} cannot be written ({error.strerror}).") from error
+            self._keep(data)
+
+    def put_back(self, lines: Sequence[str]) -> None:
+        """They come last from now on. There is room: they were there already. Raises StoreError."""
+        with self._lock:
+            self._keep("".join(f"{line}\n" for line in lines).encode())
+
+    @property
+    def refused(self) -> Path:
+        """The file of what was put aside."""
+        return self._folder / REFUSED
+
+    def put_aside(self, lines: Sequence[str]) -> None:
+        """Keeps them where nobody sends them, as long as there is room. Raises StoreError."""
+        try:
+            with open(self.refused, "ab", opener=_for_its_owner) as file:
+                if file.tell() < REFUSED_BYTES_MAX:
+                    file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+        except OSError as error:
+            raise StoreError(f"{self.refused} cannot be written ({error.strerror}).") from error
 
     def waiting(self) -> bool:
         """Whether there is something to send. Raises StoreError when the folder cannot be read."""
         with self._lock:
             return self._bytes() > 0
 
-    def files(self) -> Generator[tuple[list[str], SpoolFile]]:
-        """The lines of each file that nobody writes, oldest first; our own is closed for it."""
+    def files(self) -> Generator[SpoolFile]:
+        """Each file that nobody writes, oldest first; our own is closed for it."""
         with self._lock:
             self._close_file()
-        for path in sorted(self._folder.glob("*.jsonl")):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            except OSError:  # drained by another process meanwhile
-                continue
-            if not _try_lock(descriptor):
-                os.close(descriptor)
-                continue
-            with os.fdopen(descriptor, "rb") as file:
-                whole, _, _torn = file.read().rpartition(b"\n")
-                # Not splitlines: text has line breaks of its own (U+2028) that JSON leaves as they are.
-                lines = whole.decode("utf-8", "replace").split("\n") if whole else []
-                yield lines, SpoolFile(path)
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+            if (file := self._opened(path)) is not None:
+                with file:
+                    if _try_lock(file.fileno()):
+                        yield SpoolFile(path, file)
 
     def close(self) -> None:
         with self._lock:
             self._close_file()
+
+    def _opened(self, path: Path) -> BinaryIO | None:
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # it may be a pipe
+        try:
+            descriptor = os.open(path, flags)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return os.fdopen(descriptor, "rb")
+            os.close(descriptor)
+            why = "it is no file"
+        except FileNotFoundError:  # drained by another process meanwhile
+            return None
+        except OSError as error:
+            why = str(error.strerror)
+        if path not in self._unusable:
+            self._unusable.add(path)
+            _log.error("%s cannot be read (%s), so what is in it is not sent: mend or remove it", path, why)
+        return None
 
     def _bytes(self) -> int:
         total = 0
         try:
             with os.scandir(self._folder) as entries:
                 for entry in entries:
-                    with suppress(FileNotFoundError):  # another process has just drained it
-                        total += entry.stat().st_size
+                    if entry.name.endswith(_SUFFIX) and self._folder / entry.name not in self._unusable:
+                        with suppress(FileNotFoundError):  # another process has just drained it
+                            total += entry.stat().st_size
         except FileNotFoundError:  # no folder yet
             pass
         except OSError as error:
             raise StoreError(f"the spool {self._folder} cannot be read ({error.strerror}).") from error
         return total
 
+    def _keep(self, data: bytes) -> None:
+        try:
+            self._write(data)
+        except OSError as error:
+            raise StoreError(f"the spool {self._folder} cannot be written ({error.strerror}).") from error
+
     def _write(self, data: bytes) -> None:
         if self._file is None:
             self._file = self._new_file()
+            self._process = os.getpid()
             self._file_bytes = 0
         try:
             left = memoryview(data)
@@ -136,6 +184,8 @@ class Spool:
 
     def _close_file(self) -> None:
         if self._file is not None:
+            if self._process == os.getpid():
+                _unlock(self._file)  # a process that was forked has it open too, and would keep it locked
             os.close(self._file)
             self._file = None
 
@@ -152,15 +202,33 @@ def entries_below(folder: Path) -> dict[Path, int]:
 class SpoolFile:
     """A file that is being drained."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
+        self._file = file
+
+    def lines(self) -> Iterator[bytes]:
+        """Without their ends. Never more of it is in memory than a line may have."""
+        # By line feeds alone: text has line breaks of its own (U+2028) that JSON leaves as they are.
+        while line := self._file.readline(LINE_BYTES_MAX):
+            if line.endswith(b"\n") or len(line) == LINE_BYTES_MAX:
+                yield line.removesuffix(b"\n")
 
     def remove(self) -> None:
-        """All its lines have arrived. If it cannot be removed, they are sent again, and count once."""
+        """All its lines have arrived, or are elsewhere. Raises StoreError: they would be sent without end."""
+        if fcntl is None:  # Windows, where what is open cannot be removed
+            self._file.close()
         try:
             os.unlink(self._path)
-        except OSError:
+        except FileNotFoundError:
             return
+        except OSError as error:
+            raise StoreError(
+                f"{self._path} has been sent, and cannot be removed ({error.strerror}): remove it."
+            ) from error
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -171,6 +239,12 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """HTTP/1.1 as uvicorn speaks it, to clients that may be slow on purpose, or too many.
 
 uvicorn waits for the head of a request as long as it takes, and so anybody could hold all connections by
-sending a byte now and then; and it takes connections until no file can be opened, the ledger's included. (Its
+sending a byte now and then; it waits as long for an answer to be taken, with all that it was made of in
+memory; and it takes connections until no file can be opened, the ledger's included. (Its
 `limit_concurrency` refuses requests, and keeps the connections.)
 """
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 HEAD_S = 10.0
 """How long a head may take, from its first byte, or the connection's beginning, to its last."""
+TAKEN_S = 30.0
+"""How long a client may take nothing of an answer that waits for it."""
 CONNECTIONS_MAX = 4096
 """How many may be open at once."""
 OTHER_FILES = 128
@@ -48,14 +51,17 @@ class PunctualProtocol(H11Protocol):
     """Lets a client go that makes the server wait: with 408 for a head that does not come to its end, and
     silently where none has begun. A head may have 16 KiB; one that has more is 431.
 
-    Once a request has been answered, what is still to come of its body is given as long. Whoever comes when
-    there are too many is told so, with 503, and let go at once.
+    Once a request has been answered, what is still to come of its body is given as long. Who takes nothing of
+    an answer for a while is let go, too. Whoever comes when there are too many is told so, with 503, and let
+    go at once.
     """
 
     head_s = HEAD_S
+    taken_s = TAKEN_S
     at_most = connections_max()
     turned_away = 0
     _deadline: TimerHandle | None = None
+    _taking: TimerHandle | None = None
     _has_begun = False
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -73,7 +79,18 @@ class PunctualProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
+        self._stop_waiting()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More of an answer waits for its client than is kept here without waiting."""
+        super().pause_writing()
+        self._stop_waiting()
+        self._wait_for_client()
+
+    def resume_writing(self) -> None:
+        self._stop_waiting()
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -109,6 +126,21 @@ class PunctualProtocol(H11Protocol):
             self._refuse(408, f"the head of the request did not arrive within {self.head_s:g} seconds")
         else:
             self.transport.close()
+
+    def _wait_for_client(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(self.taken_s, self._unless_it_takes, left)
+
+    def _unless_it_takes(self, left: int) -> None:
+        if self.transport.get_write_buffer_size() < left:
+            self._wait_for_client()
+        else:
+            self.transport.abort()
+
+    def _stop_waiting(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _turn_away(self) -> None:
         kind = type(self)

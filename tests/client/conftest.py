@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Set
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.http import CALLER
 from agent_meter_mcp.faces.http.app import build_api
+from agent_meter_mcp.faces.wire.bodies import BODY_MAX, read_body, replayed
+from agent_meter_mcp.faces.wire.problems import problem
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.runtime import open_ledger
 from agent_meter_mcp.settings import Settings, load_settings
@@ -117,10 +119,16 @@ def seen() -> list[str]:
 
 
 @pytest.fixture
-def url(settings: Settings, seen: list[str]) -> Generator[str]:
+def fails_at() -> set[bytes]:
+    """The server at `url` fails at every request that has one of these in its body."""
+    return set()
+
+
+@pytest.fixture
+def url(settings: Settings, seen: list[str], fails_at: set[bytes]) -> Generator[str]:
     """Of a server in a thread of this process: it starts at once, and cannot be killed."""
     with socket.create_server(("127.0.0.1", 0)) as listener, start_blocking_portal() as portal:
-        with portal.wrap_async_context_manager(served_on(settings, listener, seen)):
+        with portal.wrap_async_context_manager(served_on(settings, listener, seen, fails_at)):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
@@ -141,23 +149,33 @@ def place(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) ->
 
 
 class Watched:
-    """The routes, for an operator. `seen` gets the path of each request."""
+    """The routes, for an operator. `seen` gets the path of each request; some it fails at."""
 
-    def __init__(self, app: ASGIApp, seen: list[str]) -> None:
+    def __init__(self, app: ASGIApp, seen: list[str], fails_at: Set[bytes]) -> None:
         self._app = app
         self._seen = seen
+        self._fails_at = fails_at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self._seen.append(scope["path"])
+            body = await read_body(receive, BODY_MAX)
+            if any(text in body for text in self._fails_at):
+                await problem(500, "Internal error", "its log says why", code="internal_error")(
+                    scope, receive, send
+                )
+                return
+            receive = replayed(body, receive)
         await self._app({**scope, CALLER: OPERATOR}, receive, send)
 
 
 @asynccontextmanager
-async def served_on(settings: Settings, listener: socket.socket, seen: list[str]) -> AsyncGenerator[None]:
+async def served_on(
+    settings: Settings, listener: socket.socket, seen: list[str], fails_at: Set[bytes] = frozenset()
+) -> AsyncGenerator[None]:
     config = uvicorn.Config("", log_config=None, access_log=False)
     async with open_ledger(settings) as ledger, anyio.create_task_group() as tasks:
-        config.app = Watched(build_api(ledger), seen)
+        config.app = Watched(build_api(ledger), seen, fails_at)
         server = uvicorn.Server(config)
         tasks.start_soon(server.serve, [listener])
         yield

@@ -29,10 +29,22 @@ WHOLE = HEAD + b"Content-Length: 2\r\n\r\n{}"
 
 class Quick(PunctualProtocol):
     head_s = HEAD_S
+    taken_s = HEAD_S
+
+
+answered = threading.Event()
+"""All of a large answer has been taken, or nobody is there to take it."""
+LARGE = 20_000_000
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers 204, and reads the body only at /v1/check."""
+    """Answers 204, and reads the body only at /v1/check. What is at /large is."""
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * LARGE, "more_body": True})
+        await send({"type": "http.response.body"})
+        answered.set()
+        return
     if scope["path"] == "/v1/check":
         while (await receive()).get("more_body"):
             continue
@@ -172,6 +184,26 @@ def test_what_is_no_head_is_refused_as_what_it_is(port: int, said: bytes, status
     with connected(port) as connection:
         connection.sendall(WHOLE)
         assert connection.recv(65536).startswith(b"HTTP/1.1 204")
+
+
+def test_who_takes_nothing_of_an_answer_is_let_go(port: int) -> None:
+    """It would hold all that the answer was made of, as long as it likes."""
+    answered.clear()
+    with connected(port) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: meter\r\n\r\n")
+        assert answered.wait(SECONDS)
+        assert len(heard(connection)) < LARGE
+
+
+def test_who_takes_an_answer_slowly_gets_all_of_it(port: int) -> None:
+    answered.clear()
+    with connected(port) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: meter\r\nConnection: close\r\n\r\n")
+        taken = 0
+        while chunk := connection.recv(LARGE // 10, socket.MSG_WAITALL):
+            taken += len(chunk)
+            answered.wait(HEAD_S / 3)  # not yet: what it waits for is itself
+        assert taken > LARGE
 
 
 def test_many_slow_heads_hold_nobody_up(port: int) -> None:

@@ -1,13 +1,15 @@
-"""Bounds what a request may bring: its size, packed and unpacked, its encoding, and how long it may take.
+"""Bounds what requests may bring: their size, packed and unpacked, their encoding, how long they may take.
 
 A body is read here, as a whole, before anything else looks at it, and never more of it than is allowed. What
-comes after gets it unpacked, in one piece. Answers pass untouched.
+comes after gets it unpacked, in one piece. Answers pass untouched. Before a large body is read there must be
+room for it beside all others: many of them at once would be more than a machine has, parsed most of all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,10 +17,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from agent_meter_mcp.faces.wire.bodies import BODY_MAX, DEADLINE_S, Gone, TooLarge, read_body, replayed
 from agent_meter_mcp.faces.wire.problems import problem
 
+from .room import Room
+
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+TOGETHER_MAX = 8 * BODY_MAX
+"""Bytes of all large bodies at once. Eight full batches are what the ledger takes at once, and some more."""
+SMALL = 64 * 1024
+"""Not large: the server has as much of every connection in its buffers anyway."""
+ROOM_S = DEADLINE_S
+"""How long a request waits for room."""
 _GZIP = 31
 """What zlib calls a gzip header and checksum, with the largest window."""
 _CLOSE = {"Connection": "close"}
@@ -28,16 +38,43 @@ _CLOSE = {"Connection": "close"}
 class BoundedBodies:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, maximum: int = BODY_MAX, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        maximum: int = BODY_MAX,
+        deadline_s: float = DEADLINE_S,
+        together: int = TOGETHER_MAX,
+        room_s: float = ROOM_S,
+    ) -> None:
         self._app = app
         self._maximum = maximum
         self._deadline_s = deadline_s
+        self._room = Room(together)
+        self._room_s = room_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        refused = _refused_unread(headers, self._maximum)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        needed = _needed(headers, self._maximum)
+        if not needed:
+            await self._pass_on(scope, headers, receive, send)
+            return
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._room.held(needed, self._room_s))
+            except TimeoutError:
+                await _no_room()(scope, receive, send)
+                return
+            await self._pass_on(scope, headers, receive, send)
+
+    async def _pass_on(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         taken = await self._taken(headers, receive)
         if isinstance(taken, bytes):
             unpacked = _as_unpacked(scope, headers, len(taken))
@@ -47,9 +84,6 @@ class BoundedBodies:
 
     async def _taken(self, headers: Headers, receive: Receive) -> bytes | Response | None:
         """The body as it was meant, or why it cannot be had; None: nobody is there to be told."""
-        refused = _refused_unread(headers, self._maximum)
-        if refused is not None:
-            return refused
         try:
             async with asyncio.timeout(self._deadline_s):
                 body = await read_body(receive, self._maximum)
@@ -82,6 +116,14 @@ def _refused_unread(headers: Headers, maximum: int) -> Response | None:
     if charset not in ("utf-8", "utf8", "us-ascii", ""):
         return _malformed("Content-Type names a character set other than UTF-8: JSON is sent as UTF-8")
     return None
+
+
+def _needed(headers: Headers, maximum: int) -> int:
+    """How much room a body takes, at most. A small one needs none."""
+    if "transfer-encoding" in headers or "gzip" in headers.get("content-encoding", "").lower():
+        return maximum
+    length = int(headers.get("content-length", 0))
+    return length if length > SMALL else 0
 
 
 def _charset(content_type: str) -> str:
@@ -135,3 +177,8 @@ def _too_large(maximum: int) -> Response:
 def _too_slow(deadline_s: float) -> Response:
     detail = f"the body did not arrive within {deadline_s:g} seconds. Nothing was changed."
     return problem(408, "Request timeout", detail, headers=_CLOSE, code="body_too_slow")
+
+
+def _no_room() -> Response:
+    detail = "too many large bodies are being read at once. Nothing was changed. Try again in a moment."
+    return problem(503, "Overloaded", detail, headers={"Retry-After": "5", **_CLOSE}, code="overloaded")

@@ -150,16 +150,24 @@ class Responder:
         self._began = time.perf_counter()
         self._status: int | None = None
         self._settled = False
+        self._client_left = False
 
     async def respond(self, receive: Receive) -> None:
-        """Raises what the app raises."""
+        """Raises what the app raises. Frameworks raise also that the client has left: that is no failure."""
+
+        async def hear() -> Message:
+            message = await receive()
+            if message["type"] in ("websocket.disconnect", "http.disconnect"):
+                self._client_left = True
+            return message
+
         try:
-            await self._app(self._scope, receive, self._watch)
+            await self._app(self._scope, hear, self._watch)
         except asyncio.CancelledError:
             await self._settle(self._status or GONE)
             raise
         except BaseException:
-            await self._settle(FAILED)
+            await self._settle((self._status or GONE) if self._client_left else FAILED)
             raise
         await self._settle(self._status or GONE)
 
@@ -169,7 +177,11 @@ class Responder:
         if kind == "http.response.start" and self._receipt is not None:
             headers = [*message.get("headers", ()), (RECEIPT_HEADER, self._receipt.encode())]
             message = {**message, "headers": headers}
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:  # so servers say that nobody is there any more
+            self._client_left = True
+            raise
         if kind == "http.response.start":
             self._status = message["status"]
         elif kind == "http.response.body":

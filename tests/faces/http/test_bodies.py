@@ -3,29 +3,36 @@ stays up."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import gzip
 import json
 import socket
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_meter_mcp.faces.http.bodies import BODY_MAX, BoundedBodies
+from agent_meter_mcp.faces.http.bodies import BODY_MAX, SMALL, BoundedBodies
+from agent_meter_mcp.faces.http.room import Room
 
 from .conftest import problem_in
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from starlette.types import Receive, Scope, Send
+
+    Sending: TypeAlias = Callable[..., Coroutine[Any, Any, httpx2.Response]]
 
 JSON = {"content-type": "application/json"}
 GZIP = {**JSON, "content-encoding": "gzip"}
@@ -244,3 +251,106 @@ def test_on_the_wire_slow_and_lying_clients_are_let_go() -> None:
         assert site.talk(b"\x00\xff\r\n\r\n").startswith(b"HTTP/1.1 400")
         right = site.talk(HEAD + BYE + b"Content-Length: 2\r\n\r\n", b"{}")
         assert right.startswith(b"HTTP/1.1 204")
+
+
+BIG = 2 * SMALL
+
+
+@asynccontextmanager
+async def bounded(together: int, room_s: float = 20) -> AsyncGenerator[tuple[Sending, list[int]]]:
+    """Sends a body of that size and with these headers; and how many bytes of them are in the app."""
+    inside: list[int] = []
+    ended = anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        size = len((await receive())["body"])
+        inside.append(size)
+        await ended.wait()
+        inside.remove(size)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    transport = httpx2.ASGITransport(app=BoundedBodies(app, together=together, room_s=room_s))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://meter") as client:
+
+        async def sent(body: bytes, **headers: str) -> httpx2.Response:
+            return await client.post("/", content=body, headers=headers)
+
+        try:
+            yield sent, inside
+        finally:
+            ended.set()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not happened():
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_large_bodies_wait_for_room_and_small_ones_do_not() -> None:
+    async with anyio.create_task_group() as tasks:
+        async with bounded(3 * BIG) as (sent, inside):
+            for _ in range(10):
+                tasks.start_soon(sent, b"x" * BIG)
+            await until(lambda: len(inside) == 3)
+            for _ in range(10):
+                tasks.start_soon(sent, b"x" * SMALL)
+            await until(lambda: len(inside) == 13)
+            assert inside.count(BIG) == 3
+        await until(lambda: not inside)  # and all of them have been let in
+
+
+async def test_who_waits_too_long_for_room_is_told_when_to_come_again() -> None:
+    async with anyio.create_task_group() as tasks:
+        async with bounded(BIG, room_s=0.05) as (sent, inside):
+            tasks.start_soon(sent, b"x" * BIG)
+            await until(lambda: len(inside) == 1)
+            answer = await sent(b"x" * BIG)
+            assert problem_in(answer, 503, "overloaded")
+            assert answer.headers["retry-after"] == "5"
+
+
+async def test_a_packed_body_needs_room_for_what_it_unpacks_to() -> None:
+    async with anyio.create_task_group() as tasks:
+        async with bounded(BODY_MAX, room_s=0.05) as (sent, inside):
+            tasks.start_soon(lambda: sent(gzip.compress(b"{}"), **{"content-encoding": "gzip"}))
+            await until(lambda: len(inside) == 1)
+            assert (await sent(b"x" * BIG)).status_code == 503
+
+
+async def test_who_gives_up_while_waiting_for_room_stands_in_nobodys_way() -> None:
+    room = Room(10)
+    let_in: list[int] = []
+
+    async def come(size: int) -> None:
+        async with room.held(size, 20):
+            let_in.append(size)
+
+    async with room.held(5, 20), anyio.create_task_group() as tasks:
+        large = asyncio.create_task(come(10))
+        await anyio.lowlevel.checkpoint()
+        tasks.start_soon(come, 5)
+        await anyio.lowlevel.checkpoint()
+        assert let_in == []
+        large.cancel()
+        await until(lambda: let_in == [5])
+    async with room.held(10, 1):
+        pass
+
+
+async def test_who_is_let_in_and_gives_up_in_the_same_moment_takes_no_room() -> None:
+    room = Room(10)
+
+    async def come() -> None:
+        async with room.held(10, 20):
+            pytest.fail("it had given up")
+
+    async with room.held(10, 20):
+        coming = asyncio.create_task(come())
+        await anyio.lowlevel.checkpoint()
+    coming.cancel()
+    with suppress(asyncio.CancelledError):
+        await coming
+    async with room.held(10, 1):
+        pass

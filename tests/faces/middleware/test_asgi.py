@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx2
 import pytest
-from fastapi import BackgroundTasks, FastAPI, WebSocket
+from fastapi import BackgroundTasks, FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -243,6 +243,89 @@ async def test_a_websocket_is_admitted_when_it_connects_and_settled_when_it_clos
     ]
     (stored,) = await books.settled()
     assert (stored.event.status_code, stored.event.operation) == (101, "WEBSOCKET /ws/{room}")
+
+
+def echo_api(books: Books) -> FastAPI:
+    """As it is usually written: that the client has left is an exception, which nobody catches."""
+    app = api(books)
+
+    @app.websocket("/echo")
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        while True:
+            text = await socket.receive_text()
+            if text == "13":
+                raise LookupError("no thirteen")
+            await socket.send_text(text)
+
+    return app
+
+
+async def opened(app: FastAPI, agent: str = "bot") -> tuple[Exchange, asyncio.Task[None]]:
+    exchange = Exchange("websocket", "/echo", agent)
+    exchange.incoming.put_nowait({"type": "websocket.connect"})
+    running = asyncio.create_task(exchange.run(app))
+    await exchange.until_sent(1)
+    return exchange, running
+
+
+async def test_a_websocket_whose_client_leaves_has_not_failed(books: Books) -> None:
+    exchange, running = await opened(echo_api(books))
+    exchange.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    with pytest.raises(WebSocketDisconnect):
+        await running
+    (stored,) = await books.settled()
+    assert stored.event.status_code == 101
+
+
+async def test_a_websocket_whose_client_is_found_gone_when_it_is_told_something_has_not_failed(
+    books: Books,
+) -> None:
+    app = echo_api(books)
+
+    async def gone(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_until_gone(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                raise OSError("the connection is gone")
+            await send(message)
+
+        await app(scope, receive, send_until_gone)
+
+    exchange = Exchange("websocket", "/echo")
+    exchange.incoming.put_nowait({"type": "websocket.connect"})
+    exchange.incoming.put_nowait({"type": "websocket.receive", "text": "anybody?"})
+    with pytest.raises(WebSocketDisconnect):
+        await exchange.run(gone)
+    (stored,) = await books.settled()
+    assert stored.event.status_code == 101
+
+
+async def test_a_websocket_whose_app_raises_has_failed(books: Books) -> None:
+    exchange, running = await opened(echo_api(books))
+    exchange.incoming.put_nowait({"type": "websocket.receive", "text": "13"})
+    with pytest.raises(LookupError):
+        await running
+    (stored,) = await books.settled()
+    assert stored.event.status_code == 500
+
+
+async def test_hundreds_of_websockets_at_once_are_as_many_as_the_limit_says(books: Books) -> None:
+    """A stop that comes while they are open lets nobody in; who is there is settled like any other."""
+    await books.limit(200)
+    app = echo_api(books)
+    exchanges = await asyncio.gather(*(opened(app) for _ in range(300)))
+    assert await books.holds() == 200
+    await books.stop("bot")
+    late, _ = await opened(app)
+    assert late.sent[0]["type"] == "websocket.close"
+    accepted = [one for one in exchanges if one[0].sent[0]["type"] == "websocket.accept"]
+    for exchange, _ in accepted:
+        exchange.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    await asyncio.gather(*(running for _, running in accepted), return_exceptions=True)
+    stored = await books.settled(200)
+    assert {one.event.status_code for one in stored} == {101}
+    assert len(stored) == 200
+    assert await books.holds() == 0
 
 
 async def test_a_websocket_over_budget_is_refused_as_the_server_can(books: Books) -> None:

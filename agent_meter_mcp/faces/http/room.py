@@ -1,0 +1,56 @@
+"""How much of all bodies may be in memory at once. Who finds no room waits, first come first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+
+class Room:
+    """Of `total` bytes. Nobody may need more than that."""
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def held(self, size: int, within_s: float) -> AsyncGenerator[None]:
+        """Raises TimeoutError when there was no room for so long."""
+        async with asyncio.timeout(within_s):
+            await self._take(size)
+        try:
+            yield
+        finally:
+            self._give(size)
+
+    async def _take(self, size: int) -> None:
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = (size, turn)
+        self._waiting.append(waiting)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove(waiting)
+                self._let_in()  # whoever stood behind may need less
+            else:  # it was let in, and given up on, in the same moment
+                self._give(size)
+            raise
+
+    def _give(self, size: int) -> None:
+        self._free += size
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            size, turn = self._waiting.popleft()
+            self._free -= size
+            turn.set_result(None)

@@ -1,0 +1,267 @@
+"""What lies on disk, however it got there: nothing is lost, and nothing holds up what comes after it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_meter_mcp.client import Meter, draining
+from agent_meter_mcp.client.remote import spool_name
+from agent_meter_mcp.client.spool import FILE_BYTES_MAX, REFUSED, Spool
+from agent_meter_mcp.core.errors import StoreError
+from agent_meter_mcp.settings import Settings
+
+from .conftest import ROOT, SECONDS, events, until
+
+BYTES = 100 * FILE_BYTES_MAX
+
+
+def record(event_id: str) -> bytes:
+    return json.dumps({"service": "s", "agent": "bot", "id": event_id}).encode()
+
+
+def left(url: str, folder: Path, *lines: bytes, name: str = "0-a.jsonl") -> Path:
+    """The spool in which somebody has left these lines, for that URL."""
+    spool = folder / spool_name(url, None)
+    spool.mkdir(parents=True, exist_ok=True)
+    (spool / name).write_bytes(b"".join(line + b"\n" for line in lines))
+    return spool
+
+
+def waiting(spool: Path) -> list[bytes]:
+    return [line for path in sorted(spool.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+
+
+async def ids(settings: Settings) -> list[str]:
+    return sorted(one.event.id for one in await events(settings))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\x00garbage",
+        b"null",
+        b'"text"',
+        b'{"service": 1}',
+        b'{"service": "s", "agent": "bot", "units": NaN}',
+        b'{"asked": 1, "record": 2}',
+        b'{"asked": {}}',
+        b'{"asked": {"id": "x"}, "record": {"service": "\\ud800"}}',
+        b'{"reservation_id": null}',
+        b'{"reservation_id": "\\ud800"}',
+        b'{"reservation_id": ".."}',
+        b'{"reservation_id": "' + b"x" * 100_000 + b'"}',
+        b'{"service": "s", "agent": "bot", "operation": "' + b"x" * 5_000_000 + b'"}',
+        b"[" * 100_000,
+    ],
+    ids=itertools.count(),
+)
+async def test_a_line_that_can_never_be_sent_is_put_aside(
+    line: bytes, url: str, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = left(url, tmp_path, record("before"), line, record("after"))
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 2)
+        await until(lambda: not waiting(spool))
+        assert meter.counters["rejected"] > 0
+        assert (await meter.record(service="s", agent="bot", id="new")).status == "recorded"
+    assert await ids(settings) == ["after", "before", "new"]
+    if line.isascii():
+        assert (spool / REFUSED).read_bytes().replace(b"\n", b"") == line
+    assert (spool / REFUSED).stat().st_mode & 0o077 == 0
+    assert str(spool / REFUSED) in caplog.text
+
+
+async def test_where_nothing_can_be_put_aside_the_rest_is_sent_all_the_same(
+    url: str, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that the spool itself has filled would be full for ever."""
+    spool = left(url, tmp_path, b"garbage", record("1"))
+    (spool / REFUSED).mkdir()
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 1)
+        await until(lambda: not waiting(spool))
+        assert (meter.counters["rejected"], meter.counters["lost"]) == (1, 1)
+    assert "It is lost, because" in caplog.text
+    assert await ids(settings) == ["1"]
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_dead_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def an_empty_file(path: Path) -> None:
+    path.touch()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+@pytest.mark.parametrize("make", [a_folder, a_pipe, a_dead_link, an_empty_file])
+async def test_what_is_no_file_holds_up_nothing(
+    make: Callable[[Path], None], url: str, settings: Settings, tmp_path: Path
+) -> None:
+    spool = left(url, tmp_path, record("1"))
+    make(spool / "0-0.jsonl")
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 1)
+    assert await ids(settings) == ["1"]
+
+
+async def test_a_line_that_the_meter_fails_at_holds_up_nothing_and_is_sent_when_it_can_be(
+    url: str, seen: list[str], fails_at: set[bytes], settings: Settings, tmp_path: Path
+) -> None:
+    """Whatever it is about that line, it happened; and so did all that stands behind it."""
+    fails_at |= {b"poison", b"lost-hold"}
+    hold = b'{"reservation_id": "1", "metadata": {"of": "lost-hold"}}'
+    good = [record(f"{number}") for number in range(500)]
+    spool = left(url, tmp_path, *good[:300], record("poison"), hold, *good[300:])
+    left(url, tmp_path, record("later"), name="0-b.jsonl")
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 501)
+        await until(lambda: waiting(spool) == [hold, record("poison")])
+        assert len(seen) < 30
+        fails_at.discard(b"poison")
+        await until(lambda: meter.counters["drained"] == 502)
+        assert meter.counters["rejected"] == 0
+    assert waiting(spool) == [hold]
+    async with Meter(url=url, spool=tmp_path) as meter:
+        fails_at.clear()
+        await until(lambda: meter.counters["rejected"] == 1)  # by now there is no such hold
+    assert waiting(spool) == []
+
+
+async def test_a_meter_that_fails_at_everything_is_given_time_and_nothing_is_lost(
+    url: str,
+    seen: list[str],
+    fails_at: set[bytes],
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "FAILURES_MAX", 20)
+    fails_at.add(b"records")
+    lines = [record(f"{number}") for number in range(400)]
+    spool = left(url, tmp_path, *lines)
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: not (spool / "0-a.jsonl").exists())
+        assert len(seen) < 30
+        assert sorted(waiting(spool)) == sorted(lines)
+        fails_at.clear()
+        await until(lambda: meter.counters["drained"] == 400)
+        await until(lambda: not waiting(spool))
+
+
+async def test_many_lines_in_a_row_that_the_meter_fails_at_hold_up_nothing(
+    url: str, fails_at: set[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "FAILURES_MAX", 20)
+    fails_at.add(b"poison")
+    poison = [record(f"poison-{number}") for number in range(30)]
+    spool = left(url, tmp_path, *poison, record("1"))
+    left(url, tmp_path, record("2"), name="0-b.jsonl")
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 2)
+        await until(lambda: sorted(waiting(spool)) == sorted(poison))
+
+
+async def test_closing_does_not_wait_for_all_that_is_on_disk(
+    url: str, seen: list[str], settings: Settings, tmp_path: Path
+) -> None:
+    """The ends of holds are a request each."""
+    ends = [json.dumps({"reservation_id": f"{number}"}).encode() for number in range(900)]
+    spool = left(url, tmp_path, *ends)
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["rejected"] > 0)
+    assert len(seen) < 900
+    assert waiting(spool) == ends
+
+
+def test_a_huge_file_is_read_piece_by_piece(tmp_path: Path) -> None:
+    """And so is one without a line break."""
+    (tmp_path / "a.jsonl").write_bytes(b"x" * 30 * FILE_BYTES_MAX + b"\n")
+    tracemalloc.start()
+    try:
+        assert sum(len(line) for file in Spool(tmp_path, BYTES).files() for line in file.lines()) == (
+            30 * FILE_BYTES_MAX
+        )
+        assert tracemalloc.get_traced_memory()[1] < 4 * FILE_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="nothing is forbidden")
+def test_what_cannot_be_removed_is_not_sent_without_end(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BYTES)
+    spool.append(["{}"])
+    tmp_path.chmod(0o500)
+    try:
+        for file in spool.files():
+            with pytest.raises(StoreError, match="remove it"):
+                file.remove()
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked")
+def test_a_process_that_was_forked_keeps_nothing_locked(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BYTES)
+    spool.append(["{}"])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent has ended it
+        os._exit(0)
+    try:
+        os.close(reading)
+        assert [list(file.lines()) for file in spool.files()] == [[b"{}"]]
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+
+
+FILL = """
+import json, resource, sys
+from pathlib import Path
+from agent_meter_mcp.client.spool import Spool
+from agent_meter_mcp.core.errors import StoreError
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+spool, kept = Spool(Path(sys.argv[1]), 10**9), 0
+try:
+    while True:
+        spool.append([json.dumps({"id": f"{kept}", "padding": "x" * 3000})])
+        kept += 1
+except StoreError:
+    print(kept)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_a_disk_that_is_full_keeps_what_it_has_acknowledged_and_no_half_line(tmp_path: Path) -> None:
+    filled = subprocess.run(
+        [sys.executable, "-c", FILL, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=SECONDS,
+        check=True,
+    )
+    kept = int(filled.stdout)
+    assert kept == 3
+    (path,) = tmp_path.glob("*.jsonl")
+    assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == ["0", "1", "2"]
