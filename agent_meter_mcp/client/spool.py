@@ -82,11 +82,16 @@ class Spool:
         return self._folder / REFUSED
 
     def put_aside(self, lines: Sequence[str]) -> None:
-        """Keeps them where nobody sends them, as long as there is room. Raises StoreError."""
+        """Keeps them on the disk, where nobody sends them. Raises StoreError, also when it is full."""
         try:
             with open(self.refused, "ab", opener=_for_its_owner) as file:
-                if file.tell() < REFUSED_BYTES_MAX:
-                    file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+                if file.tell() >= REFUSED_BYTES_MAX:
+                    raise StoreError(
+                        f"{self.refused} is full ({REFUSED_BYTES_MAX} bytes): look at it, and remove it."
+                    )
+                file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"{self.refused} cannot be written ({error.strerror}).") from error
 

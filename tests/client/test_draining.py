@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent_meter_mcp.client import Meter, draining
+from agent_meter_mcp.client import spool as spooling
 from agent_meter_mcp.client.remote import spool_name
 from agent_meter_mcp.client.spool import FILE_BYTES_MAX, REFUSED, Spool
 from agent_meter_mcp.core.errors import StoreError
@@ -265,3 +266,21 @@ def test_a_disk_that_is_full_keeps_what_it_has_acknowledged_and_no_half_line(tmp
     assert kept == 3
     (path,) = tmp_path.glob("*.jsonl")
     assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == ["0", "1", "2"]
+
+
+async def test_what_there_is_no_room_for_any_more_is_said_to_be_lost(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spooling, "REFUSED_BYTES_MAX", 10)
+    spool = left(url, tmp_path, b'"the first"', record("between"), b'"the second"')
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: not waiting(spool))
+        assert meter.counters["rejected"] == 2
+    assert (spool / REFUSED).read_text() == '"the first"\n"the second"\n'  # of one batch
+    left(url, tmp_path, b'"the third"')
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: not waiting(spool))
+        assert meter.counters["lost"] == 1
+    assert "the third" not in (spool / REFUSED).read_text()
+    assert "It is lost, because" in caplog.text
+    assert "is full (10 bytes): look at it, and remove it" in caplog.text

@@ -64,18 +64,22 @@ class BoundedBodies:
             return
         needed = _needed(headers, self._maximum)
         if not needed:
-            await self._pass_on(scope, headers, receive, send)
+            await self._pass_on(scope, headers, await self._taken(headers, receive), receive, send)
             return
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self._room.held(needed, self._room_s))
+                place = await stack.enter_async_context(self._room.held(needed, self._room_s))
             except TimeoutError:
                 await _no_room()(scope, receive, send)
                 return
-            await self._pass_on(scope, headers, receive, send)
+            taken = await self._taken(headers, receive)
+            # Now it is known how much it is; its answer may be a stream that does not end.
+            place.shrink(len(taken) if isinstance(taken, bytes) and len(taken) > SMALL else 0)
+            await self._pass_on(scope, headers, taken, receive, send)
 
-    async def _pass_on(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        taken = await self._taken(headers, receive)
+    async def _pass_on(
+        self, scope: Scope, headers: Headers, taken: bytes | Response | None, receive: Receive, send: Send
+    ) -> None:
         if isinstance(taken, bytes):
             unpacked = _as_unpacked(scope, headers, len(taken))
             await self._app(unpacked, replayed(taken, receive), send)

@@ -11,6 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 
+class Place:
+    """So many bytes that somebody has."""
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self.size = size
+
+    def shrink(self, size: int) -> None:
+        """No more than that is needed any longer."""
+        if size < self.size:
+            given, self.size = self.size - size, size
+            self._room.give(given)
+
+
 class Room:
     """Of `total` bytes. Nobody may need more than that."""
 
@@ -19,14 +33,19 @@ class Room:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
-    async def held(self, size: int, within_s: float) -> AsyncGenerator[None]:
+    async def held(self, size: int, within_s: float) -> AsyncGenerator[Place]:
         """Raises TimeoutError when there was no room for so long."""
         async with asyncio.timeout(within_s):
             await self._take(size)
+        place = Place(self, size)
         try:
-            yield
+            yield place
         finally:
-            self._give(size)
+            place.shrink(0)
+
+    def give(self, size: int) -> None:
+        self._free += size
+        self._let_in()
 
     async def _take(self, size: int) -> None:
         if not self._waiting and size <= self._free:
@@ -42,12 +61,8 @@ class Room:
                 self._waiting.remove(waiting)
                 self._let_in()  # whoever stood behind may need less
             else:  # it was let in, and given up on, in the same moment
-                self._give(size)
+                self.give(size)
             raise
-
-    def _give(self, size: int) -> None:
-        self._free += size
-        self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:

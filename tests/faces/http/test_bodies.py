@@ -273,7 +273,7 @@ async def bounded(together: int, room_s: float = 20) -> AsyncGenerator[tuple[Sen
     transport = httpx2.ASGITransport(app=BoundedBodies(app, together=together, room_s=room_s))
     async with httpx2.AsyncClient(transport=transport, base_url="http://meter") as client:
 
-        async def sent(body: bytes, **headers: str) -> httpx2.Response:
+        async def sent(body: bytes | AsyncGenerator[bytes], **headers: str) -> httpx2.Response:
             return await client.post("/", content=body, headers=headers)
 
         try:
@@ -311,12 +311,26 @@ async def test_who_waits_too_long_for_room_is_told_when_to_come_again() -> None:
             assert answer.headers["retry-after"] == "5"
 
 
-async def test_a_packed_body_needs_room_for_what_it_unpacks_to() -> None:
+@pytest.mark.parametrize("headers", [{"content-encoding": "gzip"}, {}], ids=["packed", "in pieces"])
+async def test_a_body_of_unknown_size_needs_all_room_until_it_is_known(headers: dict[str, str]) -> None:
+    has_begun, may_end = anyio.Event(), anyio.Event()
+
+    async def slowly() -> AsyncGenerator[bytes]:
+        has_begun.set()
+        body = gzip.compress(b"{}") if headers else b"{}"
+        yield body[:1]
+        await may_end.wait()
+        yield body[1:]
+
     async with anyio.create_task_group() as tasks:
         async with bounded(BODY_MAX, room_s=0.05) as (sent, inside):
-            tasks.start_soon(lambda: sent(gzip.compress(b"{}"), **{"content-encoding": "gzip"}))
-            await until(lambda: len(inside) == 1)
+            tasks.start_soon(lambda: sent(slowly(), **headers))
+            await has_begun.wait()
             assert (await sent(b"x" * BIG)).status_code == 503
+            may_end.set()
+            await until(lambda: inside == [2])  # whose answer may take for ever
+            tasks.start_soon(sent, b"x" * BIG)
+            await until(lambda: inside == [2, BIG])
 
 
 async def test_who_gives_up_while_waiting_for_room_stands_in_nobodys_way() -> None:
