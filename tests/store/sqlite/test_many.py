@@ -22,8 +22,9 @@ from agent_meter_mcp.core.commands import (
 )
 from agent_meter_mcp.core.errors import Conflict, InvalidInput
 from agent_meter_mcp.core.models import LEDGER_MAX, LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.intake import known_lineage
-from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store, remembered, rollups
 
 from .steps import applied_in, counted
 
@@ -108,6 +109,34 @@ def test_whether_an_agent_is_known_costs_the_same_however_many_there_are(
                     assert known_lineage(reads, agent) == lineage
             taken += steps
     assert max(taken) <= 10
+
+
+def test_a_page_of_agents_costs_the_same_however_many_there_are(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "CROWD", 500)
+    monkeypatch.setattr(rollups, "ROLL_AT", 1)
+    store, _ = stores
+    limit_each(store, "day")
+    taken: list[int] = []
+    for thousand in range(3):
+        agents = [f"agent-{thousand}-{number}" for number in range(1000)]
+        at_us = NOW_US + 10_000 * thousand
+        store.apply([usage_of(agent, f"a{agent}") for agent in agents], at_us)
+        in_sessions = [Who("agent-0-0", "llm", session=f"{thousand}-{number}") for number in range(1000)]
+        store.apply(
+            [Record(UsageEvent(f"s{who.session}", who, Usage())) for who in in_sessions], at_us + 5000
+        )
+        with store.snapshot() as reads:
+            reads.policy()
+            with counted(reads.connection) as steps:
+                page = reads.agents(AgentsQuery(limit=20), at_us + 9000)
+        taken += steps
+        first = page.agents[0]
+        assert (first.agent.agent_id, first.totals.events) == ("agent-0-0", 1 + 1000 * (thousand + 1))
+        assert first.last_seen_us == at_us + 5999
+    assert max(taken) <= 2 * min(taken), taken
+    assert list(store.verify()) == []
 
 
 def test_who_was_named_before_begins_at_the_same_cost_however_much_was_held_since(
