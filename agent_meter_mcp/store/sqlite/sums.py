@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Coverage
 
-from .filters import is_among
+from .filters import FEW, broad_dims, is_among
 from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
@@ -45,6 +45,12 @@ _ROLLUP_METRIC = {
     "tokens": "x.input + x.output + x.cache_read + x.cache_write + x.cache_write_1h",
     "cost_usd": "x.cost",
 }
+
+_THERE = """there (bucket) AS (
+    SELECT min(bucket) FROM rollup WHERE grain = ? AND bucket >= ?
+    UNION ALL SELECT (SELECT min(x.bucket) FROM rollup x WHERE x.grain = ? AND x.bucket > there.bucket)
+    FROM there WHERE there.bucket < ?)"""
+"""The buckets that anybody has used something in: from one to the next by the index."""
 
 HOLDS_MAX = 64
 """So many holds are looked at before all that are open are looked through."""
@@ -85,6 +91,9 @@ class Sums:
         is_broad = coverage.project is None and coverage.session is None
         self._width = BROAD if is_broad else 0
         """What is added to the grain of rollups."""
+        is_of_few = coverage.agents is not None and len(coverage.agents) <= FEW
+        self._broad = broad_dims(coverage.agents) if is_of_few and coverage.agents is not None else None
+        """Of a few agents the rows are looked up in each bucket: what all others have used is not read."""
 
     def may_have_used(self) -> bool:
         """Whether there may be usage to add up. Of an agent, a project or a session that begins there is
@@ -162,11 +171,8 @@ class Sums:
     def first_booked(self) -> int | None:
         """When the earliest usage was booked; the rollups say in which hour to look."""
         rolled = self._rolled()
-        hour = self._connection.execute(
-            "SELECT x.bucket FROM rollup x CROSS JOIN dim d ON d.id = x.dim WHERE x.grain = ?"
-            f" AND {self._where} AND {self._rollup_metric} > 0 ORDER BY x.bucket LIMIT 1",
-            (HOUR + self._width, *self._values),
-        ).fetchone()
+        day = self._first_in(DAY, -FAR_US, FAR_US)
+        hour = None if day is None else self._first_in(HOUR, day * 24, (day + 1) * 24)
         known: list[int] = []
         (first,) = self._connection.execute(
             "SELECT min(coalesce(x.booked, x.id)) FROM event x CROSS JOIN dim d ON d.id = x.dim"
@@ -179,7 +185,7 @@ class Sums:
                 (first,) = self._connection.execute(
                     f"SELECT min({booked}) FROM event x CROSS JOIN dim d ON d.id = x.dim WHERE {when} >= ?"
                     f" AND {booked} < ? AND +x.id <= {rolled} AND {self._where} AND {self._event_metric} > 0",
-                    (hour[0] * HOUR_US, (hour[0] + 1) * HOUR_US, *self._values),
+                    (hour * HOUR_US, (hour + 1) * HOUR_US, *self._values),
                 ).fetchone()
                 known += [] if first is None else [first]
         return min(known, default=None)
@@ -210,13 +216,31 @@ class Sums:
     def _rollup(self, grain: int, first: int, last: int, bucket: str) -> dict[int, int]:
         if first >= last:
             return {}
-        return dict(
-            self._connection.execute(
-                f"SELECT {bucket}, sum({self._rollup_metric}) FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
-                f" WHERE x.grain = ? AND x.bucket >= ? AND x.bucket < ? AND {self._where} GROUP BY 1",
-                (grain + self._width, first, last, *self._values),
+        amounts = f"{bucket}, sum({self._rollup_metric})"
+        return dict(self._rolled_up(amounts, grain, first, last, "GROUP BY 1"))
+
+    def _first_in(self, grain: int, first: int, last: int) -> int | None:
+        """The first bucket in [first, last) that something was used in."""
+        is_first = f"AND {self._rollup_metric} > 0 ORDER BY 1 LIMIT 1"
+        found = self._rolled_up("x.bucket", grain, first, last, is_first)
+        return found[0][0] if found else None
+
+    def _rolled_up(self, columns: str, grain: int, first: int, last: int, ending: str) -> list[Any]:
+        """`columns` of the rollups x in the buckets [first, last)."""
+        grain += self._width
+        if self._broad is None:
+            return self._connection.execute(
+                f"SELECT {columns} FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
+                f" WHERE x.grain = ? AND x.bucket >= ? AND x.bucket < ? AND {self._where} {ending}",
+                (grain, first, last, *self._values),
             ).fetchall()
-        )
+        broad, names = self._broad
+        return self._connection.execute(
+            f"{broad}, {_THERE} SELECT {columns} FROM broad d CROSS JOIN there CROSS JOIN rollup x"
+            " ON x.grain = ? AND x.bucket = there.bucket AND x.dim = d.id"
+            f" WHERE there.bucket < ? AND {self._where} {ending}",
+            (*names, grain, first, grain, last, grain, last, *self._values),
+        ).fetchall()
 
     def _rolled(self) -> int:
         (rolled,) = self._connection.execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()

@@ -14,6 +14,7 @@ from agent_meter_mcp.core.commands import (
     Record,
     Recorded,
     Release,
+    RemoveLimit,
     Reserve,
     Reserved,
     SetAgent,
@@ -135,6 +136,28 @@ def test_a_page_of_agents_costs_the_same_however_many_there_are(
         first = page.agents[0]
         assert (first.agent.agent_id, first.totals.events) == ("agent-0-0", 1 + 1000 * (thousand + 1))
         assert first.last_seen_us == at_us + 5999
+    assert max(taken) <= 2 * min(taken), taken
+    assert list(store.verify()) == []
+
+
+@pytest.mark.parametrize("window", ["day", "month", "7d"])
+def test_a_limit_that_is_set_costs_each_agent_the_same_however_many_have_used(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch, window: str
+) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", 1)
+    store, _ = stores
+    taken: list[int] = []
+    for several in range(3):
+        agents = [f"agent-{several}-{number}" for number in range(500)]
+        at_us = NOW_US + 10_000 * several
+        store.apply([usage_of(agent, f"a{agent}") for agent in agents], at_us)
+        key = LimitKey(Subject("agent", "*"), None, "requests", window)
+        store.apply([SetLimit("each", key, 10**6, "olga")], at_us + 5000)
+        store.apply([usage_of("agent-0-0", f"first-{several}")], at_us + 5001)
+        taken.append(steps_of(store, usage_of("agent-0-1", f"e{several}"), at_us + 5002))
+        (view,) = store.limits(Who("agent-0-1"), at_us + 6000)
+        assert view.state is not None and view.state.used == 2 + several
+        store.apply([RemoveLimit("olga", "each")], at_us + 7000)
     assert max(taken) <= 2 * min(taken), taken
     assert list(store.verify()) == []
 
