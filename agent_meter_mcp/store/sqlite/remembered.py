@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     Span = tuple[int, int]
 
 NOTHING = (FAR_US, -1)
-ROWS_MAX = 20_000
+ROWS_MAX = 120_000
 """So many groups are remembered; beyond that, it begins anew. A sum of more than half
 as many is not remembered."""
-CROWD = ROWS_MAX // 2
-"""So many agents and more: what each has used is read for those that are asked for."""
+CROWD = 10_000
+"""Where there are more agents, what each has used is read for those that are asked for."""
 
 
 class Remembered:
