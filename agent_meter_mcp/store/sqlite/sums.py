@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 HOUR_US, DAY_US = GRAIN_US[HOUR], GRAIN_US[DAY]
 FAR_US = 2**62
 """Later than any booking."""
+LONG_US = 4 * HOUR_US
+"""Of a few agents, in so long, only the hours in which they have used something are read."""
 
 _BOOKINGS = (("x.booked IS NULL AND x.id", "x.id"), ("x.booked", "x.booked"))
 """Events booked when they were recorded are found by id, the others by their own index.
@@ -144,13 +146,26 @@ class Sums:
             found = self._rollup(
                 HOUR, start_us // HOUR_US, -(-end_us // HOUR_US), f"x.bucket / {grain_hours}"
             )
-            for bucket, amount in self._tail(start_us, end_us, rolled, f"/ {grain_us}").items():
-                found[bucket] = found.get(bucket, 0) + amount
-            return found
-        found: dict[int, int] = {}
-        for bucket, amount in self._events(start_us, end_us, f"/ {grain_us}", "1"):
-            found[bucket] = found.get(bucket, 0) + amount
+            return _added(found, self._tail(start_us, end_us, rolled, f"/ {grain_us}").items())
+        by = f"/ {grain_us}"
+        if self._broad is None or start_us < 0 or end_us - start_us < LONG_US:
+            return _added({}, self._events(start_us, end_us, by, "1"))
+        rolled = self._rolled()
+        found = self._tail(start_us, end_us, rolled, by)
+        for first, last in self._busy_hours(start_us // HOUR_US, -(-end_us // HOUR_US)):
+            stretch = max(first * HOUR_US, start_us), min(last * HOUR_US, end_us)
+            _added(found, self._events(*stretch, by, f"+x.id <= {rolled}"))
         return found
+
+    def _busy_hours(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The stretches of [first, last) in which there is something that is rolled up."""
+        stretches: list[tuple[int, int]] = []
+        for (hour,) in self._rolled_up("DISTINCT x.bucket", HOUR, first, last, "ORDER BY 1"):
+            if stretches and stretches[-1][1] == hour:
+                stretches[-1] = (stretches[-1][0], hour + 1)
+            else:
+                stretches.append((hour, hour + 1))
+        return stretches
 
     def held(self, start_us: int, end_us: int, at_us: int) -> list[tuple[int, str, str, int, int]]:
         """Open holds made in [start, end): (reserved_at, reservation_id, agent, amount, expires_at)."""
@@ -245,3 +260,9 @@ class Sums:
     def _rolled(self) -> int:
         (rolled,) = self._connection.execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
         return rolled
+
+
+def _added(sums: dict[int, int], more: Iterable[tuple[int, int]]) -> dict[int, int]:
+    for bucket, amount in more:
+        sums[bucket] = sums.get(bucket, 0) + amount
+    return sums

@@ -162,6 +162,26 @@ def test_a_limit_that_is_set_costs_each_agent_the_same_however_many_have_used(
     assert list(store.verify()) == []
 
 
+def test_of_a_long_window_those_hours_are_read_in_which_the_agent_has_used_something(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", 1)
+    store, _ = stores
+    taken: list[int] = []
+    for hour in range(21):
+        at_us = NOW_US + hour * 3_600_000_000
+        used = [usage_of(f"agent-{number}", f"{hour}-{number}") for number in range(300)]
+        store.apply([*used, usage_of("ann", f"ann {hour}")] if hour in (0, 5) else used, at_us)
+        if hour in (6, 20):
+            limit_each(store, "24h")
+            taken.append(steps_of(store, usage_of("ann", f"ann {hour}"), at_us + 1000))
+            (view,) = store.limits(Who("ann"), at_us + 2000)
+            assert view.state is not None and view.state.used == 2 + len(taken)
+            store.apply([RemoveLimit("olga", "each-24h")], at_us + 3000)
+    assert taken[1] <= 2 * taken[0], taken
+    assert list(store.verify()) == []
+
+
 def test_who_was_named_before_begins_at_the_same_cost_however_much_was_held_since(
     stores: tuple[SqliteStore, SqliteStore],
 ) -> None:
