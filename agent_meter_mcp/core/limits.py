@@ -70,17 +70,24 @@ class Policy:
                 self._children.setdefault(agent.parent, []).append(agent.agent_id)
 
     def with_agent(self, agent: Agent) -> Policy:
-        """The policy with this agent as it is now: among thousands, far less work than a new one."""
+        """The policy with this agent as it is now."""
+        return self.with_agents([agent])
+
+    def with_agents(self, agents: Iterable[Agent]) -> Policy:
+        """The policy with these agents as they are now: among thousands, far less work than a new one."""
         made = Policy((), self.limits.values(), self.switches)
-        made.agents = {**self.agents, agent.agent_id: agent}
-        made._children = dict(self._children)
-        known = self.agents.get(agent.agent_id)
-        before = None if known is None else known.parent
-        if before != agent.parent:
+        made.agents = self.agents.copy()
+        children = made._children = self._children.copy()
+        for agent in agents:
+            known = made.agents.get(agent.agent_id)
+            made.agents[agent.agent_id] = agent
+            before = None if known is None else known.parent
+            if before == agent.parent:
+                continue
             if before is not None:
-                made._children[before] = [one for one in self._children[before] if one != agent.agent_id]
+                children[before] = [one for one in children[before] if one != agent.agent_id]
             if agent.parent is not None:
-                made._children[agent.parent] = [*self._children.get(agent.parent, ()), agent.agent_id]
+                children[agent.parent] = [*children.get(agent.parent, ()), agent.agent_id]
         return made
 
     def lineage(self, agent_id: str) -> tuple[str, ...]:

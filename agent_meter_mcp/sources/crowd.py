@@ -27,8 +27,12 @@ class Used:
         """The groups by agent, as they are now. Answers who has another total than before."""
         known = set(map(id, self._groups))
         is_new = map(not_, map(known.__contains__, map(id, groups)))
-        changed = {_agent_of(group): group.totals for group in compress(groups, is_new)}
         before, self._groups = self.totals, groups
+        changed = {
+            agent: group.totals
+            for group in compress(groups, is_new)
+            if before.get(agent := _agent_of(group)) != group.totals
+        }
         self.totals = before | changed
         if len(self.totals) == len(groups):
             return set(changed)

@@ -24,7 +24,7 @@ from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.sources import local
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
 from agent_meter_mcp.sources.local import LocalSource
-from agent_meter_mcp.store.sqlite import open_store
+from agent_meter_mcp.store.sqlite import open_store, told
 
 from .ledgers import OPERATOR, START_US, Clock, Step, steps, usages, whos
 
@@ -104,13 +104,13 @@ def test_what_changes_old_figures_is_seen_as_soon_as_what_is_new(tmp_path: Path)
         assert reader.summary(query.replace(group_by=("tier",)), START_US).total == total  # not remembered
         return total.events, total.requests, total.rejected
 
-    def told(requests: int) -> Record:
+    def streamed(requests: int) -> Record:
         return Record(UsageEvent("streamed", who, Usage(requests=requests)))
 
     refusals = Refuse((Refusal(who, None, "self", Usage(), None, START_US),))
-    writer.apply([told(1), refusals], START_US)
+    writer.apply([streamed(1), refusals], START_US)
     assert seen() == (1, 1, 1)
-    writer.apply([told(5)], START_US + second)
+    writer.apply([streamed(5)], START_US + second)
     assert seen() == (1, 5, 1)
     writer.apply([refusals], START_US + second)
     assert seen() == (1, 5, 2)
@@ -123,10 +123,12 @@ def test_what_changes_old_figures_is_seen_as_soon_as_what_is_new(tmp_path: Path)
     reader.close()
 
 
+@pytest.mark.parametrize("told_most", [told.GROUPS_MAX, 0], ids=["many", "more than are remembered"])
 async def test_of_many_agents_those_are_read_that_have_news_and_the_others_in_turn(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told_most: int
 ) -> None:
     clock = Clock()
+    monkeypatch.setattr(told, "GROUPS_MAX", told_most)
     monkeypatch.setattr(composition, "system_clock_us", clock)
     monkeypatch.setattr(local, "AT_ONCE", 1)
     chosen = load_settings({"AGENT_METER_DB": str(tmp_path / "m.db")})

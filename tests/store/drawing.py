@@ -93,7 +93,7 @@ keys = st.builds(
     _subjects,
     st.none() | st.none() | st.sampled_from(SERVICES),
     st.sampled_from(["requests", "units", "tokens", "cost_usd"]),
-    st.sampled_from(["2s", "60s", "1h", "61h", "hour", "day", "month", "total"]),
+    st.sampled_from(["2s", "60s", "1h", "24h", "61h", "hour", "day", "month", "total"]),
 )
 switches: st.SearchStrategy[tuple[SwitchKind, str | None]] = st.one_of(
     st.tuples(st.just("agent"), agents),

@@ -40,6 +40,7 @@ from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery,
 from agent_meter_mcp.core.windows import parse_window, period
 from agent_meter_mcp.store.memory import MemoryStore
 from agent_meter_mcp.store.sqlite import SqliteStore, open_store
+from agent_meter_mcp.store.sqlite import remembered as sqlite_remembered
 from agent_meter_mcp.store.sqlite import rollups as sqlite_rollups
 
 from . import drawing as draws
@@ -66,13 +67,14 @@ NAMED = ("agent", "service", "operation", "model", "project", "session")
 
 @contextmanager
 def frequent_rollups() -> Generator[None]:
-    """SQLite rolls up after a few events, so that summaries and sums are made of rollups and of events."""
-    before = sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY
-    sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY = 5, 2
+    """SQLite rolls up after a few events, so that summaries and sums are made of rollups and of events; and
+    takes three agents for a crowd."""
+    before = sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY, sqlite_remembered.CROWD
+    sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY, sqlite_remembered.CROWD = 5, 2, 3
     try:
         yield
     finally:
-        sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY = before
+        sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY, sqlite_remembered.CROWD = before
 
 
 class Stores(RuleBasedStateMachine):

@@ -42,6 +42,14 @@ SELECT max(coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FR
     (SELECT v FROM meta WHERE k = 'epoch'),
     (SELECT min(expires) FROM reservation WHERE state = 0)"""
 """The highest seq in the file, which configuration it has, and when the next hold is over."""
+NEW_AGENTS = "new_agents"
+"""The row of `meta` that counts how many of the changes of the configuration were no more than an agent that
+nobody had heard of before. Whatever else changes raises the epoch alone, and so does an older version."""
+_NEW_AGENTS = f"SELECT coalesce((SELECT v FROM meta WHERE k = '{NEW_AGENTS}'), 0)"
+_AGENTS = (
+    "SELECT agent_id, name, tier, owner, parent FROM agent"
+    " WHERE created > ? AND (tier IS NOT NULL OR parent IS NOT NULL)"
+)
 COUNTERS_MAX = 20_000
 PLANS_MAX = 20_000
 
@@ -93,13 +101,17 @@ class Book:
         """Writes all that is pending, before a counter is read from the file again."""
         self._version = -1
         self._epoch = -1
+        self._known_changed: int = -1
+        """How many changes of the configuration were about more than new agents."""
+        self._looked_upto = 0
+        """The highest seq in the file when it was looked at: an agent that is new since came after it."""
         self._newest_counter = 0
         self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
 
     def forget(self) -> None:
         """Nothing that is cached may be used again (after a rollback)."""
-        self._version = self._epoch = -1
+        self._version = self._epoch = self._known_changed = -1
 
     def refresh(self) -> bool:
         """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`).
@@ -117,9 +129,19 @@ class Book:
         self.last, epoch, self.next_expiry_us = self.connection.execute(_LOOK).fetchone()
         if epoch != self._epoch:
             self._check_format()
-            self._epoch = epoch
-            self.load_policy()
+            self._read_changes(epoch)
+        self._looked_upto = self.last
         return True
+
+    def _read_changes(self, epoch: int) -> None:
+        """Takes the configuration of that epoch: only the new agents, if that is all."""
+        (new_agents,) = self.connection.execute(_NEW_AGENTS).fetchone()
+        known_changed = epoch - new_agents
+        if known_changed == self._known_changed:
+            self.load_policy(self.policy.with_agents(self._agents_since(self._looked_upto)))
+        else:
+            self.load_policy()
+        self._epoch, self._known_changed = epoch, known_changed
 
     def _check_format(self) -> None:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
@@ -141,13 +163,6 @@ class Book:
 
     def _read_policy(self) -> Policy:
         execute = self.connection.execute
-        agents = [
-            Agent(*row)
-            for row in execute(
-                "SELECT agent_id, name, tier, owner, parent FROM agent"
-                " WHERE tier IS NOT NULL OR parent IS NOT NULL"
-            )
-        ]
         limits: list[Limit] = [
             limit_of(row)
             for row in execute(
@@ -161,7 +176,11 @@ class Book:
                 "SELECT kind, name, reason, engaged_by, engaged_at FROM switch"
             )
         ]
-        return Policy(agents, limits, switches)
+        return Policy(self._agents_since(-1), limits, switches)
+
+    def _agents_since(self, seq: int) -> list[Agent]:
+        """Those with a tier or a parent that nobody had heard of before or at that seq."""
+        return [Agent(*row) for row in self.connection.execute(_AGENTS, (seq,))]
 
     def plan(self, who: Who) -> Plan:
         key = (who.agent, who.service, who.project, who.session)

@@ -7,7 +7,8 @@ from agent_meter_mcp.core.commands import LimitSet, RemoveLimit, SetAgent, SetLi
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
 from agent_meter_mcp.core.models import LIMITS_MAX, Agent, KillSwitch, Limit, LimitKey, Who, audited
 
-from .rows import limit_columns
+from .book import NEW_AGENTS
+from .rows import ONE_MORE, limit_columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _keep_agent(writer: Writer, before: Agent | None, after: Agent, at_us: int) 
             f"limit_id IN (SELECT limit_id FROM quota WHERE subject = 'agent' AND name IN ({marks}))",
             tuple(above),
         )
-    _changed(writer, writer.book.policy.with_agent(after))
+    _changed(writer, writer.book.policy.with_agent(after), is_new_agent=before is None)
 
 
 def set_limit(writer: Writer, command: SetLimit) -> LimitSet:
@@ -170,9 +171,12 @@ def _drop_counters(writer: Writer, condition: str, values: tuple[str, ...]) -> N
         writer.connection.executemany(f"DELETE FROM {table} WHERE counter = ?", dropped)
 
 
-def _changed(writer: Writer, policy: Policy | None = None) -> None:
-    """Every process reads the configuration anew; ours does so now, unless it is told the new `policy`."""
+def _changed(writer: Writer, policy: Policy | None = None, *, is_new_agent: bool = False) -> None:
+    """Every process reads the configuration anew, or only the agents that are new, if there is no more to it.
+    Ours does so now, unless it is told the new `policy`."""
     writer.connection.execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
+    if is_new_agent:
+        writer.connection.execute(ONE_MORE, (NEW_AGENTS,))
     writer.reload(policy)
 
 

@@ -12,6 +12,16 @@ if TYPE_CHECKING:
 
 
 FEW = 16
+_BROAD_DIMS = """
+WITH RECURSIVE at (agent, service) AS (
+    SELECT agent_id, (SELECT min(d.service) FROM dim d WHERE d.agent = agent_id) FROM agent WHERE {}
+    UNION ALL SELECT at.agent,
+        (SELECT min(d.service) FROM dim d WHERE d.agent = at.agent AND d.service > at.service)
+    FROM at WHERE at.service IS NOT NULL),
+broad AS (
+    SELECT d.id, d.agent, d.service, d.outcome FROM at CROSS JOIN dim d ON d.agent = at.agent
+    AND d.service = at.service AND d.operation = '' AND d.model = '' AND d.project = '' AND d.session = ''
+    AND d.source = '')"""
 
 
 def is_among(column: str, names: Collection[str]) -> tuple[str, list[Any]]:
@@ -22,6 +32,15 @@ def is_among(column: str, names: Collection[str]) -> tuple[str, list[Any]]:
     from json import dumps  # slow, for a process that only records
 
     return f"{column} IN (SELECT value FROM json_each(?))", [dumps(sorted(names))]
+
+
+def broad_dims(names: Collection[str]) -> tuple[str, list[Any]]:
+    """(SQL, parameters) that begin a statement, which has their broad dims as `broad` then.
+
+    From service to service by the index: of all the sessions that an agent had, not one is passed.
+    """
+    term, values = is_among("agent_id", names)
+    return _BROAD_DIMS.format(term), values
 
 
 def filter_condition(chosen: UsageFilter, policy: Policy) -> tuple[str, list[Any]]:

@@ -13,6 +13,7 @@ from .driver import IntegrityError
 from .recording import dim_of, find_event, find_reservation
 from .rows import (
     AMOUNTS,
+    ONE_MORE,
     RELEASED,
     RESERVATION_COLUMNS,
     amount_columns,
@@ -163,7 +164,7 @@ def _fold(writer: Writer, refusal: Refusal) -> None:
     if row is not None:
         writer.rollups.add_refusals(row[1], refusal.count, row[0])
         if writer.at_us - row[0] > LATE_US:
-            execute("INSERT INTO meta (k, v) VALUES (?, 1) ON CONFLICT (k) DO UPDATE SET v = v + 1", (LATE,))
+            execute(ONE_MORE, (LATE,))
         return
     seq = writer.take_seq()
     asked = refusal.asked.kept

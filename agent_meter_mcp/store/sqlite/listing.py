@@ -70,13 +70,11 @@ def agents(reader: Reader, query: AgentsQuery, at_us: int) -> AgentsPage:
     """Rule 25, in the order of ids; agents that a status leaves out are passed over."""
     views: list[AgentView] = []
     after = query.after_agent or ""
-    totals = summarising.sums(reader, SummaryQuery(UsageFilter(), ("agent",)))
-    seen = reader.remembered.last_seen()
     while True:
         # One more than is wanted tells that there are more; of those that a status picks, some are left out.
         most = _CHUNK if query.status else min(_CHUNK, query.limit + 1 - len(views))
         rows = _agent_rows(reader, query, after, most)
-        found = _views(reader, rows, totals, seen, at_us)
+        found = _views(reader, rows, at_us)
         views.extend(view for view in found if query.status in (None, view.status))
         if len(views) > query.limit:
             return AgentsPage(tuple(views[: query.limit]), views[query.limit - 1].agent.agent_id)
@@ -106,14 +104,17 @@ def _agent_rows(reader: Reader, query: AgentsQuery, after: str, most: int) -> li
     ).fetchall()
 
 
-def _views(
-    reader: Reader,
-    rows: list[tuple[Any, ...]],
-    totals: dict[Key, Sequence[int]],
-    seen: dict[str, int],
-    at_us: int,
-) -> list[AgentView]:
+def _used(reader: Reader, names: Sequence[str]) -> tuple[dict[Key, Sequence[int]], dict[str, int]]:
+    """What these agents have used, and when they were last seen; of all, where that is remembered."""
+    if reader.remembered.is_crowd():
+        return summarising.of_agents(reader, names)
+    totals = summarising.sums(reader, SummaryQuery(UsageFilter(), ("agent",)))
+    return totals, reader.remembered.last_seen()
+
+
+def _views(reader: Reader, rows: list[tuple[Any, ...]], at_us: int) -> list[AgentView]:
     book = reader.book
+    totals, seen = _used(reader, [row[0] for row in rows])
     hard = [
         (plan, [counter for counter in plan.counters if counter.hard])
         for plan in [book.plan(Who(row[0])) for row in rows]

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     Span = tuple[int, int]
 
 NOTHING = (FAR_US, -1)
-ROWS_MAX = 20_000
+ROWS_MAX = 120_000
 """So many groups are remembered; beyond that, it begins anew. A sum of more than half
 as many is not remembered."""
+CROWD = 10_000
+"""Where there are more agents, what each has used is read for those that are asked for."""
 
 
 class Remembered:
@@ -51,6 +53,14 @@ class Remembered:
         self._rows = 0
         self._seen: dict[str, int] = {}
         self._seen_upto = 0
+        self._is_crowd = False
+
+    def is_crowd(self) -> bool:
+        """Whether the agents are more than what is remembered. No agent ever goes."""
+        if not self._is_crowd:
+            found = self._connection.execute("SELECT 1 FROM agent LIMIT 1 OFFSET ?", (CROWD,)).fetchone()
+            self._is_crowd = found is not None
+        return self._is_crowd
 
     def begin(self, book: Book) -> None:
         """Within a read transaction, before any sum of it: forgets what was changed."""

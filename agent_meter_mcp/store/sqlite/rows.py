@@ -32,6 +32,7 @@ HEAD_UPSERT = (
     " ON CONFLICT (counter) DO UPDATE"
     " SET bucket = excluded.bucket, used = excluded.used, held = excluded.held, version = excluded.version"
 )
+ONE_MORE = "INSERT INTO meta (k, v) VALUES (?, 1) ON CONFLICT (k) DO UPDATE SET v = v + 1"
 CELL_UPSERT = (
     "INSERT INTO cell (counter, slot, bucket, used, held) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (counter, slot) DO UPDATE"

@@ -13,7 +13,7 @@ from operator import add, attrgetter, itemgetter, neg
 from agent_meter_mcp.core.queries import TIME_DIMENSIONS, Summary, Totals
 from agent_meter_mcp.core.windows import periods
 
-from .filters import filter_condition
+from .filters import broad_dims, filter_condition, is_among
 from .schema import ALL, BROAD, DAY, HOUR
 from .sums import FAR_US, HOUR_US
 
@@ -73,6 +73,35 @@ def sums(reader: Reader, query: SummaryQuery) -> dict[Key, Sequence[int]]:
     for number, span in enumerate(pieces.spans):
         pieces.read(number, span)
     return pieces.groups
+
+
+def of_agents(reader: Reader, names: Sequence[str]) -> tuple[dict[Key, Sequence[int]], dict[str, int]]:
+    """The figures of each of these agents, and when its newest event or refusal was recorded.
+
+    Nothing is read of all the others but what is not rolled up yet.
+    """
+    broad, values = broad_dims(names)
+    term, wanted = is_among("d.agent", names)
+    rolled = (
+        f"{broad} SELECT d.agent, max(x.last), {{}} FROM broad d CROSS JOIN rollup x ON x.dim = d.id"
+        f" WHERE x.grain = {ALL + BROAD} AND x.bucket = 0 AND d.outcome {{}} GROUP BY 1"
+    )
+    tail = (
+        f"SELECT d.agent, max(x.id), {_EVENTS} FROM event x CROSS JOIN dim d ON d.id = x.dim"
+        f" WHERE x.id > (SELECT v FROM meta WHERE k = 'rolled') AND {term} GROUP BY 1"
+    )
+    sums: dict[Key, Sequence[int]] = {}
+    seen: dict[str, int] = {}
+    for sql, parameters in (
+        (rolled.format(_ROLLED, "!= 'rejected'"), values),
+        (rolled.format(f"{_REFUSED} sum(x.n)", "= 'rejected'"), values),
+        (tail, wanted),
+    ):
+        for agent, seen_us, *figures in reader.connection.execute(sql, parameters):
+            have = sums.get((agent,))
+            sums[agent,] = figures if have is None else tuple(map(add, have, figures))
+            seen[agent] = max(seen_us, seen.get(agent, 0))
+    return sums, seen
 
 
 class _Pieces:

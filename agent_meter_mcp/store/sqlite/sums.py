@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent_meter_mcp.core.limits import Coverage
 
-from .filters import is_among
+from .filters import FEW, broad_dims, is_among
 from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 HOUR_US, DAY_US = GRAIN_US[HOUR], GRAIN_US[DAY]
 FAR_US = 2**62
 """Later than any booking."""
+LONG_US = 4 * HOUR_US
+"""Of a few agents, in so long, only the hours in which they have used something are read."""
 
 _BOOKINGS = (("x.booked IS NULL AND x.id", "x.id"), ("x.booked", "x.booked"))
 """Events booked when they were recorded are found by id, the others by their own index.
@@ -45,6 +47,12 @@ _ROLLUP_METRIC = {
     "tokens": "x.input + x.output + x.cache_read + x.cache_write + x.cache_write_1h",
     "cost_usd": "x.cost",
 }
+
+_THERE = """there (bucket) AS (
+    SELECT min(bucket) FROM rollup WHERE grain = ? AND bucket >= ?
+    UNION ALL SELECT (SELECT min(x.bucket) FROM rollup x WHERE x.grain = ? AND x.bucket > there.bucket)
+    FROM there WHERE there.bucket < ?)"""
+"""The buckets that anybody has used something in: from one to the next by the index."""
 
 HOLDS_MAX = 64
 """So many holds are looked at before all that are open are looked through."""
@@ -85,6 +93,9 @@ class Sums:
         is_broad = coverage.project is None and coverage.session is None
         self._width = BROAD if is_broad else 0
         """What is added to the grain of rollups."""
+        is_of_few = coverage.agents is not None and len(coverage.agents) <= FEW
+        self._broad = broad_dims(coverage.agents) if is_of_few and coverage.agents is not None else None
+        """Of a few agents the rows are looked up in each bucket: what all others have used is not read."""
 
     def may_have_used(self) -> bool:
         """Whether there may be usage to add up. Of an agent, a project or a session that begins there is
@@ -135,13 +146,26 @@ class Sums:
             found = self._rollup(
                 HOUR, start_us // HOUR_US, -(-end_us // HOUR_US), f"x.bucket / {grain_hours}"
             )
-            for bucket, amount in self._tail(start_us, end_us, rolled, f"/ {grain_us}").items():
-                found[bucket] = found.get(bucket, 0) + amount
-            return found
-        found: dict[int, int] = {}
-        for bucket, amount in self._events(start_us, end_us, f"/ {grain_us}", "1"):
-            found[bucket] = found.get(bucket, 0) + amount
+            return _added(found, self._tail(start_us, end_us, rolled, f"/ {grain_us}").items())
+        by = f"/ {grain_us}"
+        if self._broad is None or start_us < 0 or end_us - start_us < LONG_US:
+            return _added({}, self._events(start_us, end_us, by, "1"))
+        rolled = self._rolled()
+        found = self._tail(start_us, end_us, rolled, by)
+        for first, last in self._busy_hours(start_us // HOUR_US, -(-end_us // HOUR_US)):
+            stretch = max(first * HOUR_US, start_us), min(last * HOUR_US, end_us)
+            _added(found, self._events(*stretch, by, f"+x.id <= {rolled}"))
         return found
+
+    def _busy_hours(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The stretches of [first, last) in which there is something that is rolled up."""
+        stretches: list[tuple[int, int]] = []
+        for (hour,) in self._rolled_up("DISTINCT x.bucket", HOUR, first, last, "ORDER BY 1"):
+            if stretches and stretches[-1][1] == hour:
+                stretches[-1] = (stretches[-1][0], hour + 1)
+            else:
+                stretches.append((hour, hour + 1))
+        return stretches
 
     def held(self, start_us: int, end_us: int, at_us: int) -> list[tuple[int, str, str, int, int]]:
         """Open holds made in [start, end): (reserved_at, reservation_id, agent, amount, expires_at)."""
@@ -162,11 +186,8 @@ class Sums:
     def first_booked(self) -> int | None:
         """When the earliest usage was booked; the rollups say in which hour to look."""
         rolled = self._rolled()
-        hour = self._connection.execute(
-            "SELECT x.bucket FROM rollup x CROSS JOIN dim d ON d.id = x.dim WHERE x.grain = ?"
-            f" AND {self._where} AND {self._rollup_metric} > 0 ORDER BY x.bucket LIMIT 1",
-            (HOUR + self._width, *self._values),
-        ).fetchone()
+        day = self._first_in(DAY, -FAR_US, FAR_US)
+        hour = None if day is None else self._first_in(HOUR, day * 24, (day + 1) * 24)
         known: list[int] = []
         (first,) = self._connection.execute(
             "SELECT min(coalesce(x.booked, x.id)) FROM event x CROSS JOIN dim d ON d.id = x.dim"
@@ -179,7 +200,7 @@ class Sums:
                 (first,) = self._connection.execute(
                     f"SELECT min({booked}) FROM event x CROSS JOIN dim d ON d.id = x.dim WHERE {when} >= ?"
                     f" AND {booked} < ? AND +x.id <= {rolled} AND {self._where} AND {self._event_metric} > 0",
-                    (hour[0] * HOUR_US, (hour[0] + 1) * HOUR_US, *self._values),
+                    (hour * HOUR_US, (hour + 1) * HOUR_US, *self._values),
                 ).fetchone()
                 known += [] if first is None else [first]
         return min(known, default=None)
@@ -210,14 +231,38 @@ class Sums:
     def _rollup(self, grain: int, first: int, last: int, bucket: str) -> dict[int, int]:
         if first >= last:
             return {}
-        return dict(
-            self._connection.execute(
-                f"SELECT {bucket}, sum({self._rollup_metric}) FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
-                f" WHERE x.grain = ? AND x.bucket >= ? AND x.bucket < ? AND {self._where} GROUP BY 1",
-                (grain + self._width, first, last, *self._values),
+        amounts = f"{bucket}, sum({self._rollup_metric})"
+        return dict(self._rolled_up(amounts, grain, first, last, "GROUP BY 1"))
+
+    def _first_in(self, grain: int, first: int, last: int) -> int | None:
+        """The first bucket in [first, last) that something was used in."""
+        is_first = f"AND {self._rollup_metric} > 0 ORDER BY 1 LIMIT 1"
+        found = self._rolled_up("x.bucket", grain, first, last, is_first)
+        return found[0][0] if found else None
+
+    def _rolled_up(self, columns: str, grain: int, first: int, last: int, ending: str) -> list[Any]:
+        """`columns` of the rollups x in the buckets [first, last)."""
+        grain += self._width
+        if self._broad is None:
+            return self._connection.execute(
+                f"SELECT {columns} FROM rollup x CROSS JOIN dim d ON d.id = x.dim"
+                f" WHERE x.grain = ? AND x.bucket >= ? AND x.bucket < ? AND {self._where} {ending}",
+                (grain, first, last, *self._values),
             ).fetchall()
-        )
+        broad, names = self._broad
+        return self._connection.execute(
+            f"{broad}, {_THERE} SELECT {columns} FROM broad d CROSS JOIN there CROSS JOIN rollup x"
+            " ON x.grain = ? AND x.bucket = there.bucket AND x.dim = d.id"
+            f" WHERE there.bucket < ? AND {self._where} {ending}",
+            (*names, grain, first, grain, last, grain, last, *self._values),
+        ).fetchall()
 
     def _rolled(self) -> int:
         (rolled,) = self._connection.execute("SELECT v FROM meta WHERE k = 'rolled'").fetchone()
         return rolled
+
+
+def _added(sums: dict[int, int], more: Iterable[tuple[int, int]]) -> dict[int, int]:
+    for bucket, amount in more:
+        sums[bucket] = sums.get(bucket, 0) + amount
+    return sums

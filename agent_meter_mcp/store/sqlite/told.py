@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Key = tuple[str | int | None, ...]
     Figures = Sequence[int]
 
-GROUPS_MAX = 10_000
-"""A summary of more is made anew each time."""
+GROUPS_MAX = 60_000
+"""So many are kept, of all summaries together. One of more is made anew each time."""
 SUMMARIES_MAX = 4
 _FIGURES = len(Totals.fields)
 _KEY = attrgetter("key")
@@ -48,7 +48,7 @@ class Told:
             groups = _Groups(keys, figures, {} if before is None else before.known())
         if len(keys) <= GROUPS_MAX:
             self._kept[group_by] = groups
-        if len(self._kept) > SUMMARIES_MAX:
+        while len(self._kept) > SUMMARIES_MAX or sum(map(len, self._kept.values())) > GROUPS_MAX:
             del self._kept[next(iter(self._kept))]
         return groups.total, [*groups.found]
 
@@ -71,6 +71,9 @@ class _Groups:
                 self.found.append(Group(key, Totals(*now)))
         self._has_gaps = any(None in key for key in keys)
         self.found.sort(key=_sortable if self._has_gaps else _KEY)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
     def known(self) -> dict[Key, tuple[Figures, Group]]:
         """Each group with its figures."""

@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_meter_mcp.core.commands import Ask, Record, Recorded, Reserve, Reserved, SetLimit, SetSwitch
-from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.commands import (
+    Ask,
+    Record,
+    Recorded,
+    Reserve,
+    Reserved,
+    SetAgent,
+    SetLimit,
+    SetSwitch,
+)
+from agent_meter_mcp.core.models import Agent, LimitKey, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery, UsageFilter
-from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, book, driver, open_store
 from agent_meter_mcp.store.sqlite.filters import FEW, is_among
 
 from .steps import applied_in
@@ -115,4 +124,54 @@ def test_what_a_child_has_used_before_it_is_linked_counts_for_its_parent(store: 
     store.apply([usage_of("known", "d", parent="root", tokens=20)], NOW_US + 20)
     (view,) = store.limits(Who("new"), NOW_US + 30)
     assert view.state is not None and view.state.used == 33
+    assert list(store.verify()) == []
+
+
+def test_a_new_child_is_all_that_other_processes_read(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(agent_id: str, *rest: str | None) -> Agent:
+        read.append(agent_id)
+        return Agent(agent_id, *rest)
+
+    spawn(store, 50)
+    theirs = open_store(store.path, synchronous="NORMAL")
+    theirs.apply([usage_of("root", "first")], NOW_US)
+    monkeypatch.setattr(book, "Agent", counted)
+    for number in range(3):
+        store.apply([usage_of(f"new-{number}", f"e{number}", parent="root")], NOW_US + 10 * number)
+        theirs.apply([usage_of("child-1", f"theirs-{number}")], NOW_US + 10 * number)
+        theirs.apply([SetAgent(f"theirs-{number}", (("tier", "gold"),), "olga")], NOW_US + 10 * number)
+        store.apply([usage_of("child-2", f"ours-{number}")], NOW_US + 10 * number)
+    assert len(read) <= 50 + 3 * 2 * 3, "the first look reads all, each other one what is new"
+    everybody = {f"child-{number}" for number in range(50)} | {f"new-{number}" for number in range(3)}
+    for one in (store, theirs):
+        assert one.policy().tree("root") == everybody | {"root"}
+        assert {f"theirs-{number}" for number in range(3)} < one.policy().agents.keys()
+    theirs.close()
+
+
+@pytest.mark.parametrize("how", ["an operator", "its own word", "a version that counts no new agents"])
+def test_what_becomes_of_one_that_was_known_is_read_by_all(store: SqliteStore, how: str) -> None:
+    store.apply([limit("requests", "day", 100)], NOW_US)
+    store.apply([usage_of("known", "a"), usage_of("root", "b")], NOW_US)
+    theirs = open_store(store.path, synchronous="NORMAL")
+    theirs.apply([usage_of("new", "c", parent="root")], NOW_US + 10)
+    (before,) = store.peek([Ask(Who("known", "llm"), Usage())], NOW_US + 20)
+    assert not before.limits
+    if how == "an operator":
+        theirs.apply([SetAgent("known", (("parent", "root"),), "olga")], NOW_US + 30)
+    elif how == "its own word":
+        theirs.apply([usage_of("known", "d", parent="root")], NOW_US + 30)
+    else:
+        with closing(driver.connect(store.path, synchronous="NORMAL", busy_timeout_s=5)) as connection:
+            connection.execute("UPDATE agent SET parent = 'root' WHERE agent_id = 'known'")
+            connection.execute("DELETE FROM counter")
+            connection.execute("UPDATE meta SET v = v + 1 WHERE k = 'epoch'")
+    (now,) = store.peek([Ask(Who("known", "llm"), Usage())], NOW_US + 40)
+    assert [state.used for state in now.limits] == [3 + (how == "its own word")]
+    assert isinstance(store.apply([usage_of("known", "e")], NOW_US + 50).results[0], Recorded)
+    theirs.close()
     assert list(store.verify()) == []

@@ -14,6 +14,7 @@ from agent_meter_mcp.core.commands import (
     Record,
     Recorded,
     Release,
+    RemoveLimit,
     Reserve,
     Reserved,
     SetAgent,
@@ -22,8 +23,9 @@ from agent_meter_mcp.core.commands import (
 )
 from agent_meter_mcp.core.errors import Conflict, InvalidInput
 from agent_meter_mcp.core.models import LEDGER_MAX, LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.intake import known_lineage
-from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, open_holds, open_store, remembered, rollups
 
 from .steps import applied_in, counted
 
@@ -108,6 +110,76 @@ def test_whether_an_agent_is_known_costs_the_same_however_many_there_are(
                     assert known_lineage(reads, agent) == lineage
             taken += steps
     assert max(taken) <= 10
+
+
+def test_a_page_of_agents_costs_the_same_however_many_there_are(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "CROWD", 500)
+    monkeypatch.setattr(rollups, "ROLL_AT", 1)
+    store, _ = stores
+    limit_each(store, "day")
+    taken: list[int] = []
+    for thousand in range(3):
+        agents = [f"agent-{thousand}-{number}" for number in range(1000)]
+        at_us = NOW_US + 10_000 * thousand
+        store.apply([usage_of(agent, f"a{agent}") for agent in agents], at_us)
+        in_sessions = [Who("agent-0-0", "llm", session=f"{thousand}-{number}") for number in range(1000)]
+        store.apply(
+            [Record(UsageEvent(f"s{who.session}", who, Usage())) for who in in_sessions], at_us + 5000
+        )
+        with store.snapshot() as reads:
+            reads.policy()
+            with counted(reads.connection) as steps:
+                page = reads.agents(AgentsQuery(limit=20), at_us + 9000)
+        taken += steps
+        first = page.agents[0]
+        assert (first.agent.agent_id, first.totals.events) == ("agent-0-0", 1 + 1000 * (thousand + 1))
+        assert first.last_seen_us == at_us + 5999
+    assert max(taken) <= 2 * min(taken), taken
+    assert list(store.verify()) == []
+
+
+@pytest.mark.parametrize("window", ["day", "month", "7d"])
+def test_a_limit_that_is_set_costs_each_agent_the_same_however_many_have_used(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch, window: str
+) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", 1)
+    store, _ = stores
+    taken: list[int] = []
+    for several in range(3):
+        agents = [f"agent-{several}-{number}" for number in range(500)]
+        at_us = NOW_US + 10_000 * several
+        store.apply([usage_of(agent, f"a{agent}") for agent in agents], at_us)
+        key = LimitKey(Subject("agent", "*"), None, "requests", window)
+        store.apply([SetLimit("each", key, 10**6, "olga")], at_us + 5000)
+        store.apply([usage_of("agent-0-0", f"first-{several}")], at_us + 5001)
+        taken.append(steps_of(store, usage_of("agent-0-1", f"e{several}"), at_us + 5002))
+        (view,) = store.limits(Who("agent-0-1"), at_us + 6000)
+        assert view.state is not None and view.state.used == 2 + several
+        store.apply([RemoveLimit("olga", "each")], at_us + 7000)
+    assert max(taken) <= 2 * min(taken), taken
+    assert list(store.verify()) == []
+
+
+def test_of_a_long_window_those_hours_are_read_in_which_the_agent_has_used_something(
+    stores: tuple[SqliteStore, SqliteStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "ROLL_AT", 1)
+    store, _ = stores
+    taken: list[int] = []
+    for hour in range(21):
+        at_us = NOW_US + hour * 3_600_000_000
+        used = [usage_of(f"agent-{number}", f"{hour}-{number}") for number in range(300)]
+        store.apply([*used, usage_of("ann", f"ann {hour}")] if hour in (0, 5) else used, at_us)
+        if hour in (6, 20):
+            limit_each(store, "24h")
+            taken.append(steps_of(store, usage_of("ann", f"ann {hour}"), at_us + 1000))
+            (view,) = store.limits(Who("ann"), at_us + 2000)
+            assert view.state is not None and view.state.used == 2 + len(taken)
+            store.apply([RemoveLimit("olga", "each-24h")], at_us + 3000)
+    assert taken[1] <= 2 * taken[0], taken
+    assert list(store.verify()) == []
 
 
 def test_who_was_named_before_begins_at_the_same_cost_however_much_was_held_since(
