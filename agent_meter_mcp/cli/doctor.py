@@ -317,7 +317,7 @@ def _secrets(settings: Settings) -> Finding:
 
 def _spools() -> Iterator[Finding]:
     """What programs here could not send to a meter behind a URL; mostly there is none, and nothing to say."""
-    from agent_meter_mcp.client.spool import entries_below
+    from agent_meter_mcp.client.spool import REFUSED, entries_below
 
     folder = Path(FOLDER, "spool").expanduser()
     try:
@@ -332,6 +332,9 @@ def _spools() -> Iterator[Finding]:
             " the same URL and key sends them"
         )
         yield Finding("spool", "warning", text, {"folder": str(spool), "entries": entries})
+    for refused in sorted(folder.glob(f"*/{REFUSED}")):
+        text = f"usage that its meter has refused for good is in {refused}: look at it, and remove it"
+        yield Finding("refused", "warning", text, {"file": str(refused)})
 
 
 def _settings(session: Session, mistakes: dict[str, str]) -> Iterator[Finding]:

@@ -295,6 +295,10 @@ def test_what_waits_for_a_meter_elsewhere_is_told(
     spool = findings(ok("doctor", "--json"))["spool"]
     assert (spool["state"], spool["facts"]["entries"]) == ("warning", 3)
     assert Path(spool["facts"]["folder"]).parent == home / ".agent-meter" / "spool"
+    refused = Path(spool["facts"]["folder"]) / "refused.txt"
+    refused.write_text("{}\n")
+    told = findings(ok("doctor", "--json"))["refused"]
+    assert (told["state"], told["facts"]) == ("warning", {"file": str(refused)})
     (home / ".agent-meter" / "spool" / "x" / "no-file.jsonl").mkdir(parents=True)
     ran = run("doctor", "--json")
     assert (ran.code, findings(ran)["spool"]["state"]) == (PROBLEMS, "problem")
