@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
 from agent_meter_mcp.client import Meter, draining
 from agent_meter_mcp.client import spool as spooling
@@ -205,17 +206,58 @@ def test_a_huge_file_is_read_piece_by_piece(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="nothing is forbidden")
 def test_what_cannot_be_removed_is_not_sent_without_end(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BYTES)
     spool.append(["{}"])
-    tmp_path.chmod(0o500)
+    for file in spool.files():
+        (path,) = tmp_path.glob("*.jsonl")
+        path.rename(tmp_path / "sent")
+        path.mkdir()  # which nobody can unlink, whoever he is
+        with pytest.raises(StoreError, match="remove it"):
+            file.remove()
+
+
+DRAIN = """
+import asyncio, sys
+from agent_meter_mcp.client import Meter
+
+async def main():
+    async with Meter(url=sys.argv[1], spool=sys.argv[2]) as meter:
+        while not meter.counters["drained"]:
+            await asyncio.sleep(0)
+        print("begun", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def kill_while_it_drains(url: str, folder: Path) -> None:
+    client = subprocess.Popen(
+        [sys.executable, "-c", DRAIN, url, str(folder)], stdout=subprocess.PIPE, cwd=ROOT
+    )
     try:
-        for file in spool.files():
-            with pytest.raises(StoreError, match="remove it"):
-                file.remove()
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"begun\n"
     finally:
-        tmp_path.chmod(0o700)
+        client.kill()
+        client.communicate()
+
+
+async def test_a_client_that_is_killed_while_it_drains_loses_nothing_and_doubles_nothing(
+    url: str, settings: Settings, tmp_path: Path
+) -> None:
+    sent = [f"{number:03}" for number in range(400)]
+    spool = tmp_path
+    for first in range(0, 400, 10):
+        lines = [record(event_id) for event_id in sent[first : first + 10]]
+        spool = left(url, tmp_path, *lines, name=f"{first:03}-a.jsonl")
+    for _ in range(4):
+        if waiting(spool):
+            await to_thread.run_sync(kill_while_it_drains, url, tmp_path)
+    async with Meter(url=url, spool=tmp_path):
+        await until(lambda: not waiting(spool))
+    assert await ids(settings) == sent
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked")
