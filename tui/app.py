@@ -28,7 +28,7 @@ from . import commands, faces, pages, themes
 from .acting import Acting
 from .happening import newer_than
 from .looked import Looked
-from .page import Page
+from .page import WIDE, Page
 from .pages import PAGES
 from .settings import Choices
 from .taking import Taking
@@ -50,8 +50,6 @@ LOOK_ANYWAY_S = 20.0
 """Ages and windows move on even when nobody writes."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 """How long it waits after trouble, each time a little longer, and a little differently."""
-WIDE = 100
-"""From so many cells on, the tables stand side by side."""
 LOW = 16
 """With fewer lines than these, what matters most has them all."""
 OPENING_S = 0.5

@@ -14,7 +14,7 @@ from textual.widgets import Input
 from . import chart, totals
 from .feed import Feed
 from .happening import facts_of, heading_of, limits_by_id
-from .page import KEYS, ORDERS, Page
+from .page import KEYS, ORDERS, WIDE, Page
 from .roster import SORTS, Roster
 from .table import Column, LineTable
 from .view import BAR_WIDTH
@@ -44,7 +44,6 @@ AGENT_COLUMNS = (
 _SORTED_BY: dict[str, int] = dict(zip(SORTS, (4, 0, 1, 2, 3, 6, 8, 9), strict=True))
 _SORTS_AT = {column: sort for sort, column in _SORTED_BY.items()} | {5: "budget"}
 CHART_WIDTH = 40
-WIDE = 100
 LOW, TALL, HIGH = 20, 30, 48
 """From so many lines on there is room for the feed beneath, for the chart, and for a higher one."""
 RESORT_LOOKS = 10

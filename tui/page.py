@@ -42,6 +42,8 @@ KEYS: list[BindingType] = [
 """What every page does, in the order of the footer; each page puts its own before them."""
 
 
+WIDE = 100
+"""From so many cells on, the tables stand side by side."""
 ROOMY = 74
 """With fewer cells than this, the tabs and the range stand close together."""
 

@@ -1,7 +1,7 @@
 """What paints its own lines keeps them until they change.
 
 Textual asks a widget for all of its lines when one has changed, and spends most of its time on looking for
-borders, padding, tints and filters of each: two fifths of what a look at the dashboard cost.
+borders, padding, tints and filters of each: two fifths of what a look at the dashboard would cost.
 """
 
 from __future__ import annotations
