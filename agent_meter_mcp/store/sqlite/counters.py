@@ -186,7 +186,8 @@ class Counter:
         cell[0], cell[1] = used, held
         self.filled = (-1, 0)
         self.alert_at = 0
-        self.edge = (-1, 0, 0)
+        if number == self.oldest:  # of any other bucket, what is before the cutoff is as it was
+            self.edge = (-1, 0, 0)
         return True
 
     def _kept_from(self, at_us: int) -> int:

@@ -31,10 +31,12 @@ from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Wh
 from agent_meter_mcp.store.memory import MemoryStore
 from agent_meter_mcp.store.sqlite import SqliteStore, open_store
 from agent_meter_mcp.store.sqlite.counters import Counter
+from agent_meter_mcp.store.sqlite.reading import Reader
 
 from ..building import Desk, used
 from ..test_state_machine import frequent_rollups
 from .processes import PROOF
+from .steps import applied_in, counted
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Command
@@ -45,6 +47,7 @@ START_US = 1_792_893_590_000_000  # ten seconds before the hour in which clocks 
 WINDOWS = ("1s", "2s", "60s", "90s", "61h", "hour", "day", "total")
 SUBJECTS = (Subject(), Subject("agent", "*"), Subject("agent", "ann"), Subject("session", "*"))
 CROWD = [Who(agent, "llm", None, None, session) for agent in ("ann", "bob") for session in ("s", "t")]
+ANN = Who("ann", "llm")
 BIG = Usage(10**6, input_tokens=10**6)
 """Fits nowhere: every rolling counter says what it holds exactly."""
 
@@ -186,12 +189,12 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> dict[bool, int]:
     counts = {True: 0, False: 0}
     catch_up = Counter.catch_up
 
-    def counted(counter: Counter, *arguments: object) -> bool:
+    def noted(counter: Counter, *arguments: object) -> bool:
         done = catch_up(counter, *arguments)  # pyright: ignore[reportArgumentType]  as it was called
         counts[done] += 1
         return done
 
-    monkeypatch.setattr(Counter, "catch_up", counted)
+    monkeypatch.setattr(Counter, "catch_up", noted)
     return counts
 
 
@@ -238,6 +241,45 @@ def test_what_others_book_before_the_edge_is_behind_it(desks: tuple[Desk, Desk])
     one.record(occurred=0.1)
     assert other.peek(used(3)).allowed
     assert other.state(limit).used == 2, "by buckets"
+
+
+def test_what_has_left_the_window_is_not_read_again_when_others_have_written(
+    desks: tuple[Desk, Desk],
+) -> None:
+    """Near a limit, all that was used in an hour's oldest minute: once for each usage of anybody else."""
+    one, other = desks
+    one.apply(*[one.recording() for _ in range(1000)])
+    one.limit(1000, "1h")
+    one.now = other.now = 3630
+    assert other.record(id="first").outcome == "accepted", "by the exact edge, as all that follows"
+    one.record()
+    other.record(id="second")
+    assert other.peek().allowed
+    for number in range(3):
+        one.now = other.now = one.now + 1
+        one.record()
+        with other.store.snapshot() as reads:
+            assert isinstance(reads, Reader)
+            with counted(reads.connection) as looking:
+                assert reads.peek([Ask(ANN, used())], other.now_us)[0].allowed
+        assert isinstance(other.store, SqliteStore)
+        applied, writing = applied_in(other.store, other.recording(id=f"{number}"), other.now_us)
+        assert applied.results[0].outcome == "accepted"
+        assert looking[0] < 30
+        assert writing < 60
+
+
+def test_what_others_add_to_the_bucket_that_is_leaving_has_left(desks: tuple[Desk, Desk]) -> None:
+    """When it is the head: nobody has used anything since."""
+    one, other = desks
+    one.limit(3, "60s")
+    one.now = 0.2
+    one.record(used(2))
+    one.now = other.now = 60.5
+    assert other.peek(used(3)).allowed
+    one.now = 0.3  # its clock went back
+    one.record()
+    assert other.peek(used(3)).allowed
 
 
 def test_a_head_that_moved_on_is_seen_by_a_clock_that_went_back(desks: tuple[Desk, Desk]) -> None:
@@ -301,11 +343,11 @@ def test_a_hold_that_is_over_and_still_in_the_file_is_taken_off_once(
     loaded: list[Counter] = []
     load = Counter.load
 
-    def counted(counter: Counter, *arguments: object) -> None:
+    def noted(counter: Counter, *arguments: object) -> None:
         loaded.append(counter)
         load(counter, *arguments)  # pyright: ignore[reportArgumentType]  as it was called
 
-    monkeypatch.setattr(Counter, "load", counted)
+    monkeypatch.setattr(Counter, "load", noted)
     other.now = 0.5
     assert (other.state(limit).held, other.peek().affordable[0]) == (4, 6)
     for second in range(2, 6):
