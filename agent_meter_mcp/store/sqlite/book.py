@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.models import Reservation, Stated
 
+    from .by_agent import ByAgent
     from .counters import Head
     from .driver import Connection
 
@@ -108,10 +109,12 @@ class Book:
         self._newest_counter = 0
         self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._by_agent: ByAgent | None = None
 
     def forget(self) -> None:
         """Nothing that is cached may be used again (after a rollback)."""
         self._version = self._epoch = self._known_changed = -1
+        self._by_agent = None
 
     def refresh(self) -> bool:
         """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`).
@@ -213,9 +216,19 @@ class Book:
     def counter(self, limit: Limit, scope: str) -> Counter:
         counter = self._counters.get((limit.limit_id, scope))
         if counter is None:
-            counter = Counter(self.connection, limit, scope, self.policy, looks_back=self._writes)
+            counter = Counter(
+                self.connection, limit, scope, self.policy, looks_back=self._writes, by_agent=self.by_agent
+            )
             self._counters[limit.limit_id, scope] = counter
         return counter
+
+    def by_agent(self) -> ByAgent:
+        """What each agent has used. Who records once has no use for it, and does not import it."""
+        if self._by_agent is None:
+            from .by_agent import ByAgent
+
+            self._by_agent = ByAgent(self.connection, in_steps=self._writes)
+        return self._by_agent
 
     def ready(self, counters: Sequence[Counter], at_us: int) -> None:
         """Loads and advances to `at_us` those of the counters that are not there already."""

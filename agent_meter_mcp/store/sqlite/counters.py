@@ -22,12 +22,16 @@ from agent_meter_mcp.core.windows import (
     period,
 )
 
+from .edge import Edge
 from .sums import FAR_US, Sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_meter_mcp.core.limits import Coverage, Policy
 
+    from .by_agent import ByAgent
     from .driver import Connection
 
     Row = tuple[int | None, ...]
@@ -56,10 +60,11 @@ class Counter:
     """
 
     __slots__ = (
-        "_connection", "_coverage", "_looks_back", "_policy", "_stored", "_sums", "alert_at", "before",
-        "binds", "buckets", "cell", "current", "dirty", "edge", "filled", "first_us", "first_written",
-        "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric", "oldest",
-        "period_end", "rolling", "scope", "since", "until", "used", "version", "whole_from", "window",
+        "_by_agent", "_connection", "_coverage", "_looks_back", "_policy", "_stored", "_sums", "alert_at",
+        "before", "binds", "buckets", "cell", "current", "dirty", "edge", "filled", "first_us",
+        "first_written", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric",
+        "oldest", "period_end", "rolling", "scope", "since", "until", "used", "version", "whole_from",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +76,7 @@ class Counter:
         *,
         looks_back: bool,
         stored: bool = True,
+        by_agent: Callable[[], ByAgent] | None = None,
     ) -> None:
         self.limit = limit
         self.scope = scope
@@ -89,6 +95,7 @@ class Counter:
         self.generation = -1
         self._looks_back = looks_back
         self._stored = stored
+        self._by_agent = by_agent if scope and limit.key.subject.kind == "agent" else None
         self.dirty: set[int] = set()
         self._empty()
 
@@ -107,8 +114,7 @@ class Counter:
         self.period_end: int | None = None
         self.first_us: int | None = None
         self.alert_at = 0
-        self.edge = (-1, 0, 0)
-        """(bucket, cutoff, used): of the oldest bucket, what was booked before the cutoff."""
+        self.edge = Edge()
         self.head: int | None = None
         """The bucket in the file's `head`; None: there is none, or what is here differs from the file."""
         self.version = 0
@@ -127,7 +133,7 @@ class Counter:
     @property
     def sums(self) -> Sums:
         if self._sums is None:
-            self._sums = Sums(self._connection, self.coverage, self.limit.key.metric)
+            self._sums = Sums(self._connection, self.coverage, self.limit.key.metric, self._by_agent)
         return self._sums
 
     @property
@@ -187,7 +193,7 @@ class Counter:
         self.filled = (-1, 0)
         self.alert_at = 0
         if number == self.oldest:  # of any other bucket, what is before the cutoff is as it was
-            self.edge = (-1, 0, 0)
+            self.edge.forget()
         return True
 
     def _kept_from(self, at_us: int) -> int:
@@ -291,7 +297,7 @@ class Counter:
             self.used += used
             self.held += held
             if number == self.oldest:
-                self.edge = (-1, 0, 0)
+                self.edge.forget()
         else:
             self.before += used + held
         if used and (self.first_us is None or booked_us < self.first_us):
@@ -299,21 +305,13 @@ class Counter:
         return True
 
     def exact(self, at_us: int) -> tuple[int, int]:
-        """(used, held) over exactly (at - length, at], for a rolling window; needs all events in the file.
-
-        Each event of the oldest bucket is read once per bucket, as the edge moves over it.
-        """
+        """(used, held) over exactly (at - length, at], for a rolling window; needs all events in the file."""
         grain_us, number = self.window.grain_us, self.oldest
         start_us, cutoff_us = number * grain_us, at_us - self.window.length_us + 1
         oldest = self.buckets.get(number)
         if oldest is None or cutoff_us <= start_us:
             return self.used, self.held
-        if self.edge[0] != number or self.edge[1] > cutoff_us:  # another bucket, or the clock went back
-            self.edge = (number, start_us, 0)
-        _, seen_us, gone = self.edge
-        if oldest[0] and cutoff_us > seen_us:
-            gone += self.sums.used(seen_us, cutoff_us)
-            self.edge = (number, cutoff_us, gone)
+        gone = self.edge.gone(self.sums, number, grain_us, cutoff_us) if oldest[0] else 0
         held_gone = sum(row[3] for row in self.sums.held(start_us, cutoff_us, at_us)) if oldest[1] else 0
         return self.used - gone, self.held - held_gone
 

@@ -13,11 +13,12 @@ from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from agent_meter_mcp.core.models import Metric
 
+    from .by_agent import ByAgent
     from .driver import Connection
 
 HOUR_US, DAY_US = GRAIN_US[HOUR], GRAIN_US[DAY]
@@ -26,6 +27,7 @@ FAR_US = 2**62
 LONG_US = 4 * HOUR_US
 """Of a few agents, in so long, only the hours in which they have used something are read."""
 
+BOOKED = "coalesce(x.booked, x.id)"
 _BOOKINGS = (("x.booked IS NULL AND x.id", "x.id"), ("x.booked", "x.booked"))
 """Events booked when they were recorded are found by id, the others by their own index.
 
@@ -80,10 +82,22 @@ def condition(coverage: Coverage, alias: str) -> tuple[str, list[Any]]:
 
 
 class Sums:
-    """The sums of one metric over one coverage, as the connection sees them."""
+    """The sums of one metric over one coverage, as the connection sees them.
 
-    def __init__(self, connection: Connection, coverage: Coverage, metric: Metric) -> None:
+    `by_agent` where the coverage is one agent's of many that are counted alike.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        coverage: Coverage,
+        metric: Metric,
+        by_agent: Callable[[], ByAgent] | None = None,
+    ) -> None:
         self._connection = connection
+        self._by_agent = by_agent
+        self._service = coverage.service
+        self._metric: Metric = metric
         self._agents = coverage.agents
         self._is_of_all = coverage == Coverage(coverage.service)
         self._where, self._values = condition(coverage, "d")
@@ -147,6 +161,9 @@ class Sums:
                 HOUR, start_us // HOUR_US, -(-end_us // HOUR_US), f"x.bucket / {grain_hours}"
             )
             return _added(found, self._tail(start_us, end_us, rolled, f"/ {grain_us}").items())
+        found = self._buckets_by_agent(range(start_us // grain_us, end_us // grain_us), grain_us)
+        if found is not None:
+            return found
         by = f"/ {grain_us}"
         if self._broad is None or start_us < 0 or end_us - start_us < LONG_US:
             return _added({}, self._events(start_us, end_us, by, "1"))
@@ -156,6 +173,12 @@ class Sums:
             stretch = max(first * HOUR_US, start_us), min(last * HOUR_US, end_us)
             _added(found, self._events(*stretch, by, f"+x.id <= {rolled}"))
         return found
+
+    def _buckets_by_agent(self, buckets: range, grain_us: int) -> dict[int, int] | None:
+        if self._by_agent is None or self._agents is None:
+            return None
+        (agent,) = self._agents
+        return self._by_agent().used(agent, (self._service, self._metric, grain_us), buckets)
 
     def _busy_hours(self, first: int, last: int) -> list[tuple[int, int]]:
         """The stretches of [first, last) in which there is something that is rolled up."""
@@ -190,7 +213,7 @@ class Sums:
         hour = None if day is None else self._first_in(HOUR, day * 24, (day + 1) * 24)
         known: list[int] = []
         (first,) = self._connection.execute(
-            "SELECT min(coalesce(x.booked, x.id)) FROM event x CROSS JOIN dim d ON d.id = x.dim"
+            f"SELECT min({BOOKED}) FROM event x CROSS JOIN dim d ON d.id = x.dim"
             f" WHERE x.id > ? AND {self._where} AND {self._event_metric} > 0",
             (rolled, *self._values),
         ).fetchone()
@@ -218,11 +241,11 @@ class Sums:
             )
 
     def _tail(self, start_us: int, end_us: int, rolled: int, bucket: str) -> dict[int, int]:
-        grouped = bucket if bucket == "0" else f"coalesce(x.booked, x.id) {bucket}"
+        grouped = bucket if bucket == "0" else f"{BOOKED} {bucket}"
         return dict(
             self._connection.execute(
                 f"SELECT {grouped}, sum({self._event_metric}) FROM event x CROSS JOIN dim d ON d.id = x.dim"
-                f" WHERE x.id > ? AND coalesce(x.booked, x.id) >= ? AND coalesce(x.booked, x.id) < ?"
+                f" WHERE x.id > ? AND {BOOKED} >= ? AND {BOOKED} < ?"
                 f" AND {self._where} GROUP BY 1",
                 (rolled, start_us, end_us, *self._values),
             ).fetchall()

@@ -31,7 +31,6 @@ from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Wh
 from agent_meter_mcp.store.memory import MemoryStore
 from agent_meter_mcp.store.sqlite import SqliteStore, open_store
 from agent_meter_mcp.store.sqlite.counters import Counter
-from agent_meter_mcp.store.sqlite.reading import Reader
 
 from ..building import Desk, used
 from ..test_state_machine import frequent_rollups
@@ -248,6 +247,7 @@ def test_what_has_left_the_window_is_not_read_again_when_others_have_written(
 ) -> None:
     """Near a limit, all that was used in an hour's oldest minute: once for each usage of anybody else."""
     one, other = desks
+    assert isinstance(other.store, SqliteStore)
     one.apply(*[one.recording() for _ in range(1000)])
     one.limit(1000, "1h")
     one.now = other.now = 3630
@@ -258,13 +258,12 @@ def test_what_has_left_the_window_is_not_read_again_when_others_have_written(
     for number in range(3):
         one.now = other.now = one.now + 1
         one.record()
-        with other.store.snapshot() as reads:
-            assert isinstance(reads, Reader)
-            with counted(reads.connection) as looking:
-                assert reads.peek([Ask(ANN, used())], other.now_us)[0].allowed
-        assert isinstance(other.store, SqliteStore)
+        with other.store.snapshot() as reads, counted(reads.connection) as looking:
+            assert reads.peek([Ask(ANN, used())], other.now_us)[0].allowed
         applied, writing = applied_in(other.store, other.recording(id=f"{number}"), other.now_us)
-        assert applied.results[0].outcome == "accepted"
+        (recorded,) = applied.results
+        assert isinstance(recorded, Recorded)
+        assert recorded.outcome == "accepted"
         assert looking[0] < 30
         assert writing < 60
 

@@ -1,0 +1,118 @@
+"""What each agent has used, bucket by bucket, read for all of them at once.
+
+Of a new limit on each agent, a counter for each has to be worked out. One agent by itself takes as long as
+all of them together: whatever anybody has used in two windows is walked through.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from agent_meter_mcp.core.windows import SLOTS
+
+from .sums import BOOKED, EVENT_METRIC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import Metric
+
+    from .driver import Connection
+
+    Counted = tuple[str | None, Metric, int]
+    """At which service (None: at all of them), what, and in buckets of how many microseconds."""
+
+ALONE = 4
+"""So many are read each by itself: mostly no more are asked for."""
+STEP = 200_000
+"""So many events are read at a time by a writer, for whom all others wait: some tenth of a second."""
+_NEWEST = "SELECT coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM correction), 0)"
+_STEP_END = "SELECT id FROM event WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+_CORRECTED = """
+SELECT DISTINCT d.agent FROM correction c CROSS JOIN event x ON x.id = c.event
+CROSS JOIN dim d ON d.id = x.dim WHERE c.id > ? AND x.id <= ?"""
+
+
+class ByAgent:
+    """As one connection sees them; to be asked within a transaction."""
+
+    def __init__(self, connection: Connection, *, in_steps: bool) -> None:
+        self._connection = connection
+        self._in_steps = in_steps
+        self._walks: dict[Counted, _Walk] = {}
+
+    def used(self, agent: str, counted: Counted, buckets: range) -> dict[int, int] | None:
+        """What the agent has used in each of those buckets. None: it is to be read by itself."""
+        walk = self._walks.get(counted)
+        if walk is None:
+            walk = self._walks[counted] = _Walk(self._connection, counted, in_steps=self._in_steps)
+        return walk.used(agent, buckets)
+
+
+class _Walk:
+    def __init__(self, connection: Connection, counted: Counted, *, in_steps: bool) -> None:
+        service, metric, self._grain_us = counted
+        self._connection = connection
+        self._in_steps = in_steps
+        at_service = "" if service is None else " AND d.service = ?"
+        self._services = () if service is None else (service,)
+        self._read = (
+            f"SELECT d.agent, {BOOKED} / {self._grain_us} AS bucket, sum({EVENT_METRIC[metric]}) FROM event x"
+            f" CROSS JOIN dim d ON d.id = x.dim{at_service} WHERE x.id > ? AND x.id <= ? AND {BOOKED} >= ?"
+            " GROUP BY x.dim, bucket"
+        )
+        self._asked = 0
+        self._first = -1
+        """The bucket from which on all is read; -1: nothing has been."""
+        self._upto = self._corrected = 0
+        """The newest event that was read, and the newest correction then."""
+        self._found: dict[str, array[int]] = {}
+        """Of each agent, buckets and amounts in turn. A bucket may come several times."""
+        self._changed: set[str] = set()
+        """Agents some of whose usage was corrected after it was read."""
+
+    def used(self, agent: str, buckets: range) -> dict[int, int] | None:
+        self._asked += 1
+        if self._asked <= ALONE or buckets.start < self._first:  # a clock went back
+            return None
+        newest, corrected = self._connection.execute(_NEWEST).fetchone()
+        if self._first < 0 or buckets.start > self._first + SLOTS:
+            self._begin(buckets.start, corrected)
+        if corrected > self._corrected:
+            self._note_corrected(corrected)
+        if newest > self._upto:
+            self._read_upto(self._step_end(newest))
+        return self._found_of(agent, buckets) if newest <= self._upto and agent not in self._changed else None
+
+    def _begin(self, first: int, corrected: int) -> None:
+        self._first, self._corrected = first, corrected
+        self._upto = first * self._grain_us - 1  # what is booked from there on was recorded from there on
+        self._found.clear()
+        self._changed.clear()
+
+    def _note_corrected(self, corrected: int) -> None:
+        known = self._connection.execute(_CORRECTED, (self._corrected, self._upto))
+        self._changed.update(agent for (agent,) in known)
+        self._corrected = corrected
+
+    def _step_end(self, newest: int) -> int:
+        found = self._connection.execute(_STEP_END, (self._upto, STEP)).fetchone() if self._in_steps else None
+        return newest if found is None else found[0]
+
+    def _read_upto(self, upto: int) -> None:
+        found, since_us = self._found, self._first * self._grain_us
+        for agent, bucket, amount in self._connection.execute(
+            self._read, (*self._services, self._upto, upto, since_us)
+        ):
+            numbers = found.get(agent)
+            if numbers is None:
+                numbers = found[agent] = array("q")
+            numbers.extend((bucket, amount))
+        self._upto = upto
+
+    def _found_of(self, agent: str, buckets: range) -> dict[int, int]:
+        used: dict[int, int] = {}
+        numbers = iter(self._found.get(agent, ()))
+        for number, amount in zip(numbers, numbers, strict=True):
+            if number in buckets:
+                used[number] = used.get(number, 0) + amount
+        return used
