@@ -39,7 +39,7 @@ from agent_meter_mcp.core.models import METRICS, Agent, LimitKey, Usage, UsageEv
 from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery, UsageFilter
 from agent_meter_mcp.core.windows import parse_window, period
 from agent_meter_mcp.store.memory import MemoryStore
-from agent_meter_mcp.store.sqlite import SqliteStore, by_agent, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, by_scope, open_store
 from agent_meter_mcp.store.sqlite import remembered as sqlite_remembered
 from agent_meter_mcp.store.sqlite import rollups as sqlite_rollups
 
@@ -70,14 +70,14 @@ def frequent_rollups() -> Generator[None]:
     """SQLite rolls up after a few events, so that summaries and sums are made of rollups and of events; takes
     three agents for a crowd; and from the second agent on reads what each has used together."""
     before = sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY, sqlite_remembered.CROWD
-    before_by_agent = by_agent.ALONE, by_agent.STEP
+    before_by_scope = by_scope.ALONE, by_scope.STEP
     sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY, sqlite_remembered.CROWD = 5, 2, 3
-    by_agent.ALONE, by_agent.STEP = 1, 2
+    by_scope.ALONE, by_scope.STEP = 1, 2
     try:
         yield
     finally:
         sqlite_rollups.ROLL_AT, sqlite_rollups.LOOK_EVERY, sqlite_remembered.CROWD = before
-        by_agent.ALONE, by_agent.STEP = before_by_agent
+        by_scope.ALONE, by_scope.STEP = before_by_scope
 
 
 class Stores(RuleBasedStateMachine):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.models import Reservation, Stated
 
-    from .by_agent import ByAgent
+    from .by_scope import ByScope
     from .counters import Head
     from .driver import Connection
 
@@ -109,12 +109,12 @@ class Book:
         self._newest_counter = 0
         self._plans: dict[tuple[str, str | None, str | None, str | None], Plan] = {}
         self._counters: dict[tuple[str, str], Counter] = {}
-        self._by_agent: ByAgent | None = None
+        self._by_scope: ByScope | None = None
 
     def forget(self) -> None:
         """Nothing that is cached may be used again (after a rollback)."""
         self._version = self._epoch = self._known_changed = -1
-        self._by_agent = None
+        self._by_scope = None
 
     def refresh(self) -> bool:
         """Within a transaction: looks whether somebody else wrote. True if so (or after `forget`).
@@ -217,18 +217,18 @@ class Book:
         counter = self._counters.get((limit.limit_id, scope))
         if counter is None:
             counter = Counter(
-                self.connection, limit, scope, self.policy, looks_back=self._writes, by_agent=self.by_agent
+                self.connection, limit, scope, self.policy, looks_back=self._writes, by_scope=self.by_scope
             )
             self._counters[limit.limit_id, scope] = counter
         return counter
 
-    def by_agent(self) -> ByAgent:
-        """What each agent has used. Who records once has no use for it, and does not import it."""
-        if self._by_agent is None:
-            from .by_agent import ByAgent
+    def by_scope(self) -> ByScope:
+        """What each agent, session or project has used. Who records once does not import it."""
+        if self._by_scope is None:
+            from .by_scope import ByScope
 
-            self._by_agent = ByAgent(self.connection, in_steps=self._writes)
-        return self._by_agent
+            self._by_scope = ByScope(self.connection, in_steps=self._writes)
+        return self._by_scope
 
     def ready(self, counters: Sequence[Counter], at_us: int) -> None:
         """Loads and advances to `at_us` those of the counters that are not there already."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.limits import Coverage, Policy
 
-    from .by_agent import ByAgent
+    from .by_scope import ByScope
     from .driver import Connection
 
     Row = tuple[int | None, ...]
@@ -48,8 +48,7 @@ def heads_of(connection: Connection, counters: list[Counter]) -> dict[int | None
     ids = [counter.id for counter in counters if counter.head is not None]
     if not ids:
         return {}
-    marks = ",".join("?" * len(ids))
-    rows = connection.execute(_HEADS.format(marks), ids)
+    rows = connection.execute(_HEADS.format(",".join("?" * len(ids))), ids)
     return {counter: (number, used, held, version) for counter, number, used, held, version in rows}
 
 
@@ -60,7 +59,7 @@ class Counter:
     """
 
     __slots__ = (
-        "_by_agent", "_connection", "_coverage", "_looks_back", "_policy", "_stored", "_sums", "alert_at",
+        "_by_scope", "_connection", "_coverage", "_looks_back", "_policy", "_stored", "_sums", "alert_at",
         "before", "binds", "buckets", "cell", "current", "dirty", "edge", "filled", "first_us",
         "first_written", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric",
         "oldest", "period_end", "rolling", "scope", "since", "until", "used", "version", "whole_from",
@@ -76,7 +75,7 @@ class Counter:
         *,
         looks_back: bool,
         stored: bool = True,
-        by_agent: Callable[[], ByAgent] | None = None,
+        by_scope: Callable[[], ByScope] | None = None,
     ) -> None:
         self.limit = limit
         self.scope = scope
@@ -95,7 +94,7 @@ class Counter:
         self.generation = -1
         self._looks_back = looks_back
         self._stored = stored
-        self._by_agent = by_agent if scope and limit.key.subject.kind == "agent" else None
+        self._by_scope = by_scope if scope else None
         self.dirty: set[int] = set()
         self._empty()
 
@@ -133,7 +132,7 @@ class Counter:
     @property
     def sums(self) -> Sums:
         if self._sums is None:
-            self._sums = Sums(self._connection, self.coverage, self.limit.key.metric, self._by_agent)
+            self._sums = Sums(self._connection, self.coverage, self.limit.key.metric)
         return self._sums
 
     @property
@@ -209,9 +208,8 @@ class Counter:
             return
         first = self._kept_from(at_us)
         if self.rolling:
-            grain_us = self.window.grain_us
-            start_us, end_us = first * grain_us, (at_us // grain_us + 1) * grain_us
-            used = self.sums.buckets(start_us, end_us, grain_us) if has_used else {}
+            start_us = first * self.window.grain_us
+            used = self.used_in(first, at_us // self.window.grain_us) if has_used else {}
             self.buckets = {number: [amount, 0] for number, amount in used.items()}
         else:
             start_us, end_us = period(self.window, self.limit.zone, at_us)
@@ -368,10 +366,19 @@ class Counter:
             return {first: self.sums.used_long(start_us, end_us) + held}
         grain_us = self.window.grain_us
         found = dict.fromkeys(range(first, last + 1), 0)
-        found.update(self.sums.buckets(first * grain_us, (last + 1) * grain_us, grain_us))
+        found.update(self.used_in(first, last))
         for reserved_us, _, _, amount, _ in self.sums.held(first * grain_us, (last + 1) * grain_us, at_us):
             found[reserved_us // grain_us] += amount
         return found
+
+    def used_in(self, first: int, last: int) -> dict[int, int]:
+        """Used per bucket of a rolling window from `first` to `last`, by what is in the file."""
+        grain_us = self.window.grain_us
+        if self._by_scope is not None:
+            used = self._by_scope().used(self.limit, self.scope, grain_us, range(first, last + 1))
+            if used is not None:
+                return used
+        return self.sums.buckets(first * grain_us, (last + 1) * grain_us, grain_us)
 
     def frees_at(self) -> int | None:
         """When the oldest usage in a rolling window has left it; None: there is none."""
@@ -387,8 +394,5 @@ class Counter:
 
     def leaves_at(self, number: int) -> int:
         """When a bucket has left the rolling window as a whole."""
-        return (
-            bucket_range(self.window, number, self.limit.zone)[0]
-            + self.window.grain_us
-            + self.window.length_us
-        )
+        start_us, _ = bucket_range(self.window, number, self.limit.zone)
+        return start_us + self.window.grain_us + self.window.length_us

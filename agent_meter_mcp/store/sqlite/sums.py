@@ -13,12 +13,11 @@ from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from agent_meter_mcp.core.models import Metric
 
-    from .by_agent import ByAgent
     from .driver import Connection
 
 HOUR_US, DAY_US = GRAIN_US[HOUR], GRAIN_US[DAY]
@@ -82,22 +81,10 @@ def condition(coverage: Coverage, alias: str) -> tuple[str, list[Any]]:
 
 
 class Sums:
-    """The sums of one metric over one coverage, as the connection sees them.
+    """The sums of one metric over one coverage, as the connection sees them."""
 
-    `by_agent` where the coverage is one agent's of many that are counted alike.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        coverage: Coverage,
-        metric: Metric,
-        by_agent: Callable[[], ByAgent] | None = None,
-    ) -> None:
+    def __init__(self, connection: Connection, coverage: Coverage, metric: Metric) -> None:
         self._connection = connection
-        self._by_agent = by_agent
-        self._service = coverage.service
-        self._metric: Metric = metric
         self._agents = coverage.agents
         self._is_of_all = coverage == Coverage(coverage.service)
         self._where, self._values = condition(coverage, "d")
@@ -131,6 +118,23 @@ class Sums:
         """Usage booked in [start, end), event by event."""
         return sum(amount for _, amount in self._events(start_us, end_us, "0", "1"))
 
+    def used_by(self, kind: str, start_us: int, end_us: int) -> dict[str, tuple[int, int | None]]:
+        """As `used`, and when the first of it was booked, of each agent (or session, or project): what `kind`
+        of dims says."""
+        found: dict[str, tuple[int, int | None]] = {}
+        for when, booked in _BOOKINGS:
+            for scope, amount, first_us in self._connection.execute(
+                f"SELECT d.{kind}, sum({self._event_metric}),"
+                f" min(CASE WHEN {self._event_metric} > 0 THEN {booked} END)"
+                " FROM event x CROSS JOIN dim d ON d.id = x.dim"
+                f" WHERE {when} >= ? AND {booked} < ? AND {self._where} GROUP BY x.dim",
+                (start_us, end_us, *self._values),
+            ):
+                before, before_us = found.get(scope, (0, None))
+                firsts = [one for one in (before_us, first_us) if one is not None]
+                found[scope] = before + amount, min(firsts, default=None)
+        return found
+
     def used_long(self, start_us: int, end_us: int) -> int:
         """As `used`, from the rollups where they reach."""
         rolled = self._rolled()
@@ -161,9 +165,6 @@ class Sums:
                 HOUR, start_us // HOUR_US, -(-end_us // HOUR_US), f"x.bucket / {grain_hours}"
             )
             return _added(found, self._tail(start_us, end_us, rolled, f"/ {grain_us}").items())
-        found = self._buckets_by_agent(range(start_us // grain_us, end_us // grain_us), grain_us)
-        if found is not None:
-            return found
         by = f"/ {grain_us}"
         if self._broad is None or start_us < 0 or end_us - start_us < LONG_US:
             return _added({}, self._events(start_us, end_us, by, "1"))
@@ -173,12 +174,6 @@ class Sums:
             stretch = max(first * HOUR_US, start_us), min(last * HOUR_US, end_us)
             _added(found, self._events(*stretch, by, f"+x.id <= {rolled}"))
         return found
-
-    def _buckets_by_agent(self, buckets: range, grain_us: int) -> dict[int, int] | None:
-        if self._by_agent is None or self._agents is None:
-            return None
-        (agent,) = self._agents
-        return self._by_agent().used(agent, (self._service, self._metric, grain_us), buckets)
 
     def _busy_hours(self, first: int, last: int) -> list[tuple[int, int]]:
         """The stretches of [first, last) in which there is something that is rolled up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import add
 
+from agent_meter_mcp.core.limits import Coverage
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.queries import Difference
 
@@ -13,18 +14,21 @@ from .counters import Counter
 from .rollups import HOURLY
 from .rows import OF_METRIC, RESERVATION_COLUMNS, reservation_of
 from .schema import ALL, BROAD, DAY, GRAIN_US, HOUR
-from .sums import FAR_US
+from .sums import FAR_US, Sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .driver import Connection
     from .reading import Reader
 
     Progress = Callable[[str, int, int], None]
     Place = tuple[int, int, int]
     """Grain, bucket and dim of a rollup."""
     Figures = tuple[int, ...]
+    Total = tuple[int, int | None]
+    """How much, and when the first of it was booked."""
 
 CHUNK = 50_000
 _GRAINS = dict(enumerate(("hour", "day", "all", "hour, broad,", "day, broad,", "all, broad,")))
@@ -182,6 +186,7 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
     book = Book(reader.connection)
     book.refresh()
     execute = reader.connection.execute
+    expected = _Expected(reader.connection)
     stored = execute("SELECT id, limit_id, scope, first FROM counter ORDER BY id").fetchall()
     for done, (number, limit_id, scope, first_us) in enumerate(stored):
         report("counters", done, len(stored))
@@ -191,9 +196,9 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             continue
         name = f"{limit.key} {scope!r}"
         counter = book.counter(limit, scope)
-        if counter.window.kind == "total" and first_us != (should_us := counter.sums.first_booked()):
-            yield Difference("counter first", name, first_us or 0, should_us or 0)
         counter.advance(book.last + 1)  # the clock never goes back before it: what is older is nobody's view
+        if counter.window.kind == "total" and first_us != (should_us := expected.first_us(counter)):
+            yield Difference("counter first", name, first_us or 0, should_us or 0)
         cells = {
             bucket: (used, held)
             for bucket, used, held in execute(
@@ -203,16 +208,14 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
                 (number, counter.kept),
             )
         }
-        for bucket in sorted({*cells, *_filled(counter)}):
+        all_used, all_held = expected.used(counter), expected.held(counter)
+        for bucket in sorted({*cells, *all_used, *all_held}):
             used, held = cells.get(bucket, (0, 0))
-            start_us, end_us = _stretch(counter, bucket)
-            should = counter.sums.used(start_us, end_us)
-            holds = sum(amount for at, amount in counter.sums.unsettled(start_us) if at < end_us)
-            where = f"{name}, from {start_us}"
-            if used != should:
+            where = f"{name}, from {_stretch(counter, bucket)[0]}"
+            if used != (should := all_used.get(bucket, 0)):
                 yield Difference("counter used", where, used, should)
-            if held != holds:
-                yield Difference("counter held", where, held, holds)
+            if held != (should := all_held.get(bucket, 0)):
+                yield Difference("counter held", where, held, should)
     for table in ("head", "cell"):
         for (number,) in execute(
             f"SELECT DISTINCT counter FROM {table} WHERE counter NOT IN (SELECT id FROM counter)"
@@ -221,13 +224,46 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
     report("counters", len(stored), len(stored))
 
 
-def _filled(counter: Counter) -> set[int]:
-    """The buckets, as far back as they are kept, in which there must be something."""
-    since_us, grain_us = _stretch(counter, counter.kept)[0], counter.window.grain_us
-    filled = {counter.bucket_of(at) for at, _ in counter.sums.unsettled(since_us)}
-    if counter.rolling:
-        return filled.union(counter.sums.buckets(since_us, (counter.current + 1) * grain_us, grain_us))
-    return filled.union((counter.kept,))
+class _Expected:
+    """What counters should hold, by the events and the open holds.
+
+    A limit on each agent has thousands of counters; what all of them should hold is read at once.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._together: dict[tuple[str, str | None, str, int, int], dict[str, Total]] = {}
+        """Of each scope, by what the limits have in common, and the stretch of time."""
+
+    def used(self, counter: Counter) -> dict[int, int]:
+        """In each bucket, as far back as they are kept."""
+        if counter.rolling:
+            return counter.used_in(counter.kept, counter.current)
+        return {counter.kept: self._total(counter)[0]}
+
+    def held(self, counter: Counter) -> dict[int, int]:
+        held: dict[int, int] = {}
+        for at_us, amount in counter.sums.unsettled(_stretch(counter, counter.kept)[0]):
+            bucket = counter.bucket_of(at_us)
+            held[bucket] = held.get(bucket, 0) + amount
+        return held
+
+    def first_us(self, counter: Counter) -> int | None:
+        """When what a counter of all time counts began."""
+        return self._total(counter)[1]
+
+    def _total(self, counter: Counter) -> Total:
+        start_us, end_us = _stretch(counter, counter.kept)
+        if not counter.scope:
+            first_us = counter.sums.first_booked() if counter.window.kind == "total" else None
+            return counter.sums.used(start_us, end_us), first_us
+        key = counter.limit.key
+        kind = key.subject.kind
+        alike = kind, key.service, key.metric, start_us, end_us
+        if alike not in self._together:
+            sums = Sums(self._connection, Coverage(key.service), key.metric)
+            self._together[alike] = sums.used_by(kind, start_us, end_us)
+        return self._together[alike].get(counter.scope, (0, None))
 
 
 def _stretch(counter: Counter, bucket: int) -> tuple[int, int]:

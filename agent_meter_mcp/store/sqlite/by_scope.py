@@ -1,7 +1,7 @@
-"""What each agent has used, bucket by bucket, read for all of them at once.
+"""What each agent (or session, or project) has used, bucket by bucket, read for all of them at once.
 
-Of a new limit on each agent, a counter for each has to be worked out. One agent by itself takes as long as
-all of them together: whatever anybody has used in two windows is walked through.
+Of a new limit on each of them, a counter for each has to be worked out. One by itself takes as long as all of
+them together: whatever anybody has used in two windows is walked through.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from array import array
 
 from agent_meter_mcp.core.windows import SLOTS
 
+from .schema import GRAIN_US, HOUR
 from .sums import BOOKED, EVENT_METRIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.models import Metric
+    from agent_meter_mcp.core.limits import Limit
 
     from .driver import Connection
 
-    Counted = tuple[str | None, Metric, int]
-    """At which service (None: at all of them), what, and in buckets of how many microseconds."""
+    Alike = tuple[str, str | None, str, int]
+    """What limits have in common that count the same usage in the same buckets."""
 
 ALONE = 4
 """So many are read each by itself: mostly no more are asked for."""
@@ -27,38 +28,44 @@ STEP = 200_000
 """So many events are read at a time by a writer, for whom all others wait: some tenth of a second."""
 _NEWEST = "SELECT coalesce((SELECT max(id) FROM event), 0), coalesce((SELECT max(id) FROM correction), 0)"
 _STEP_END = "SELECT id FROM event WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
-_CORRECTED = """
-SELECT DISTINCT d.agent FROM correction c CROSS JOIN event x ON x.id = c.event
-CROSS JOIN dim d ON d.id = x.dim WHERE c.id > ? AND x.id <= ?"""
 
 
-class ByAgent:
+class ByScope:
     """As one connection sees them; to be asked within a transaction."""
 
     def __init__(self, connection: Connection, *, in_steps: bool) -> None:
         self._connection = connection
         self._in_steps = in_steps
-        self._walks: dict[Counted, _Walk] = {}
+        self._walks: dict[Alike, _Walk] = {}
 
-    def used(self, agent: str, counted: Counted, buckets: range) -> dict[int, int] | None:
-        """What the agent has used in each of those buckets. None: it is to be read by itself."""
-        walk = self._walks.get(counted)
+    def used(self, limit: Limit, scope: str, grain_us: int, buckets: range) -> dict[int, int] | None:
+        """What it has used in each of those buckets of `grain_us`. None: it is to be read by itself."""
+        if grain_us % GRAIN_US[HOUR] == 0:
+            return None  # which the rollups tell
+        key = limit.key
+        alike = key.subject.kind, key.service, key.metric, grain_us
+        walk = self._walks.get(alike)
         if walk is None:
-            walk = self._walks[counted] = _Walk(self._connection, counted, in_steps=self._in_steps)
-        return walk.used(agent, buckets)
+            walk = self._walks[alike] = _Walk(self._connection, limit, grain_us, in_steps=self._in_steps)
+        return walk.used(scope, buckets)
 
 
 class _Walk:
-    def __init__(self, connection: Connection, counted: Counted, *, in_steps: bool) -> None:
-        service, metric, self._grain_us = counted
+    def __init__(self, connection: Connection, limit: Limit, grain_us: int, *, in_steps: bool) -> None:
+        key = limit.key
         self._connection = connection
+        self._grain_us = grain_us
         self._in_steps = in_steps
-        at_service = "" if service is None else " AND d.service = ?"
-        self._services = () if service is None else (service,)
+        at_service = "" if key.service is None else " AND d.service = ?"
+        self._services = () if key.service is None else (key.service,)
         self._read = (
-            f"SELECT d.agent, {BOOKED} / {self._grain_us} AS bucket, sum({EVENT_METRIC[metric]}) FROM event x"
-            f" CROSS JOIN dim d ON d.id = x.dim{at_service} WHERE x.id > ? AND x.id <= ? AND {BOOKED} >= ?"
-            " GROUP BY x.dim, bucket"
+            f"SELECT d.{key.subject.kind}, {BOOKED} / {grain_us} AS bucket, sum({EVENT_METRIC[key.metric]})"
+            f" FROM event x CROSS JOIN dim d ON d.id = x.dim{at_service}"
+            f" WHERE x.id > ? AND x.id <= ? AND {BOOKED} >= ? GROUP BY x.dim, bucket"
+        )
+        self._corrected_since = (
+            f"SELECT DISTINCT d.{key.subject.kind} FROM correction c CROSS JOIN event x ON x.id = c.event"
+            " CROSS JOIN dim d ON d.id = x.dim WHERE c.id > ? AND x.id <= ?"
         )
         self._asked = 0
         self._first = -1
@@ -66,11 +73,11 @@ class _Walk:
         self._upto = self._corrected = 0
         """The newest event that was read, and the newest correction then."""
         self._found: dict[str, array[int]] = {}
-        """Of each agent, buckets and amounts in turn. A bucket may come several times."""
+        """Of each scope, buckets and amounts in turn. A bucket may come several times."""
         self._changed: set[str] = set()
-        """Agents some of whose usage was corrected after it was read."""
+        """Scopes some of whose usage was corrected after it was read."""
 
-    def used(self, agent: str, buckets: range) -> dict[int, int] | None:
+    def used(self, scope: str, buckets: range) -> dict[int, int] | None:
         self._asked += 1
         if self._asked <= ALONE or buckets.start < self._first:  # a clock went back
             return None
@@ -81,7 +88,7 @@ class _Walk:
             self._note_corrected(corrected)
         if newest > self._upto:
             self._read_upto(self._step_end(newest))
-        return self._found_of(agent, buckets) if newest <= self._upto and agent not in self._changed else None
+        return self._found_of(scope, buckets) if newest <= self._upto and scope not in self._changed else None
 
     def _begin(self, first: int, corrected: int) -> None:
         self._first, self._corrected = first, corrected
@@ -90,8 +97,8 @@ class _Walk:
         self._changed.clear()
 
     def _note_corrected(self, corrected: int) -> None:
-        known = self._connection.execute(_CORRECTED, (self._corrected, self._upto))
-        self._changed.update(agent for (agent,) in known)
+        known = self._connection.execute(self._corrected_since, (self._corrected, self._upto))
+        self._changed.update(scope for (scope,) in known)
         self._corrected = corrected
 
     def _step_end(self, newest: int) -> int:
@@ -100,18 +107,18 @@ class _Walk:
 
     def _read_upto(self, upto: int) -> None:
         found, since_us = self._found, self._first * self._grain_us
-        for agent, bucket, amount in self._connection.execute(
+        for scope, bucket, amount in self._connection.execute(
             self._read, (*self._services, self._upto, upto, since_us)
         ):
-            numbers = found.get(agent)
+            numbers = found.get(scope)
             if numbers is None:
-                numbers = found[agent] = array("q")
+                numbers = found[scope] = array("q")
             numbers.extend((bucket, amount))
         self._upto = upto
 
-    def _found_of(self, agent: str, buckets: range) -> dict[int, int]:
+    def _found_of(self, scope: str, buckets: range) -> dict[int, int]:
         used: dict[int, int] = {}
-        numbers = iter(self._found.get(agent, ()))
+        numbers = iter(self._found.get(scope, ()))
         for number, amount in zip(numbers, numbers, strict=True):
             if number in buckets:
                 used[number] = used.get(number, 0) + amount

@@ -1,18 +1,24 @@
-"""Of a new limit on each agent, what all have used is read once, not once for each of them."""
+"""Of a new limit on each agent (or session), what all have used is read once, not once for each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent_meter_mcp.core.commands import Ask, Recorded
 from agent_meter_mcp.core.models import Subject, Who
-from agent_meter_mcp.store.sqlite import SqliteStore, by_agent, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, by_scope, open_store
+from agent_meter_mcp.store.sqlite.verifying import verify
 
 from ..building import Desk, used
 from .steps import applied_in, counted
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.models import SubjectKind
 
 EACH = Subject("agent", "*")
 AGENTS = [f"agent {number}" for number in range(30)]
@@ -27,12 +33,18 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_agent, "ALONE", 0)
+    monkeypatch.setattr(by_scope, "ALONE", 0)
 
 
 def use(desk: Desk, times: int) -> None:
     """Each agent as often."""
-    desk.apply(*[desk.recording(agent=agent, want=False) for _ in range(times) for agent in AGENTS])
+    desk.apply(
+        *[
+            desk.recording(agent=agent, session=f"of {agent}", want=False)
+            for _ in range(times)
+            for agent in AGENTS
+        ]
+    )
 
 
 def limit_anew(desk: Desk) -> None:
@@ -48,19 +60,19 @@ def used_by(desk: Desk, agent: str) -> int:
     return state.used
 
 
-@pytest.mark.parametrize("window", ["1h", "24h"])
-def test_another_agent_costs_the_same_however_much_all_have_used(desk: Desk, window: str) -> None:
+@pytest.mark.parametrize(("kind", "window"), [("agent", "1h"), ("agent", "24h"), ("session", "1h")])
+def test_another_one_costs_the_same_however_much_all_have_used(
+    desk: Desk, kind: SubjectKind, window: str
+) -> None:
     assert isinstance(desk.store, SqliteStore)
     taken: list[int] = []
     for times in (10, 100):
         use(desk, times)
         desk.now += 0.5
-        desk.limit(10**6, window, subject=EACH, id=f"{times}")
-        steps = [
-            applied_in(desk.store, desk.recording(agent=agent, want=False), desk.now_us)[1]
-            for agent in AGENTS
-        ]
-        taken.append(max(steps[by_agent.ALONE + 1 :]))
+        desk.limit(10**6, window, subject=Subject(kind, "*"), id=f"{times}")
+        records = [desk.recording(agent=agent, session=f"of {agent}", want=False) for agent in AGENTS]
+        steps = [applied_in(desk.store, record, desk.now_us)[1] for record in records]
+        taken.append(max(steps[by_scope.ALONE + 1 :]))
         desk.remove_limit(f"{times}")
     assert taken[1] <= taken[0] + 3, taken
     assert list(desk.store.verify()) == []
@@ -77,7 +89,23 @@ def test_who_looks_at_all_agents_reads_what_they_have_used_a_few_times(desk: Des
                 (decision,) = reads.peek([Ask(Who(agent, "llm"), used())], desk.now_us)
             assert decision.limits[0].used == 40
             taken += steps
-    assert sum(taken) < (by_agent.ALONE + 8) * taken[0]
+    assert sum(taken) < (by_scope.ALONE + 8) * taken[0]
+
+
+@pytest.mark.parametrize("window", ["1h", "day", "total"])
+def test_to_verify_a_counter_more_costs_the_same_however_many_there_are(tmp_path: Path, window: str) -> None:
+    taken: list[int] = []
+    for several in (10, 100):
+        with closing(open_store(str(tmp_path / f"{several}.db"), synchronous="OFF")) as store:
+            desk = Desk(store)
+            desk.limit(10**6, window, subject=EACH)
+            for _ in range(10):
+                desk.apply(*[desk.recording(agent=f"agent {number}") for number in range(several)])
+                desk.now += 60
+            with store.snapshot() as reads, counted(reads.connection) as steps:
+                assert list(verify(reads, None)) == []
+            taken += steps
+    assert taken[1] < 13 * taken[0]
 
 
 @pytest.mark.usefixtures("at_once")
@@ -130,7 +158,7 @@ def test_what_was_rolled_back_was_not_used(desk: Desk, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("at_once")
 def test_a_writer_reads_a_little_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_agent, "STEP", 50)
+    monkeypatch.setattr(by_scope, "STEP", 50)
     assert isinstance(desk.store, SqliteStore)
     use(desk, 10)
     desk.limit(10**6, "1h", subject=EACH)
@@ -166,5 +194,5 @@ def test_what_was_read_of_former_windows_is_not_kept(desk: Desk) -> None:
         limit_anew(desk)
         assert used_by(desk, AGENTS[0]) == (1 if hour == 0 else 2)
     with desk.store.snapshot() as reads:
-        (walk,) = reads.book.by_agent()._walks.values()  # pyright: ignore[reportPrivateUsage]
+        (walk,) = reads.book.by_scope()._walks.values()  # pyright: ignore[reportPrivateUsage]
     assert sum(map(len, walk._found.values())) <= 2 * 3 * len(AGENTS)  # pyright: ignore[reportPrivateUsage]
