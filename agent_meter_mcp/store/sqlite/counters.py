@@ -61,9 +61,9 @@ class Counter:
     __slots__ = (
         "_by_scope", "_connection", "_coverage", "_looks_back", "_policy", "_stored", "_sums", "alert_at",
         "before", "binds", "buckets", "cell", "current", "dirty", "edge", "filled", "first_us",
-        "first_written", "generation", "hard", "head", "held", "id", "kept", "limit", "maximum", "metric",
-        "oldest", "period_end", "rolling", "scope", "since", "until", "used", "version", "whole_from",
-        "window",
+        "first_written", "generation", "hard", "head", "held", "id", "kept", "late_edge", "limit", "maximum",
+        "metric", "oldest", "period_end", "rolling", "scope", "since", "until", "used", "version",
+        "whole_from", "window",
     )  # fmt: skip
 
     def __init__(
@@ -113,7 +113,8 @@ class Counter:
         self.period_end: int | None = None
         self.first_us: int | None = None
         self.alert_at = 0
-        self.edge = Edge()
+        self.edge, self.late_edge = Edge(), Edge()
+        """Of the window that ends now, and of the one before usage that is booked a little late."""
         self.head: int | None = None
         """The bucket in the file's `head`; None: there is none, or what is here differs from the file."""
         self.version = 0
@@ -191,8 +192,8 @@ class Counter:
         cell[0], cell[1] = used, held
         self.filled = (-1, 0)
         self.alert_at = 0
-        if number == self.oldest:  # of any other bucket, what is before the cutoff is as it was
-            self.edge.forget()
+        if number <= self.oldest:  # of any other bucket, what is before an edge is as it was
+            self._changed(number)
         return True
 
     def _kept_from(self, at_us: int) -> int:
@@ -291,16 +292,20 @@ class Counter:
         self.dirty.add(number)
         if number < self.filled[0]:
             self.filled = (-1, 0)
+        if number <= self.oldest:
+            self._changed(number)
         if number >= self.oldest:
             self.used += used
             self.held += held
-            if number == self.oldest:
-                self.edge.forget()
         else:
             self.before += used + held
         if used and (self.first_us is None or booked_us < self.first_us):
             self.first_us = booked_us
         return True
+
+    def _changed(self, number: int) -> None:
+        self.edge.changed(number)
+        self.late_edge.changed(number)
 
     def exact(self, at_us: int) -> tuple[int, int]:
         """(used, held) over exactly (at - length, at], for a rolling window; needs all events in the file."""
@@ -358,18 +363,6 @@ class Counter:
         told = reached(self.limit, self.used)
         ahead = [percent for percent in self.limit.thresholds if percent not in told]
         self.alert_at = max(-(-min(ahead) * self.maximum // 100), 1) if ahead else NEVER
-
-    def sums_between(self, first: int, last: int, start_us: int, end_us: int, at_us: int) -> dict[int, int]:
-        """Used and open holds per bucket from `first` to `last`; for a calendar window, of the one period."""
-        if not self.rolling:
-            held = sum(row[3] for row in self.sums.held(start_us, end_us, at_us))
-            return {first: self.sums.used_long(start_us, end_us) + held}
-        grain_us = self.window.grain_us
-        found = dict.fromkeys(range(first, last + 1), 0)
-        found.update(self.used_in(first, last))
-        for reserved_us, _, _, amount, _ in self.sums.held(first * grain_us, (last + 1) * grain_us, at_us):
-            found[reserved_us // grain_us] += amount
-        return found
 
     def used_in(self, first: int, last: int) -> dict[int, int]:
         """Used per bucket of a rolling window from `first` to `last`, by what is in the file."""

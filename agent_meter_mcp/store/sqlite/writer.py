@@ -14,6 +14,7 @@ from .book import Book, Plan
 from .counters import NEVER, Counter
 from .names import Names
 from .open_holds import OpenHolds
+from .past import Past
 from .rollups import Rollups
 from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, key_of
 
@@ -57,10 +58,7 @@ class Writer:
         self._inserted = 0
         self._pending_from = NEVER
         self._touched: list[Counter] = []
-        self._past: dict[tuple[str, str], dict[int, int]] = {}
-        """Per counter, used and held in buckets (or periods) of the past, as far as this transaction needed
-        them.
-        """
+        self._past = Past(self.put_down)
 
     # -- the frame of a transaction --------------------------------------------------------------------------
 
@@ -157,34 +155,7 @@ class Writer:
         room = counter.maximum - amount + own_used
         if booked_us >= counter.whole_from and counter.before + counter.used + counter.held <= room:
             return True  # mostly all of that together fits
-        return self._fits_around(counter, booked_us, at_us, room)
-
-    def _fits_around(self, counter: Counter, booked_us: int, at_us: int, room: int) -> bool:
-        """Whether S(booked) <= room, for usage booked at another moment than now.
-
-        For a rolling window whole buckets are tried first, which can only say too much; they are kept for
-        this transaction, so that an import reads each stretch of the ledger once."""
-        key = (counter.limit.limit_id, counter.scope)
-        around = self._past.setdefault(key, {})
-        if counter.rolling:
-            length_us, grain_us = counter.window.length_us, counter.window.grain_us
-            start_us, end_us = booked_us - length_us + 1, booked_us + length_us
-            numbers = range(start_us // grain_us, (min(end_us, at_us + 1) - 1) // grain_us + 1)
-        else:
-            grain_us = 0
-            start_us, end_us = counter.period_of(booked_us)
-            numbers = range(start_us, start_us + 1)
-        unknown = [number for number in numbers if number not in around]
-        if unknown:
-            self.put_down()
-            around.update(counter.sums_between(unknown[0], unknown[-1], start_us, end_us, at_us))
-        if sum([around[number] for number in numbers]) <= room:
-            return True
-        if not counter.rolling:
-            return False
-        self.put_down()
-        held = sum(row[3] for row in counter.sums.held(start_us, end_us, at_us))
-        return counter.sums.used_long(start_us, end_us) + held <= room
+        return self._past.has_room(counter, booked_us, at_us, room)
 
     def count(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> None:
         """Adds usage to every counter that binds, and raises alerts."""
@@ -202,19 +173,11 @@ class Writer:
                     counter.first_us = at_us
             else:
                 if self._past:
-                    self._count_past(counter, amount, booked_us)
+                    self._past.count(counter, amount, booked_us)
                 if not counter.add(booked_us, amount, 0):
                     continue
             if amount > 0 and counter.used >= counter.alert_at:
                 self._alert(counter, booked_us, at_us)
-
-    def _count_past(self, counter: Counter, amount: int, booked_us: int) -> None:
-        """Adds usage to what this transaction has read of the past."""
-        around = self._past.get((counter.limit.limit_id, counter.scope))
-        if around is not None:
-            number = counter.bucket_of(booked_us)
-            if number in around:
-                around[number] += amount
 
     def hold(self, held: Reservation, sign: int, at_us: int) -> list[Counter]:
         """Adds (1) or takes off (-1) a hold; answers the counters that bind it."""

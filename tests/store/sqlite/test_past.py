@@ -1,0 +1,155 @@
+"""Usage that comes late, near a limit, is judged as the reference judges it, and does not read the ledger."""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_meter_mcp.core.commands import Record, Recorded, Reserve, Reserved, SetLimit, Settle
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.store.memory import MemoryStore
+from agent_meter_mcp.store.sqlite import open_store
+
+from ..building import Desk, used
+from ..test_state_machine import frequent_rollups
+from .processes import PROOF
+from .steps import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent_meter_mcp.core.commands import Command
+
+SECOND = 1_000_000
+START_US = 1_800_000_000 * SECOND
+LIMITS = (
+    (Subject(), "60s", 30),
+    (Subject("agent", "*"), "10s", 5),
+    (Subject(), "120s", 55),
+    (Subject(), "hour", 90),
+)
+AGENTS = ("ann", "bob", "cid")
+
+
+@pytest.fixture(params=["file", "reference"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    store = MemoryStore() if request.param == "reference" else open_store(str(tmp_path / "ledger.db"))
+    yield Desk(store)
+    store.close()
+
+
+class Late:
+    """By chance, usage and holds of a few agents, some seconds or minutes late."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.now_us = START_US
+        self._made = 0
+        self._events: list[UsageEvent] = []
+        self._holds: list[str] = []
+
+    def wait(self) -> None:
+        self.now_us += self._chance.choice((0, 1, 150_000, SECOND, SECOND, 3 * SECOND))
+
+    def commands(self) -> list[Command]:
+        return [self._command() for _ in range(self._chance.choice((1, 1, 3, 12)))]
+
+    def _command(self) -> Command:
+        deed, self._made = self._chance.random(), self._made + 1
+        who = Who(self._chance.choice(AGENTS), "llm")
+        if deed < 0.12:
+            self._holds.append(f"hold {self._made}")
+            lasts_us = self._chance.choice((2, 30)) * SECOND
+            return Reserve(f"hold {self._made}", f"held {self._made}", who, self._usage(), lasts_us)
+        if deed < 0.2 and self._holds:
+            return Settle(self._holds.pop(self._chance.randrange(len(self._holds))), self._usage())
+        if deed < 0.3 and self._events:
+            known = self._chance.choice(self._events[-20:])
+            return Record(known.replace(usage=Usage(known.usage.requests + 1)))
+        late_us = self._chance.choice((0, 0, 1, 2, 4, 9, 11, 59, 61, 70, 130)) * SECOND
+        event = UsageEvent(
+            f"event {self._made}",
+            who,
+            self._usage(),
+            source="sdk",
+            occurred_at_us=self.now_us - late_us - self._chance.randrange(SECOND),
+        )
+        self._events.append(event)
+        return Record(event)
+
+    def _usage(self) -> Usage:
+        return Usage(self._chance.choice((0, 1, 1, 2)))
+
+
+def told(result: object) -> object:
+    if isinstance(result, Recorded):
+        return result.status, result.outcome
+    return result.decision.allowed if isinstance(result, Reserved) else type(result)
+
+
+@pytest.mark.parametrize("seed", range(6 * PROOF))
+def test_what_comes_late_is_judged_by_all_that_lies_around_it(tmp_path: Path, seed: int) -> None:
+    chance, path = random.Random(seed), str(tmp_path / "ledger.db")
+    late, model = Late(chance), MemoryStore()
+    seen: set[object] = set()
+    with frequent_rollups(), ExitStack() as opened:
+        one, other = (opened.enter_context(closing(open_store(path, synchronous="OFF"))) for _ in range(2))
+        limits: list[Command] = [
+            SetLimit(f"limit {number}", LimitKey(subject, None, "requests", window), most, "op")
+            for number, (subject, window, most) in enumerate(LIMITS)
+        ]
+        for step in range(150):
+            commands = limits if step == 0 else late.commands()
+            writer = chance.choice((one, one, other))
+            done = [told(result) for result in writer.apply(commands, late.now_us).results]
+            assert done == [told(result) for result in model.apply(commands, late.now_us).results]
+            seen.update(done)
+            late.wait()
+        assert list(one.verify()) == []
+    assert {("recorded", "accepted"), ("recorded", "over_limit"), True, False} <= seen
+
+
+@pytest.mark.parametrize("now", [100, 1000], ids=["in memory", "read in this transaction"])
+def test_what_is_added_behind_the_edge_is_behind_it(desk: Desk, now: int) -> None:
+    """More than a window before what comes next."""
+    desk.limit(3, "60s")
+    desk.now = 30.1
+    desk.record(used(2))
+    desk.now = now
+    added = [(90.5, 2), (30.2, 1), (90.6, 1), (90.7, 1)]
+    done = desk.apply(*[desk.recording(used(times), occurred=moment) for moment, times in added])
+    assert [one.outcome for one in done] == ["accepted", "accepted", "accepted", "over_limit"]
+
+
+@pytest.mark.parametrize("now", [100, 1000], ids=["in memory", "read in this transaction"])
+def test_what_comes_in_another_order_is_judged_by_its_own_moment(desk: Desk, now: int) -> None:
+    desk.limit(2, "60s")
+    for moment in (30.2, 30.7):
+        desk.now = moment
+        desk.record()
+    desk.now = now
+    done = desk.apply(*[desk.recording(occurred=moment) for moment in (90.8, 90.6)])
+    assert [one.outcome for one in done] == ["accepted", "over_limit"]
+
+
+@pytest.mark.parametrize("now", [3630, 10_000], ids=["a little late", "late by more than the window"])
+def test_a_hundred_late_ones_near_a_limit_read_what_lies_around_them_once(tmp_path: Path, now: int) -> None:
+    """What was used in the first minute is more than a window away, by the second and not by the minute."""
+    taken: list[int] = []
+    for several in (1, 100):
+        with closing(open_store(str(tmp_path / f"{several}.db"), synchronous="OFF")) as store:
+            desk = Desk(store)
+            desk.apply(*[desk.recording(want=False) for _ in range(1000)])
+            desk.limit(1000, "1h")
+            desk.now = now
+            desk.record(occurred=3610, want=False)
+            late = [desk.recording(occurred=3615 + at / 100, want=False) for at in range(several)]
+            with counted(store._writer.connection) as steps:  # pyright: ignore[reportPrivateUsage] - its own
+                results = desk.apply(*late)
+            assert {told(result) for result in results} == {("recorded", "accepted")}
+            taken += steps
+    assert taken[1] < taken[0] + 100 * 20, taken
