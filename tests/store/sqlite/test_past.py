@@ -116,12 +116,12 @@ def test_what_comes_late_is_judged_by_all_that_lies_around_it(tmp_path: Path, se
 @pytest.mark.parametrize("now", [100, 1000], ids=["in memory", "read in this transaction"])
 def test_what_is_added_behind_the_edge_is_behind_it(desk: Desk, now: int) -> None:
     """More than a window before what comes next."""
-    desk.limit(3, "60s")
-    desk.now = 30.1
-    desk.record(used(2))
+    desk.limit(5, "60s")
+    for moment, times in ((30.1, 2), (95, 3)):
+        desk.now = moment
+        desk.record(used(times))
     desk.now = now
-    added = [(90.5, 2), (30.2, 1), (90.6, 1), (90.7, 1)]
-    done = desk.apply(*[desk.recording(used(times), occurred=moment) for moment, times in added])
+    done = desk.apply(*[desk.recording(occurred=moment) for moment in (90.5, 30.2, 90.6, 90.7)])
     assert [one.outcome for one in done] == ["accepted", "accepted", "accepted", "over_limit"]
 
 
