@@ -11,7 +11,7 @@ from array import array
 from agent_meter_mcp.core.windows import SLOTS
 
 from .schema import GRAIN_US, HOUR
-from .sums import BOOKED, EVENT_METRIC
+from .sums import BOOKED, EVENT_METRIC, SCOPED_BY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ByScope:
         if grain_us % GRAIN_US[HOUR] == 0:
             return None  # which the rollups tell
         key = limit.key
-        alike = key.subject.kind, key.service, key.metric, grain_us
+        alike = SCOPED_BY[key.subject.kind], key.service, key.metric, grain_us
         walk = self._walks.get(alike)
         if walk is None:
             walk = self._walks[alike] = _Walk(self._connection, limit, grain_us, in_steps=self._in_steps)
@@ -56,15 +56,16 @@ class _Walk:
         self._connection = connection
         self._grain_us = grain_us
         self._in_steps = in_steps
+        scope = SCOPED_BY[key.subject.kind]
         at_service = "" if key.service is None else " AND d.service = ?"
         self._services = () if key.service is None else (key.service,)
         self._read = (
-            f"SELECT d.{key.subject.kind}, {BOOKED} / {grain_us} AS bucket, sum({EVENT_METRIC[key.metric]})"
+            f"SELECT d.{scope}, {BOOKED} / {grain_us} AS bucket, sum({EVENT_METRIC[key.metric]})"
             f" FROM event x CROSS JOIN dim d ON d.id = x.dim{at_service}"
             f" WHERE x.id > ? AND x.id <= ? AND {BOOKED} >= ? GROUP BY x.dim, bucket"
         )
         self._corrected_since = (
-            f"SELECT DISTINCT d.{key.subject.kind} FROM correction c CROSS JOIN event x ON x.id = c.event"
+            f"SELECT DISTINCT d.{scope} FROM correction c CROSS JOIN event x ON x.id = c.event"
             " CROSS JOIN dim d ON d.id = x.dim WHERE c.id > ? AND x.id <= ?"
         )
         self._asked = 0

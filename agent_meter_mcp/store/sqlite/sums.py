@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from agent_meter_mcp.core.models import Metric
+    from agent_meter_mcp.core.models import Metric, SubjectKind
 
     from .driver import Connection
 
@@ -35,6 +35,8 @@ SQLite may take the other one to search by, and walk through the rest of the led
 those that are open have an index, and by their ids it would walk through all that ended in the window.
 """
 
+SCOPED_BY = {"agent": "agent", "tier": "agent", "session": "session", "project": "project"}
+"""By the kind of a limit that counts each one separately, the column of `dim` that says which one."""
 EVENT_METRIC = {
     "requests": "x.requests",
     "units": "coalesce(x.units, 0)",
@@ -118,13 +120,13 @@ class Sums:
         """Usage booked in [start, end), event by event."""
         return sum(amount for _, amount in self._events(start_us, end_us, "0", "1"))
 
-    def used_by(self, kind: str, start_us: int, end_us: int) -> dict[str, tuple[int, int | None]]:
-        """As `used`, and when the first of it was booked, of each agent (or session, or project): what `kind`
-        of dims says."""
+    def used_by(self, kind: SubjectKind, start_us: int, end_us: int) -> dict[str, tuple[int, int | None]]:
+        """As `used`, and when the first of it was booked, of each agent (or session, or project) separately,
+        as a limit of that kind counts."""
         found: dict[str, tuple[int, int | None]] = {}
         for when, booked in _BOOKINGS:
             for scope, amount, first_us in self._connection.execute(
-                f"SELECT d.{kind}, sum({self._event_metric}),"
+                f"SELECT d.{SCOPED_BY[kind]}, sum({self._event_metric}),"
                 f" min(CASE WHEN {self._event_metric} > 0 THEN {booked} END)"
                 " FROM event x CROSS JOIN dim d ON d.id = x.dim"
                 f" WHERE {when} >= ? AND {booked} < ? AND {self._where} GROUP BY x.dim",

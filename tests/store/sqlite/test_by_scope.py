@@ -40,7 +40,7 @@ def use(desk: Desk, times: int) -> None:
     """Each agent as often."""
     desk.apply(
         *[
-            desk.recording(agent=agent, session=f"of {agent}", want=False)
+            desk.recording(agent=agent, session=f"of {agent}", project=f"by {agent}", want=False)
             for _ in range(times)
             for agent in AGENTS
         ]
@@ -60,17 +60,26 @@ def used_by(desk: Desk, agent: str) -> int:
     return state.used
 
 
-@pytest.mark.parametrize(("kind", "window"), [("agent", "1h"), ("agent", "24h"), ("session", "1h")])
+@pytest.mark.parametrize(
+    ("kind", "window"),
+    [("agent", "1h"), ("agent", "24h"), ("session", "1h"), ("project", "1h"), ("tier", "1h")],
+)
 def test_another_one_costs_the_same_however_much_all_have_used(
     desk: Desk, kind: SubjectKind, window: str
 ) -> None:
     assert isinstance(desk.store, SqliteStore)
     taken: list[int] = []
+    for agent in AGENTS:
+        desk.set_agent(agent, tier="gold")
     for times in (10, 100):
         use(desk, times)
         desk.now += 0.5
-        desk.limit(10**6, window, subject=Subject(kind, "*"), id=f"{times}")
-        records = [desk.recording(agent=agent, session=f"of {agent}", want=False) for agent in AGENTS]
+        name = "gold" if kind == "tier" else "*"
+        desk.limit(10**6, window, subject=Subject(kind, name), id=f"{times}")
+        records = [
+            desk.recording(agent=agent, session=f"of {agent}", project=f"by {agent}", want=False)
+            for agent in AGENTS
+        ]
         steps = [applied_in(desk.store, record, desk.now_us)[1] for record in records]
         taken.append(max(steps[by_scope.ALONE + 1 :]))
         desk.remove_limit(f"{times}")
