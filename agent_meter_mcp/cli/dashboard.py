@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "AGENT_METER_KEY"
 KEY_BYTES_MAX = 4096
 WEB_PORT = 8788
+PLAIN_TERMINALS = ("dumb", "unknown")
 LOOK_AT_SERVER_S = 1.0
 COLLECT_AFTER_S = 1.0
 """By then there is something on the screen, and what that took stays as long as the dashboard does."""
@@ -157,6 +158,11 @@ def _show(source: LocalSource | RemoteSource, timezone: str, wanted: Wanted, *, 
             raise InvalidInput(
                 name, "must be a terminal; --web shows it in a browser, and summary prints totals"
             )
+    # In these Rich takes 80x25 for the size, whatever it is: the page would be laid out anew without end.
+    if not is_tab and os.environ.get("TERM", "").lower() in PLAIN_TERMINALS:
+        raise InvalidInput(
+            "TERM", f"is {os.environ['TERM']}: such a terminal cannot show it; --web does, in a browser"
+        )
     # Whoever looks in a browser need not be who looks in the terminal.
     choices = tui("settings").Choices(None if is_tab else os.path.join(folder, "dashboard.json"))
     source.look_ahead(choices.range)

@@ -353,6 +353,14 @@ def test_a_dashboard_without_a_terminal_says_what_it_needs(home: Path) -> None:
     assert "dashboard: standard input: must be a terminal; --web shows it in a browser" in ran.err
 
 
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_dashboard_in_a_terminal_that_cannot_show_it_says_so(kind: str) -> None:
+    """It took 80x25 for the size there, laid the page out without end, and heard no key."""
+    shown = in_terminal("dashboard", columns=130, TERM=kind)
+    assert shown.code == 2
+    assert f"dashboard: TERM: is {kind}: such a terminal cannot show it; --web does" in shown.text
+
+
 def test_an_interruption_of_a_server_ends_it() -> None:
     serving = subprocess.Popen(
         [sys.executable, "-m", "agent_meter_mcp", "serve", "--port", "0"],
