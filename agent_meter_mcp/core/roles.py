@@ -79,10 +79,17 @@ def allow_agent(
         return
     if not lineage and caller.bound_to in parent_lineage:
         return
+    bound = (
+        f"you are bound to agent {caller.bound_to!r} and may act only for it and the agents that it spawned"
+    )
+    if caller.bound_to in parent_lineage:
+        raise Forbidden(
+            f"{bound}; {agent!r} exists already, and is none of them: give a child a name that nobody has. "
+            "Nothing was changed."
+        )
     raise Forbidden(
-        f"you are bound to agent {caller.bound_to!r} and may act only for it and the agents that it spawned, "
-        f"not for {agent!r}. Leave `agent` out, or name a child with parent={caller.bound_to!r}. Nothing"
-        f" was changed."
+        f"{bound}, not for {agent!r}. Leave `agent` out, or name a child with parent={caller.bound_to!r}. "
+        "Nothing was changed."
     )
 
 
