@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -145,6 +146,18 @@ async def test_a_kill_switch_is_engaged_and_released(
     assert (await tools("check_budget", **ask))["allowed"] is True
     idle = await tools("set_kill_switch", engaged=False, **target)
     assert (idle["changed"], idle["reason"], idle["engaged_at"]) == (False, None, None)
+
+
+@pytest.mark.parametrize(("kind", "known"), [("agent", "bot"), ("service", "openai")])
+async def test_who_stops_a_name_that_nobody_has_heard_of_is_asked_if_it_is_right(
+    tools: Tools, kind: str, known: str
+) -> None:
+    """A mistyped name stops nobody, and the one that was meant goes on."""
+    await tools("record_usage", agent="bot", service="openai")
+    engage = partial(tools, "set_kill_switch", engaged=True, reason="it loops")
+    doubt = f"No usage of this {kind} is known yet: is the name right?"
+    assert (await engage(**{kind: known[:-1]}))["message"].endswith(doubt)
+    assert doubt not in (await engage(**{kind: known}))["message"]
 
 
 async def test_who_is_released_is_told_what_stops_it_still(tools: Tools) -> None:

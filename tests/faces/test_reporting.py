@@ -30,7 +30,7 @@ async def spend(tools: Tools) -> None:
 async def test_nothing_used_is_a_summary_of_zeros(tools: Tools) -> None:
     answer = await tools("get_usage_summary")
     assert answer == {
-        "message": "0 events, $0, 0 tokens.",
+        "message": "From 2026-11-24T00:00:00Z to 2026-11-25T00:00:00Z: 0 events, $0, 0 tokens.",
         "since": "2026-11-24T00:00:00Z",
         "until": "2026-11-25T00:00:00Z",
         "total": ZERO,
@@ -52,6 +52,7 @@ async def test_a_summary_of_today_says_who_spent_what(tools: Tools) -> None:
         ("ann", 0),
     ]
     assert answer["message"] == (
+        "From 2026-11-24T00:00:00Z to 2026-11-25T00:00:00Z: "
         "3 events, $6, 17 tokens, 1 without a known price (not in the cost). "
         "First of 3 groups: agent 'kid' with $4."
     )
@@ -66,21 +67,23 @@ async def test_groups_that_do_not_fit_are_said_to_be_left_out(tools: Tools) -> N
 
 
 @pytest.mark.parametrize(
-    ("window", "events", "since"),
+    ("window", "events", "since", "told"),
     [
-        ("day", 3, "2026-11-24T00:00:00Z"),
-        ("week", 4, "2026-11-23T00:00:00Z"),
-        ("total", 4, None),
-        ("24h", 4, "2026-11-23T12:00:00.000001Z"),
-        ("1h", 3, "2026-11-24T11:00:00.000001Z"),
+        ("day", 3, "2026-11-24T00:00:00Z", "From 2026-11-24T00:00:00Z to 2026-11-25T00:00:00Z: "),
+        ("week", 4, "2026-11-23T00:00:00Z", "From 2026-11-23T00:00:00Z to 2026-11-30T00:00:00Z: "),
+        ("total", 4, None, "Over all time: "),
+        ("24h", 4, "2026-11-23T12:00:00.000001Z", "From 2026-11-23T12:00:00Z"),
+        ("1h", 3, "2026-11-24T11:00:00.000001Z", "From 2026-11-24T11:00:00Z"),
     ],
 )
 async def test_a_summary_can_be_of_any_window(
-    tools: Tools, window: str, events: int, since: str | None
+    tools: Tools, window: str, events: int, since: str | None, told: str
 ) -> None:
+    """The text says which: who named none must not take today's usage for all there ever was."""
     await spend(tools)
     answer = await tools("get_usage_summary", window=window)
     assert (answer["total"]["events"], answer["since"]) == (events, since)
+    assert answer["message"].startswith(told)
 
 
 async def test_a_summary_can_be_of_any_time_range(tools: Tools) -> None:

@@ -132,10 +132,12 @@ class KillSwitchSet(Result):
     engaged_at: str | None
 
     @classmethod
-    def of(cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None) -> Self:
+    def of(
+        cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None, *, known: bool = True
+    ) -> Self:
         switch = answer.switch
         return cls(
-            message=wording.switched(answer, kind, name),
+            message=wording.switched(answer, kind, name, known=known),
             engaged=answer.engaged,
             changed=answer.changed,
             kind=kind,

@@ -21,7 +21,7 @@ from agent_meter_mcp.core.figures import (
 )
 from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import NAME_WIDTH, shown
-from agent_meter_mcp.core.times import time_text
+from agent_meter_mcp.core.times import optional_time, time_text
 from agent_meter_mcp.core.windows import zone_of
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def hold(held: models.Reservation) -> str:
 
 
 def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
-    """The totals, and the largest group."""
+    """Over which time, the totals, and the largest group."""
     total = answer.total
     parts = [
         counted(total.events, "event"),
@@ -198,7 +198,7 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
         parts.append(f"{total.unpriced:,} without a known price (not in the cost)")
     if total.rejected:
         parts.append(f"{total.rejected:,} refused")
-    text = ", ".join(parts)
+    text = f"{_over(query)}: {', '.join(parts)}"
     if query.group_by and answer.groups:
         largest = answer.groups[0]
         named = group_name(query, largest.key)
@@ -211,6 +211,14 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
             f". {counted(answer.groups_left_out, 'more group')} left out: raise limit, or narrow the filters"
         )
     return f"{text}."
+
+
+def _over(query: queries.SummaryQuery) -> str:
+    """ "From 2026-01-31T00:00:00Z to 2026-02-01T00:00:00Z": who named no time is told which one it was."""
+    ends = [("from", query.filter.since_us), ("to", query.filter.until_us)]
+    told = [(word, optional_time(at_us and at_us - at_us % 1_000_000)) for word, at_us in ends]
+    text = " ".join(f"{word} {time}" for word, time in told if time is not None) or "over all time"
+    return text[0].upper() + text[1:]
 
 
 def group_name(query: queries.SummaryQuery, key: tuple[str | int | None, ...]) -> str:
@@ -298,13 +306,14 @@ def limits(views: list[queries.LimitView]) -> str:
     )
 
 
-def switched(answer: Switched, kind: models.SwitchKind, name: str | None) -> str:
-    """A kill switch that was engaged or released."""
+def switched(answer: Switched, kind: models.SwitchKind, name: str | None, *, known: bool) -> str:
+    """A kill switch that was engaged or released. `known`: somebody has heard of whom it stops."""
     what = "Everything" if kind == "everything" else f"{kind.capitalize()} {quoted(name or '')}"
     if answer.engaged:
         again = "" if answer.changed else " (it was already)"
         refused = "checks, reservations and gates are refused until an operator releases it"
-        return f"{what} is stopped{again}: {refused}."
+        doubt = "" if known else f" No usage of this {kind} is known yet: is the name right?"
+        return f"{what} is stopped{again}: {refused}.{doubt}"
     if answer.changed:
         text = f"{what} is released."
     else:
