@@ -135,6 +135,61 @@ def test_check_minds_a_limit_that_only_warns(ok: Run) -> None:
     ]
 
 
+def test_check_without_a_service_tells_at_which_one_it_would_be_refused(ok: Run) -> None:
+    """Who asks why an agent is refused must not be told that all is well."""
+    ok(
+        "limit",
+        "set",
+        "--agent",
+        "a",
+        "--service",
+        "openai",
+        "--metric",
+        "cost_usd",
+        "--window",
+        "day",
+        "--max",
+        "1",
+    )
+    ok(
+        "limit",
+        "set",
+        "--agent",
+        "b",
+        "--service",
+        "openai",
+        "--metric",
+        "cost_usd",
+        "--window",
+        "day",
+        "--max",
+        "0",
+    )
+    ok(
+        "limit",
+        "set",
+        "--service",
+        "exa",
+        "--metric",
+        "requests",
+        "--window",
+        "day",
+        "--max",
+        "0",
+        "--action",
+        "warn",
+    )
+    assert ok("check", "--agent", "a").lines == ["allowed: no limit is in the way"]
+    ok("record", "--agent", "a", "--service", "openai", "--cost-usd", "1")
+    ok("kill", "service", "maps", "--reason", "down")
+    assert ok("check", "--agent", "a").lines == [
+        "allowed: no limit is in the way",
+        "but not at openai: agent a at openai: $1.00 of $1.00 used today (100 %)",
+        "but not at maps: service maps was stopped by olga: down",
+    ]
+    assert ok("check", "--agent", "a", "--service", "exa").lines[0].startswith("allowed")
+
+
 def test_check_in_json_has_the_shape_of_the_tool(run: Run, ok: Run) -> None:
     limited(ok, "1")
     answer = run("check", "--agent", "a", "--cost-usd", "2", "--json")
