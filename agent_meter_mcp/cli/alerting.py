@@ -57,12 +57,12 @@ def alerts(session: Session, /, as_json: bool, after: int, limit: int, timezone:
         return
     when = moments([view.alert.raised_at_us for view in views], local_zone, now_us)
     columns = [
-        Column(f"Time ({zone_name(zone)})"),
+        Column(f"Time ({zone_name(zone)})", last=1),
         Column("For", shrinks=16),
         Column("Limit"),
         Column("Reached", right=True),
-        Column("Used", right=True),
-        Column("Max", right=True),
+        Column("Used", right=True, last=2),
+        Column("Max", right=True, last=3),
     ]
     click.echo(table(columns, [_row(view, when) for view in views]))
     if len(found) > size:

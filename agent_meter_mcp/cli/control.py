@@ -166,12 +166,12 @@ def _limits_table(views: list[LimitView], now_us: int) -> str:
     columns = [
         Column("For", shrinks=16),
         Column("Limit"),
-        Column("Used", right=True),
+        Column("Used", right=True, last=2),
         Column("Held", right=True, drop=2),
-        Column("Max", right=True),
+        Column("Max", right=True, last=1),
         Column("Full", right=True),
         Column("Frees in", right=True, drop=1),
-        Column("Note", shrinks=8),
+        Column("Note", shrinks=8, last=3),
         Column("Id", drop=3),
     ]
     rows = [_limit_row(view, now_us) for view in views]

@@ -8,17 +8,19 @@ import click
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.figures import UNKNOWN, UNLIMITED, amount, cost_of, dollars, number, per
+from agent_meter_mcp.core.models import Who
 from agent_meter_mcp.core.queries import AGENTS_PAGE_MAX, EVENTS_PAGE_MAX, STATUSES, AgentsQuery, EventsQuery
 from agent_meter_mcp.core.text import optional_name, shown
 from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
+from .figures import place
 from .table import Cell, Column, fullness, table
 from .times import moments, parse_span, zone_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from agent_meter_mcp.core.models import StoredEvent
     from agent_meter_mcp.core.queries import AgentsPage, AgentView, EventsPage
@@ -54,10 +56,12 @@ def events(session: Session, /, as_json: bool, **given: Any) -> None:
     chosen = options.filter_of(given, *parse_span(given, zone, now_us))
     size, before = check.page_size(given["limit"], EVENTS_PAGE_MAX), check.before_seq(given["cursor"])
 
-    async def ask(ledger: Ledger, caller: Caller) -> EventsPage:
-        return await ledger.events(caller, EventsQuery(chosen, size, before))
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[EventsPage, dict[str, str]]:
+        page = await ledger.events(caller, EventsQuery(chosen, size, before))
+        asks_why = not as_json and any(event.outcome == "rejected" for event in page.events)
+        return page, await _limits_by_id(ledger, caller) if asks_why else {}
 
-    page = session.ask(ask)
+    page, limits = session.ask(ask)
     if as_json:
         from agent_meter_mcp.faces.wire.reports import UsageEvents
 
@@ -68,12 +72,19 @@ def events(session: Session, /, as_json: bool, **given: Any) -> None:
     if not page.events:
         click.echo("No usage matches.")
         return
-    click.echo(_events_table(page.events, zone, now_us))
+    click.echo(_events_table(page.events, limits, zone, now_us))
     if page.next_seq is not None:
         click.echo(f"Older ones: --cursor {page.next_seq}")
 
 
-def _events_table(found: tuple[StoredEvent, ...], zone: str, now_us: int) -> str:
+async def _limits_by_id(ledger: Ledger, caller: Caller) -> dict[str, str]:
+    """What each limit is, in words; for an agent, of those that bind it."""
+    who = None if caller.bound_to is None or caller.role != "agent" else Who(caller.bound_to)
+    limits = [view.limit for view in await ledger.limits(caller, who)]
+    return {one.limit_id: f"{place(one.key)}: {one.key.metric} {per(one.key.window)}" for one in limits}
+
+
+def _events_table(found: tuple[StoredEvent, ...], limits: Mapping[str, str], zone: str, now_us: int) -> str:
     when = moments([event.recorded_at_us for event in found], zone_of(zone), now_us)
     columns = [
         Column(f"Time ({zone_name(zone)})"),
@@ -81,15 +92,21 @@ def _events_table(found: tuple[StoredEvent, ...], zone: str, now_us: int) -> str
         Column("Service", shrinks=6),
         Column("Operation", shrinks=6, drop=2),
         Column("Model", shrinks=8, drop=1),
-        Column("Tokens", right=True),
-        Column("Cost", right=True),
+        Column("Tokens", right=True, last=3),
+        Column("Cost", right=True, last=1),
         Column("Outcome"),
+        Column("Refused by", shrinks=12, last=2),
         Column("Id", spare=True),
     ]
-    return table(columns, [_event_row(event, when) for event in found])
+    rows = [_event_row(event, limits, when) for event in found]
+    if all(event.outcome != "rejected" for event in found):
+        columns, rows = [*columns[:-2], columns[-1]], [[*row[:-2], row[-1]] for row in rows]
+    return table(columns, rows)
 
 
-def _event_row(stored: StoredEvent, when: Callable[[int | None], str]) -> list[str | Cell]:
+def _event_row(
+    stored: StoredEvent, limits: Mapping[str, str], when: Callable[[int | None], str]
+) -> list[str | Cell]:
     event, usage = stored.event, stored.event.usage
     outcome = _OUTCOMES[stored.outcome]
     return [
@@ -101,8 +118,17 @@ def _event_row(stored: StoredEvent, when: Callable[[int | None], str]) -> list[s
         number("tokens", usage.tokens),
         dollars(usage.cost_nano_usd),
         outcome if stored.count == 1 else Cell(f"{outcome.text} ×{stored.count:,}", outcome.style),
+        _refused_by(stored, limits),
         shown(event.id),
     ]
+
+
+def _refused_by(stored: StoredEvent, limits: Mapping[str, str]) -> str:
+    if stored.outcome != "rejected":
+        return ""
+    if stored.limit_id is None:
+        return "a kill switch"
+    return limits.get(stored.limit_id, "a limit that is gone")
 
 
 @options.command("agents", "agent-meter agents", "agent-meter agents --status over_limit")

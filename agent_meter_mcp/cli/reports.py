@@ -97,9 +97,9 @@ def _heading(query: SummaryQuery, zone: tzinfo) -> str:
 
 _FIGURES: tuple[tuple[Column, str], ...] = (
     (Column("Events", right=True, drop=3), "events"),
-    (Column("Requests", right=True), "requests"),
+    (Column("Requests", right=True, last=1), "requests"),
     (Column("Units", right=True, drop=1), "units"),
-    (Column("Tokens", right=True), "tokens"),
+    (Column("Tokens", right=True, last=2), "tokens"),
     (Column("Cost", right=True), "cost"),
     (Column("No price", right=True, drop=2), "unpriced"),
     (Column("Over", right=True, drop=4), "over_limit"),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GAP = "  "
+LEAST = 3
+"""A shortened column keeps so much."""
 PROGRESS_WIDTH = 60
 _STYLES: dict[str, dict[str, Any]] = {
     "alarm": {"fg": "red", "bold": True},
@@ -31,7 +33,7 @@ class Column(NamedTuple):
     """`shrinks` is the width (in cells) to which it may be shortened, 0: not at all.
 
     Columns with a `drop` above 0 are left out when all cannot fit, the highest first; a `spare` one before
-    any other is shortened.
+    any other is shortened, one with a `last` above 0 only where all that can be shortened is not enough.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Column(NamedTuple):
     shrinks: int = 0
     drop: int = 0
     spare: bool = False
+    last: int = 0
 
 
 class Cell(NamedTuple):
@@ -106,23 +109,36 @@ def table(
 def _fitted(columns: Sequence[Column], natural: Sequence[int], screen: int | None) -> dict[int, int]:
     """Column number to width, of the columns that are shown."""
     kept = list(range(len(columns)))
-    if screen is not None and sum(natural) + len(GAP) * (len(kept) - 1) > screen:
+    if screen is not None and sum(natural) + _gaps(kept) > screen:
         kept = [index for index in kept if not columns[index].spare]
-    while True:
-        widths = {index: natural[index] for index in kept}
-        least = {index: min(natural[index], columns[index].shrinks or natural[index]) for index in kept}
-        gaps = len(GAP) * (len(kept) - 1)
-        droppable = [index for index in kept if columns[index].drop]
-        if screen is None or sum(least.values()) + gaps <= screen or not droppable:
-            break
-        kept.remove(max(droppable, key=lambda index: columns[index].drop))
-    if screen is not None:
-        for floor in (least, dict.fromkeys(kept, 3)):
-            _shrink(widths, floor, columns, screen - gaps)
+    if screen is None:
+        return {index: natural[index] for index in kept}
+    floors = [min(size, column.shrinks or size) for column, size in zip(columns, natural, strict=True)]
+    _drop(kept, floors, [column.drop for column in columns], screen)
+    hard = [
+        min(size, LEAST if column.shrinks else size) for column, size in zip(columns, natural, strict=True)
+    ]
+    _drop(kept, hard, [column.last for column in columns], screen)
+    widths = {index: natural[index] for index in kept}
+    for floor in (floors, hard):
+        _shrink(widths, floor, columns, screen - _gaps(kept))
     return widths
 
 
-def _shrink(widths: dict[int, int], floor: dict[int, int], columns: Sequence[Column], room: int) -> None:
+def _gaps(kept: Sequence[int]) -> int:
+    return len(GAP) * (len(kept) - 1)
+
+
+def _drop(kept: list[int], floors: Sequence[int], order: Sequence[int], screen: int) -> None:
+    """Takes away columns, those highest in `order` first, until the others fit at their `floors`."""
+    while sum(floors[index] for index in kept) + _gaps(kept) > screen:
+        droppable = [index for index in kept if order[index]]
+        if not droppable:
+            return
+        kept.remove(max(droppable, key=lambda index: order[index]))
+
+
+def _shrink(widths: dict[int, int], floor: Sequence[int], columns: Sequence[Column], room: int) -> None:
     """Takes from the widest, cell by cell, as long as there is one to take from."""
     while sum(widths.values()) > room:
         wide = [index for index in widths if columns[index].shrinks and widths[index] > floor[index]]

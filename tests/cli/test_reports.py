@@ -137,6 +137,32 @@ def test_an_event_in_the_list(ok: Run) -> None:
     assert row.split()[1:] == ["a", "s", "chat", "m", "12,345", "$0.0012", "ok", "x"]
 
 
+def test_a_refusal_in_the_list_says_by_what(ok: Run) -> None:
+    """Asked for at night it may be allowed again, and `check` tells no reason any more."""
+
+    async def ask(number: int) -> None:
+        settings = load_settings()
+        async with open_ledger(settings) as ledger:
+            await ledger.reserve(process_caller(settings), Report(Who("a", "s"), Usage(requests=number)))
+
+    at_s = ("--service", "s", "--metric", "requests")
+    ok("limit", "set", "--agent", "a", *at_s, "--window", "1h", "--max", "1")
+    ok("limit", "set", *at_s, "--window", "day", "--max", "5")
+    asyncio.run(ask(2))
+    ok("limit", "set", "--agent", "a", *at_s, "--window", "1h", "--max", "9")
+    asyncio.run(ask(6))
+    ok("limit", "remove", *at_s, "--window", "day")
+    ok("kill", "agent", "a", "--reason", "x")
+    asyncio.run(ask(7))
+    head, *rows = ok("events", "--outcome", "rejected").lines
+    start, end = head.index("Refused by"), head.index("Id")
+    assert [row[start:end].strip() for row in rows] == [
+        "a kill switch", "a limit that is gone", "agent a at s: requests in any 1h",
+    ]  # fmt: skip
+    ok("record", "--agent", "a", "--service", "s")
+    assert "Refused by" not in ok("events", "--limit", "1").out
+
+
 def test_agents_are_listed_with_their_tightest_limit(ok: Run, run: Run) -> None:
     use(ok, "a", "1")
     use(ok, "b", None)
