@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent_meter_mcp.core.attest import parse
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, MeterError, Unreachable
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.reconcile import Account, Compared, compare, records_in
-from agent_meter_mcp.core.text import NAME_WIDTH, name, optional_name, shown
+from agent_meter_mcp.core.text import NAME_WIDTH, REASON_WIDTH, name, optional_name, shown
 
 from . import options
 from .exits import DIFFERENCES, DONE
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
+    import httpx2
+
     from agent_meter_mcp.core.attest import Json
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 BYTES_MAX = 256 * 1024 * 1024
 PAGES_MAX = 1000
+DETAIL_BYTES_MAX = 16 * 1024
 TIMEOUT_S = 30
 SHOWN_MAX = 50
 KEY_WIDTH = 16
@@ -163,7 +166,8 @@ def _fetched(url: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]
             first = here = httpx2.URL(url)
             for _ in range(PAGES_MAX):
                 with client.stream("GET", here) as response:
-                    response.raise_for_status()
+                    if not response.is_success:
+                        raise _refused(response, field, url, headers)
                     content = b""
                     for chunk in response.iter_bytes():
                         content += chunk
@@ -176,13 +180,35 @@ def _fetched(url: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]
                 here = here.join(following)
                 if (here.scheme, here.host, here.port) != (first.scheme, first.host, first.port):
                     raise InvalidInput(field, "leads to another host for what is older")
-    except httpx2.HTTPStatusError as error:
-        status = error.response.status_code
-        hint = f": it wants --{field.split('_')[0]}-header" if status in (401, 403) else ""
-        raise InvalidInput(field, f"{_public(url)} cannot be had: it answers {status}{hint}") from None
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except httpx2.InvalidURL as error:
         raise InvalidInput(field, f"{_public(url)} cannot be had: {shown(str(error))}") from None
+    except httpx2.HTTPError as error:
+        raise Unreachable(
+            f"{_public(url)} cannot be had: {shown(str(error)) or type(error).__name__}"
+        ) from None
     raise InvalidInput(field, f"has more than {PAGES_MAX} pages")
+
+
+def _refused(response: httpx2.Response, field: str, url: str, headers: Mapping[str, str]) -> MeterError:
+    """Why it does not give them, with what a problem document says, unless that repeats a secret."""
+    status, why = response.status_code, ""
+    try:
+        problem = parse(next(response.iter_bytes(DETAIL_BYTES_MAX), b""), field)
+    except InvalidInput:
+        problem = None
+    if isinstance(problem, dict) and isinstance(detail := problem.get("detail"), str):
+        asked = response.request.url
+        secrets = [
+            *(value.split()[-1:] for value in headers.values()),
+            [asked.password],
+            asked.params.values(),
+        ]
+        told = any(word and word in detail for words in secrets for word in words)
+        why = "" if told else f" ({shown(detail, width=REASON_WIDTH)})"
+    text = f"{_public(url)} cannot be had: it answers {status}{why}"
+    if status in (401, 403):
+        return InvalidInput(field, f"{text}: it wants --{field.split('_')[0]}-header")
+    return InvalidInput(field, text) if status < 500 else Unreachable(text)
 
 
 def _public(url: str) -> str:

@@ -29,8 +29,10 @@ def verify(session: Session, as_json: bool) -> int:
 
     It reads one snapshot and changes nothing; others may write meanwhile. Exit code 6 when something differs.
     """
-    if not os.path.exists(session.settings.db):
-        raise NotFound(f"there is no ledger at {session.settings.db}: nothing was verified.")
+    path = session.settings.db
+    if not os.path.exists(path) or (os.path.isfile(path) and not os.path.getsize(path)):
+        # A file without a byte would be made a new ledger, in which all is well: a copy that has failed.
+        raise NotFound(f"there is no ledger at {path}: nothing was verified.")
     store = session.open_store()
     found: list[Difference] = []
     try:

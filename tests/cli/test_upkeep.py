@@ -66,6 +66,15 @@ def test_a_mistyped_path_is_not_verified(run: Run, home: Path) -> None:
     assert not (home / "typo.db").exists()
 
 
+def test_an_empty_file_is_not_verified(run: Run, home: Path) -> None:
+    """A copy that has failed: opened, it would be a new ledger in which all is well."""
+    (home / "copy.db").touch()
+    ran = run("verify", "--db", str(home / "copy.db"))
+    assert (ran.code, ran.out) == (SHAPES["not_found"].exit_code, "")
+    assert "copy.db: nothing was verified" in ran.err
+    assert (home / "copy.db").read_bytes() == b""
+
+
 def test_progress_of_verify_is_for_a_person(ok: Run) -> None:
     used(ok)
     watched = in_terminal("verify")

@@ -189,6 +189,8 @@ def test_a_side_may_be_a_url_and_the_other_the_ledger(run: Run, ok: Run) -> None
         "/older": (200, json.dumps([upstream(9)]).encode(), None),
         "/broken": (200, b"<html>", None),
         "/down": (500, b"[]", None),
+        "/whose": (422, b'{"detail": "agent_id: is required\\u001b[31m"}', None),
+        "/told?token=very-secret": (404, b'{"detail": "nothing is at very-secret"}', None),
         "/away": (200, b"[]", "http://127.0.0.2/"),
     }
     with answering(pages) as url:
@@ -197,11 +199,20 @@ def test_a_side_may_be_a_url_and_the_other_the_ledger(run: Run, ok: Run) -> None
         )
         assert (found.code, found.data["matched"], len(found.data["service_only"])) == (6, 1, 1)
         assert found.data["agent_only"] == []
-        for page in ("broken", "down", "away"):
+        for page, code, said in (
+            ("broken", 2, "must be JSON"),
+            ("down", 69, f"{url}/down cannot be had: it answers 500."),
+            ("away", 2, "leads to another host"),
+            ("whose", 2, "it answers 422 (agent_id: is required"),
+            ("told?token=very-secret", 2, f"{url}/told cannot be had: it answers 404."),
+        ):
             refused = run("reconcile", "--service-records", f"{url}/{page}", "--agent", "bot")
-            assert (refused.code, refused.err.count("\n")) == (2, 1)
+            assert (refused.code, refused.err.count("\n")) == (code, 1), refused
+            assert said in refused.err
+            assert "\x1b" not in refused.err
+            assert "very-secret" not in refused.err
     gone = run("reconcile", "--service-records", f"{url}/me", "--agent", "bot")
-    assert (gone.code, "cannot be had" in gone.err) == (2, True)
+    assert (gone.code, "cannot be had" in gone.err) == (69, True)
 
 
 def test_a_side_at_a_url_may_want_a_key(run: Run, ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
