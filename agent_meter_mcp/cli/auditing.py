@@ -94,7 +94,8 @@ def _details(entry: AuditEntry) -> str:
         return " ".join(made[field] for field in ("role", "bound_to") if made.get(field))
     before, after = _fields(entry.before), _fields(entry.after)
     if "max" in before | after and not (before and after):
-        return f"max {(before | after)['max']}"
+        only = before | after
+        return f"max {only['max']}" + (", warns only" if only["action"] == "warn" else "")
     return ", ".join(
         f"{field} {before.get(field, UNKNOWN)} → {after.get(field, UNKNOWN)}"
         for field in _TOLD

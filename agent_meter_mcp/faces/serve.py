@@ -6,6 +6,7 @@ address only. In any case it refuses requests that a web page made a browser sen
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import os
@@ -238,9 +239,11 @@ def listening_at(host: str, port: int) -> Generator[socket.socket]:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
+        why = (error.strerror or str(error)).partition(" (while attempting")[0]
+        if isinstance(error.__context__, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise InvalidInput("host", f"{host} is no address of this machine ({why})") from error
         raise InvalidInput(
-            "port",
-            f"{port} on {host} cannot be listened on ({error.strerror}): choose another, or 0 for a free one",
+            "port", f"{port} on {host} cannot be listened on ({why}): choose another, or 0 for a free one"
         ) from error
     with listener:
         # Connections inherit it. asyncio sets it for sockets of its own making only; without it an answer in

@@ -237,7 +237,7 @@ def test_the_audit_says_who_changed_what_from_what_to_what(ok: Run) -> None:
     ok("limit", "remove", *limit[2:])
     rows = [line[10:].strip() for line in ok("audit").lines[1:]]
     assert [" ".join(row.split()) for row in rows] == [
-        "olga remove limit cost_usd per day for agent a max $0.50",
+        "olga remove limit cost_usd per day for agent a max $0.50, warns only",
         "olga resume agent a",
         "olga stop agent a drill",
         "olga set agent agent a tier — → gold",

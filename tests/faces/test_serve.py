@@ -321,6 +321,15 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("host", ["192.0.2.7", "no such name"])
+def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
+    with (
+        pytest.raises(InvalidInput, match=f"^host: {host} is no address of this machine"),
+        listening_at(host, 0),
+    ):
+        pass
+
+
 def test_a_ledger_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     (tmp_path / "usage.db").write_text("not a database " * 100)
     with pytest.raises(StoreUnusable):
