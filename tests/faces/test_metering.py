@@ -257,6 +257,21 @@ async def test_settling_without_amounts_takes_the_estimate(tools: Tools) -> None
     assert (await tools("get_usage_summary"))["total"]["requests"] == 3
 
 
+async def test_a_hold_that_holds_no_dollars_of_a_limit_in_dollars_says_so(tools: Tools) -> None:
+    """Who takes it for one goes on, and so do all others who ask meanwhile."""
+    unknown = "Its cost is not known, so no dollars are held"
+    guess: dict[str, Any] = {
+        "service": "openai",
+        "agent": "bot",
+        "model": "nobody-knows-it",
+        "input_tokens": 9,
+    }
+    assert unknown not in (await tools("reserve_budget", **guess))["message"]
+    await tools("set_limit", agent="bot", max=10, metric="cost_usd", window="day")
+    assert unknown in (await tools("reserve_budget", **guess))["message"]
+    assert unknown not in (await tools("reserve_budget", **guess, cost_usd=1))["message"]
+
+
 async def test_a_hold_is_released(tools: Tools) -> None:
     await limit_bot(tools)
     held = await tools("reserve_budget", service="openai", agent="bot", cost_usd=6)

@@ -48,6 +48,17 @@ def test_a_time_without_an_offset_is_none(text: str) -> None:
         parse_time(text, "since")
 
 
+@pytest.mark.parametrize(
+    "text", ["2026-11-24T12:00:00", "2026-11-24", "20261124T12", "2026-11-24T12:00:00.5"]
+)
+def test_who_forgets_the_offset_is_told_what_to_write(text: str) -> None:
+    """And that is taken: a day with a Z after it is no time."""
+    with pytest.raises(InvalidInput, match=r'write ".+", or') as told:
+        parse_time(text, "since")
+    written = str(told.value).split('"')[1]
+    assert parse_time(written, "since") // 86_400_000_000 == NOON_US // 86_400_000_000
+
+
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_a_time_is_read_as_it_is_written(moment: datetime) -> None:
     at_us = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -114,7 +114,8 @@ def parse_time(text: str, field: str) -> int:
     except ValueError:
         raise InvalidInput(field, 'must be an ISO 8601 time such as "2026-01-31T18:00:00Z"') from None
     if time.tzinfo is None:
-        raise InvalidInput(field, f'has no offset from UTC: append "Z" or one such as "+01:00" to {text!r}')
+        utc = f"{time.isoformat()}Z"
+        raise InvalidInput(field, f'has no offset from UTC: write "{utc}", or one such as "+01:00" for the Z')
     return us_of(time)
 
 

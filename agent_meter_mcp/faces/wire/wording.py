@@ -171,9 +171,15 @@ def reserved(answer: Reserved, at_us: int) -> str:
             f"This id was reserved before, and that hold {ended}: nothing is held. New work needs a new id."
         )
     again = " (the same as before)" if answer.status == "duplicate" else ""
+    counts_cost = any(state.limit.key.metric == "cost_usd" for state in answer.decision.limits)
+    unknown = (
+        " Its cost is not known, so no dollars are held: give cost_usd, or a model with a price, to hold them."
+        if counts_cost and held.usage.cost_nano_usd is None
+        else ""
+    )
     return (
         f"Reserved{again} until {moment(held.expires_at_us)}. Do the work, then call settle_reservation with "
-        f"reservation_id={held.reservation_id!r} and what was really used."
+        f"reservation_id={held.reservation_id!r} and what was really used.{unknown}"
     )
 
 
