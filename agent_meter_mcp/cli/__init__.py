@@ -5,6 +5,7 @@ exits      what the exit codes mean
 options    options that several commands share
 times      what a person may write for a time
 session    the settings, the caller and the ledger of one command
+doubts     what to ask about a name that nobody has heard of
 figures    limits and kill switches in words for people
 table      columns that fit the terminal
 document   what programs read in place of them

@@ -10,11 +10,12 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
 from agent_meter_mcp.core.figures import UNKNOWN, length, number, per
 from agent_meter_mcp.core.limits import concerns
-from agent_meter_mcp.core.models import ACTIONS, LIMIT_FIELDS, METRICS, LimitKey, Who
+from agent_meter_mcp.core.models import ACTIONS, EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
 from . import options
+from .doubts import doubt
 from .figures import maximum, place, standing
 from .table import Cell, Column, fullness, table
 
@@ -97,8 +98,8 @@ def set_limit(session: Session, /, as_json: bool, **given: Any) -> None:
     key = _key_of(given)
     most = typed_maximum(key.metric, given["max"])
 
-    async def work(ledger: Ledger, caller: Caller) -> tuple[LimitSet, LimitState | None]:
-        return await ledger.set_limit(
+    async def work(ledger: Ledger, caller: Caller) -> tuple[LimitSet, LimitState | None, list[str]]:
+        answer, state = await ledger.set_limit(
             caller,
             key,
             most,
@@ -106,8 +107,17 @@ def set_limit(session: Session, /, as_json: bool, **given: Any) -> None:
             zone=given["timezone"],
             thresholds=given["thresholds"] or None,
         )
+        # A limit may be there before its agent; but not beside one that is called nearly the same.
+        doubts = [
+            await doubt(ledger, caller, kind, given[kind], alike_only=True)
+            for kind in ("agent", "service")
+            if answer.status == "created" and given[kind] not in (None, EACH)
+        ]
+        return answer, state, [note for note in doubts if note]
 
-    answer, state = session.ask(work)
+    answer, state, notes = session.ask(work)
+    for note in notes:
+        click.echo(f"agent-meter: note: {note}", err=True)
     if as_json:
         from agent_meter_mcp.faces.wire.controls import LimitSet as LimitSetResult
 

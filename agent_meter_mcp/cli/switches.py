@@ -12,6 +12,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import stopped, target
 
 from . import options
+from .doubts import doubt
 from .exits import INTERRUPTED
 from .figures import named
 
@@ -149,15 +150,16 @@ def _switch(
     if engaged and reason is None and sys.stdin.isatty():
         reason = click.prompt("Reason", err=True)
 
-    async def work(ledger: Ledger, caller: Caller) -> tuple[Switched, bool]:
+    async def work(ledger: Ledger, caller: Caller) -> tuple[Switched, str]:
         done = await ledger.set_switch(caller, kind, name, engaged, reason)
-        known = kind == "everything" or name in await ledger.names(caller, kind, name or "", 1)
-        return done, known
+        # Who releases what was not stopped has perhaps mistyped, too.
+        asks = name is not None and (engaged or not done.changed)
+        return done, await doubt(ledger, caller, kind, name or "") if asks else ""
 
-    done, known = session.ask(work)
+    done, note = session.ask(work)
     what = target(kind, name, named)
-    if engaged and not known:
-        click.echo(f"agent-meter: note: no usage of {what} is known yet; is the name right?", err=True)
+    if note:
+        click.echo(f"agent-meter: note: {note}", err=True)
     if as_json:
         from agent_meter_mcp.faces.wire.controls import KillSwitchSet
 

@@ -157,8 +157,26 @@ def test_a_service_is_stopped_for_everybody(run: Run, ok: Run) -> None:
 
 def test_a_name_without_usage_is_stopped_but_doubted(ok: Run) -> None:
     ok("record", "--agent", "coder", "--service", "s")
-    assert "is the name right?" in ok("kill", "agent", "code", "--reason", "x").err
+    assert "is the name right?" in ok("kill", "agent", "ann", "--reason", "x").err
+    assert "did you mean coder?" in ok("kill", "agent", "cdoer", "--reason", "x").err
+    assert "did you mean coder?" in ok("resume", "agent", "codre").err
+    assert ok("resume", "agent", "cdoer").err == ""
     assert ok("kill", "agent", "coder", "--reason", "x").err == ""
+    assert ok("kill", "everything", "--reason", "x", "--yes").err == ""
+
+
+def test_a_limit_may_come_before_its_agent_but_not_for_one_that_is_called_nearly_the_same(ok: Run) -> None:
+    ok("record", "--agent", "worker-7", "--service", "openai")
+    for agent, service, doubts in (
+        ("wroker-7", "opnai", ["did you mean worker-7?", "did you mean openai?"]),
+        ("worker-8", "maps", []),
+        ("ann", "openai", []),
+        ("*", "openai", []),
+    ):
+        words = ("--agent", agent, "--service", service, "--metric", "requests", "--window", "day")
+        told = ok("limit", "set", *words, "--max", "5").err.splitlines()
+        assert [line.split("; ")[1] for line in told] == doubts, agent
+        assert ok("limit", "set", *words, "--max", "6").err == ""
 
 
 def test_whoever_is_in_a_hurry_stops_whom_he_means(run: Run, ok: Run) -> None:

@@ -173,7 +173,7 @@ def reserved(answer: Reserved, at_us: int) -> str:
     again = " (the same as before)" if answer.status == "duplicate" else ""
     counts_cost = any(state.limit.key.metric == "cost_usd" for state in answer.decision.limits)
     unknown = (
-        " Its cost is not known, so no dollars are held: give cost_usd, or a model with a price, to hold them."
+        " Its cost is not known, so no dollars are held: to hold some give cost_usd, or a model with a price."
         if counts_cost and held.usage.cost_nano_usd is None
         else ""
     )

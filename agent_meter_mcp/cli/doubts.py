@@ -1,0 +1,39 @@
+"""Names that nobody has heard of: often those of somebody else, mistyped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .figures import named
+
+if TYPE_CHECKING:
+    from agent_meter_mcp.core.roles import Caller
+    from agent_meter_mcp.ledger import Ledger
+
+NAMES_READ = 1000
+
+
+async def doubt(ledger: Ledger, caller: Caller, kind: str, name: str, *, alike_only: bool = False) -> str:
+    """What to ask about the name of an agent or a service; "" where it is known.
+
+    `alike_only`: only where it looks like one that is known.
+    """
+    if name in await ledger.names(caller, kind, name, 1):
+        return ""
+    from difflib import get_close_matches
+
+    others = [one for one in await ledger.names(caller, kind, "", NAMES_READ) if not _numbered(one, name)]
+    alike = get_close_matches(name, others, 1, 0.8)
+    if alike_only and not alike:
+        return ""
+    asked = f"did you mean {named(alike[0])}?" if alike else "is the name right?"
+    return f"no usage of {kind} {named(name)} is known yet; {asked}"
+
+
+def _numbered(one: str, other: str) -> bool:
+    """Whether they differ in numbers alone: worker-7 is not worker-8, and nobody mistyped it."""
+    return _without_numbers(one) == _without_numbers(other)
+
+
+def _without_numbers(name: str) -> str:
+    return "".join("" if letter.isdecimal() else letter for letter in name)
