@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+HEADER_BYTES = 100
+"""Of a SQLite file: at 28 is how many pages it has, at 68 whose it is. What is newer is in its log."""
+
+
 @options.command("verify", "agent-meter verify", "agent-meter --db copy.db verify --json")
 @options.as_json
 @options.pass_session
@@ -30,8 +34,7 @@ def verify(session: Session, as_json: bool) -> int:
     It reads one snapshot and changes nothing; others may write meanwhile. Exit code 6 when something differs.
     """
     path = session.settings.db
-    if not os.path.exists(path) or (os.path.isfile(path) and not os.path.getsize(path)):
-        # A file without a byte would be made a new ledger, in which all is well: a copy that has failed.
+    if not os.path.exists(path) or _is_empty(path):
         raise NotFound(f"there is no ledger at {path}: nothing was verified.")
     store = session.open_store()
     found: list[Difference] = []
@@ -54,6 +57,17 @@ def verify(session: Session, as_json: bool) -> int:
     else:
         click.echo(counted(len(found), "difference") if found else "every total agrees with its events")
     return DIFFERENCES if found else DONE
+
+
+def _is_empty(path: str) -> bool:
+    """No table is in it, as in a copy that has failed: opened, it would be a new ledger and all be well."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEADER_BYTES)
+    except OSError:
+        return False  # whoever opens it says why
+    one_page, nobodys = head[28:32] == b"\0\0\0\1", head[68:72] == bytes(4)
+    return not head or (one_page and nobodys and not os.path.exists(f"{path}-wal"))
 
 
 def _progress(what: str, done: int, total: int) -> None:

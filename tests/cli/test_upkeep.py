@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,19 @@ def test_a_mistyped_path_is_not_verified(run: Run, home: Path) -> None:
     assert not (home / "typo.db").exists()
 
 
-def test_an_empty_file_is_not_verified(run: Run, home: Path) -> None:
-    """A copy that has failed: opened, it would be a new ledger in which all is well."""
-    (home / "copy.db").touch()
-    ran = run("verify", "--db", str(home / "copy.db"))
+@pytest.mark.parametrize("has_page", [False, True])
+def test_an_empty_copy_is_not_verified(run: Run, home: Path, *, has_page: bool) -> None:
+    """Of a backup whose source was mistyped: opened, it would be a new ledger in which all is well."""
+    copy = home / "copy.db"
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        for statement in ("CREATE TABLE t (x)", "DROP TABLE t", "VACUUM") if has_page else ():
+            connection.execute(statement)
+    assert copy.stat().st_size == (4096 if has_page else 0)
+    before = copy.read_bytes()
+    ran = run("verify", "--db", str(copy))
     assert (ran.code, ran.out) == (SHAPES["not_found"].exit_code, "")
-    assert "copy.db: nothing was verified" in ran.err
-    assert (home / "copy.db").read_bytes() == b""
+    assert f"{copy.name}: nothing was verified" in ran.err
+    assert copy.read_bytes() == before
 
 
 def test_progress_of_verify_is_for_a_person(ok: Run) -> None:
