@@ -105,7 +105,7 @@ def meter_error(error: Exception, path: str) -> MeterError:
         )
     if code == _CANTOPEN:
         return StoreUnusable(
-            f"{path} cannot be opened. Check that the folder exists and may be read and written."
+            f"{path} cannot be opened. Check that its folder exists, and that both may be read and written."
         )
     if code == _IOERR:
         return StoreError(
