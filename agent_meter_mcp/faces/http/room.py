@@ -52,20 +52,22 @@ class Room:
             self._free -= size
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = (size, turn)
-        self._waiting.append(waiting)
+        self._waiting.append((size, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove(waiting)
                 self._let_in()  # whoever stood behind may need less
             else:  # it was let in, and given up on, in the same moment
                 self.give(size)
             raise
 
     def _let_in(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, turn = self._waiting.popleft()
-            self._free -= size
-            turn.set_result(None)
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if not turn.cancelled():  # else it was given up on, and may not know that yet
+                if size > self._free:
+                    return
+                self._free -= size
+                turn.set_result(None)
+            self._waiting.popleft()

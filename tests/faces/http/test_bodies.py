@@ -368,3 +368,21 @@ async def test_who_is_let_in_and_gives_up_in_the_same_moment_takes_no_room() -> 
         await coming
     async with room.held(10, 1):
         pass
+
+
+async def test_who_gives_up_as_room_is_given_back_takes_none_of_it() -> None:
+    """What was cancelled has not heard of it yet when the room is offered to it."""
+    room = Room(10)
+
+    async def come() -> None:
+        async with room.held(10, 20):
+            pytest.fail("it had given up")
+
+    async with room.held(10, 20):
+        coming = asyncio.create_task(come())
+        await anyio.lowlevel.checkpoint()
+        coming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await coming
+    async with room.held(10, 1):
+        pass
