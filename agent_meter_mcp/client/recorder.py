@@ -92,7 +92,7 @@ class Recorder:
         tasks, self._tasks = self._tasks, []
         self._wake.set()
         self._drain.stop()
-        await asyncio.gather(*tasks)
+        await asyncio.wait(tasks)  # if that is given up, they go on: others wait for what is sent
         await to_thread.run_sync(self._spool.close)
 
     async def record(

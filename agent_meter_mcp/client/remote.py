@@ -9,6 +9,8 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from anyio import CancelScope
+
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import MeterError, Unreachable
 from agent_meter_mcp.core.roles import Caller
@@ -60,11 +62,13 @@ class RemotePlace:
         self._recorder.start()
 
     async def close(self) -> None:
-        try:
-            await asyncio.gather(*self._letting_go, return_exceptions=True)
-        finally:  # also where nobody waits for that
-            await self._recorder.close()
-            await self._connection.close()
+        """As a ledger is closed: to its end, also in a scope that is cancelled."""
+        with CancelScope(shield=True):
+            try:
+                await asyncio.gather(*self._letting_go, return_exceptions=True)
+            finally:  # also where nobody waits for that
+                await self._recorder.close()
+                await self._connection.close()
 
     async def record(self, report: Report, asked: dict[str, Any] | None = None) -> UsageRecorded:
         now_us = system_clock_us()

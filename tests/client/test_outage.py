@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncGenerator
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
@@ -41,11 +42,37 @@ from .conftest import SECONDS, Server, events, holds, limit, until
 BYTES = 100_000
 
 
+@asynccontextmanager
+async def answered_by(handle: Callable[[anyio.abc.SocketStream], Awaitable[None]]) -> AsyncGenerator[str]:
+    """The URL of what does that with each connection."""
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, handle)
+        yield f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        tasks.cancel_scope.cancel()
+
+
 @pytest.fixture
 async def away(down: Server, tmp_path: Path, nothing_blocks: None) -> AsyncGenerator[Meter]:
     """A meter whose server is down."""
     async with Meter(url=down.url, spool=tmp_path / "spool", on_error="allow") as meter:
         yield meter
+
+
+@pytest.fixture
+async def silent() -> AsyncGenerator[tuple[str, anyio.Event]]:
+    """The URL of a server that never answers, and whether it has been asked anything."""
+    asked = anyio.Event()
+
+    async def hang(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            asked.set()
+            await anyio.sleep_forever()
+
+    async with answered_by(hang) as url:
+        yield url, asked
 
 
 def spooled_lines(folder: Path) -> int:
@@ -304,20 +331,15 @@ async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
             asked.append(stream)
             await anyio.sleep_forever()
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, hang)
-            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path, timeout_s=0.5) as meter:
-                await meter.check(service="s", agent="bot")
-                await until(lambda: len(asked) == 1)
-                with anyio.fail_after(SECONDS):
-                    while len(asked) == 1:
-                        async with anyio.create_task_group() as many:
-                            for _ in range(30):
-                                many.start_soon(lambda: meter.check(service="s", agent="bot"))
-                assert len(asked) == 2
-            tasks.cancel_scope.cancel()
+    async with answered_by(hang) as url, Meter(url=url, spool=tmp_path, timeout_s=0.5) as meter:
+        await meter.check(service="s", agent="bot")
+        await until(lambda: len(asked) == 1)
+        with anyio.fail_after(SECONDS):
+            while len(asked) == 1:
+                async with anyio.create_task_group() as many:
+                    for _ in range(30):
+                        many.start_soon(lambda: meter.check(service="s", agent="bot"))
+        assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -340,14 +362,9 @@ async def test_what_is_no_meter_is_not_taken_for_one(
             await stream.receive()
             await stream.send(f"{head}content-encoding: {encoding}\r\n\r\n".encode() + body)
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, page)
-            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
-                assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
-                assert (await meter.record(service="s", agent="bot")).status == "spooled"
-            tasks.cancel_scope.cancel()
+    async with answered_by(page) as url, Meter(url=url, spool=tmp_path) as meter:
+        assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+        assert (await meter.record(service="s", agent="bot")).status == "spooled"
 
 
 async def test_what_is_no_meter_is_not_asked_again_and_again(tmp_path: Path) -> None:
@@ -361,15 +378,10 @@ async def test_what_is_no_meter_is_not_asked_again_and_again(tmp_path: Path) -> 
             asked += 1
             await stream.send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, page)
-            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path) as meter:
-                for _ in range(50):
-                    assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
-                assert (await meter.record(service="s", agent="bot")).status == "spooled"
-            tasks.cancel_scope.cancel()
+    async with answered_by(page) as url, Meter(url=url, spool=tmp_path) as meter:
+        for _ in range(50):
+            assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+        assert (await meter.record(service="s", agent="bot")).status == "spooled"
     assert asked < 10
 
 
@@ -387,15 +399,10 @@ async def test_an_answer_without_end_is_not_read_to_its_end(
                 while True:
                     await stream.send(b" " * BYTES)
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener:
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, talk)
-            async with Meter(url=f"http://127.0.0.1:{port}", spool=tmp_path, timeout_s=SECONDS) as meter:
-                with anyio.fail_after(SECONDS / 2):
-                    assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
-                    assert (await meter.record(service="s", agent="bot")).status == "spooled"
-            tasks.cancel_scope.cancel()
+    async with answered_by(talk) as url, Meter(url=url, spool=tmp_path, timeout_s=SECONDS) as meter:
+        with anyio.fail_after(SECONDS / 2):
+            assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+            assert (await meter.record(service="s", agent="bot")).status == "spooled"
 
 
 async def test_over_a_limit_is_an_answer_and_not_an_error(
@@ -548,3 +555,38 @@ async def test_what_waits_is_kept_also_where_nobody_waits_for_the_meter_to_close
             assert keep[0].done()
             assert spooled_lines(tmp_path) == 1
             tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def recording(meter: Meter, asked: anyio.Event) -> AsyncGenerator[None]:
+    """A record that is on its way when the block is entered is on disk soon after it has been left."""
+    record = asyncio.create_task(meter.record(service="s", agent="bot"))
+    await asked.wait()
+    yield
+    with anyio.fail_after(SECONDS):
+        assert (await record).status == "spooled"
+
+
+async def test_who_ends_by_a_cancel_scope_loses_nothing_that_is_on_its_way(
+    silent: tuple[str, anyio.Event], tmp_path: Path
+) -> None:
+    """A scope cancels also whoever closes the meter, at whatever it waits for."""
+    url, asked = silent
+    meter = await Meter(url=url, spool=tmp_path, timeout_s=0.2).__aenter__()
+    async with recording(meter, asked):
+        with anyio.CancelScope() as app:
+            app.cancel()
+            await meter.__aexit__(None, None, None)
+        assert spooled_lines(tmp_path) == 1
+
+
+async def test_who_gives_up_closing_loses_nothing_that_is_on_its_way(
+    silent: tuple[str, anyio.Event], tmp_path: Path
+) -> None:
+    url, asked = silent
+    meter = await Meter(url=url, spool=tmp_path, timeout_s=0.2).__aenter__()
+    async with recording(meter, asked):
+        closing = asyncio.create_task(meter.__aexit__(None, None, None))
+        await anyio.lowlevel.checkpoint()
+        closing.cancel()
+    assert spooled_lines(tmp_path) == 1
