@@ -17,6 +17,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from anyio import CancelScope
+
 from agent_meter_mcp.client.background import Background
 from agent_meter_mcp.core.errors import MeterError
 
@@ -61,17 +63,18 @@ class Attachment:
             self._here = asyncio.get_running_loop(), meter
 
     async def close(self) -> None:
-        """Finishes what is under way."""
+        """Finishes what is under way, also in a scope that is cancelled."""
         self._living = False
         if self._due is not None:
             self._due.cancel()
             self._due = None
         self._start_deferred()
-        if self._pending:
-            await asyncio.wait(self._pending)
-        if self._here is not None:
-            (_, meter), self._here = self._here, None
-            await meter.__aexit__(None, None, None)
+        with CancelScope(shield=True):
+            if self._pending:
+                await asyncio.wait(self._pending)
+            if self._here is not None:
+                (_, meter), self._here = self._here, None
+                await meter.__aexit__(None, None, None)
 
     async def run(self, work: Work[T]) -> T:
         """What `work` answers. Raises what it raises, and StoreError when the meter cannot be opened."""

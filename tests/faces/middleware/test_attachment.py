@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import tracemalloc
 from pathlib import Path
+
+import anyio
 
 from agent_meter_mcp import Meter, SyncMeter
 from agent_meter_mcp.faces.middleware.attachment import PENDING_MAX, Apart, Attachment
 
 MEGABYTE = 1_000_000
+
+
+def writers() -> set[threading.Thread]:
+    """Of the ledgers that are open in this process."""
+    return {thread for thread in threading.enumerate() if thread.name == "agent-meter-writer"}
 
 
 def test_what_is_under_way_is_done_before_it_closes(tmp_path: Path) -> None:
@@ -78,3 +86,20 @@ async def test_what_is_settled_behind_a_request_needs_no_other_one(tmp_path: Pat
     finally:
         await attachment.close()
     assert done == ["first", "second", "third"]
+
+
+async def test_what_is_under_way_is_done_and_closed_also_in_a_scope_that_is_cancelled(tmp_path: Path) -> None:
+    attachment = Attachment(lambda: Meter(db=tmp_path / "meter.db"))
+    done: list[str] = []
+
+    async def settle(meter: Meter) -> None:
+        done.append((await meter.record(agent="a", service="s")).status)
+
+    before = writers()
+    await attachment.open()
+    await attachment.later(settle)
+    with anyio.CancelScope() as app:
+        app.cancel()
+        await attachment.close()
+    assert done == ["recorded"]
+    assert writers() == before
