@@ -48,6 +48,8 @@ class Connection:
             raise InvalidInput("url", f"is no URL: {error}") from None
         if not has_host:
             raise InvalidInput("url", "names no host: it must be such as http://127.0.0.1:8787")
+        self.where = _without_password(url)
+        """The URL, as it may be told."""
         self._url = url
         self._key = key
         self._timeout_s = timeout_s
@@ -82,7 +84,7 @@ class Connection:
         if not probing and self._down_until:
             now_s = time.monotonic()
             if now_s < self._down_until:
-                raise Unreachable(f"the meter at {self._url} did not answer a moment ago.")
+                raise Unreachable(f"the meter at {self.where} did not answer a moment ago.")
             self._down_until = now_s + self._timeout_s
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -123,11 +125,17 @@ class Connection:
         return self._unreachable(why)
 
     def _unreachable(self, why: str) -> Unreachable:
-        return Unreachable(f"the meter at {self._url} cannot be reached ({shown(why, width=SAID_WIDTH)}).")
+        return Unreachable(f"the meter at {self.where} cannot be reached ({shown(why, width=SAID_WIDTH)}).")
 
     def _mark_outage(self) -> None:
         self._down_until = time.monotonic() + self._outage_s
         self._outage_s = min(self._outage_s * 2, OUTAGE_S_MAX)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
 
 
 async def _json(response: httpx2.Response) -> Any:

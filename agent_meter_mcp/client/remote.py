@@ -47,8 +47,7 @@ class RemotePlace:
     def __init__(
         self, url: str, key: str | None, timeout_s: float, counters: Counter[str], spool: Spool
     ) -> None:
-        self._url = url.rstrip("/")
-        self._connection = Connection(self._url, key, timeout_s, counters)
+        self._connection = Connection(url.rstrip("/"), key, timeout_s, counters)
         self._recorder = Recorder(self._connection, spool, counters)
         self._intake = Intake(_AsReported(), new_id, lambda agent: (agent,))
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -160,7 +159,7 @@ class RemotePlace:
         try:
             return parsed(kind, document)
         except ValueError as error:
-            raise Unreachable(f"{self._url} does not answer like a meter: {error}.") from error
+            raise Unreachable(f"{self._connection.where} does not answer like a meter: {error}.") from error
 
 
 def spool_name(url: str, key: str | None) -> str:

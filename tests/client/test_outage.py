@@ -308,6 +308,33 @@ async def test_a_meter_that_is_away_is_not_waited_for_again_and_again(away: Mete
     assert away.counters["retries"] - tried < 10
 
 
+async def test_a_password_in_the_url_is_said_to_nobody(
+    down: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy before the meter may want one."""
+    url = down.url.replace("//", "//team:swordfish@")
+    async with Meter(url=url, spool=tmp_path, on_error="deny") as meter:
+        said = [(await meter.check(service="s", agent="bot")).message for _ in range(2)]
+        await meter.record(service="s", agent="bot")
+    assert all(down.url in one for one in said)
+    assert "swordfish" not in f"{said} {caplog.text}"
+
+
+async def test_a_password_in_the_url_is_not_said_of_what_is_no_meter(tmp_path: Path) -> None:
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+
+    async with (
+        answered_by(page) as url,
+        Meter(url=url.replace("//", "//team:swordfish@"), spool=tmp_path) as meter,
+    ):
+        said = (await meter.check(service="s", agent="bot")).message
+    assert "does not answer like a meter" in said
+    assert "swordfish" not in said
+
+
 async def test_a_server_that_never_answers_costs_the_timeout_at_most(tmp_path: Path) -> None:
     with anyio.fail_after(SECONDS):
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
