@@ -90,7 +90,11 @@ class LocalSource:
                 )
             from agent_meter_mcp.runtime import open_ledger
 
-            self._ledger = await open_ledger(self._settings).__aenter__()
+            ledger = await open_ledger(self._settings).__aenter__()
+            if (other := self._ledger) is not None:  # another look has opened it meanwhile
+                await ledger.__aexit__(None, None, None)
+                return other
+            self._ledger = ledger
         return self._ledger
 
     # Reading

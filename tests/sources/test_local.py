@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -233,3 +234,18 @@ async def test_a_file_that_nobody_writes_to_is_not_asked_and_one_commit_is_seen(
             assert not await source.changed()
             assert len(asked) == count
         await source.close()
+
+
+async def test_of_looks_that_begin_at_once_none_leaves_the_file_open(tmp_path: Path) -> None:
+    """A page asks for what it shows while the next look is due. What was opened twice was closed once."""
+    config = load_settings({"AGENT_METER_DB": str(tmp_path / "meter.db")})
+    async with open_ledger(config):
+        pass
+    before = threading.enumerate()
+    source = LocalSource(config, OPERATOR, "UTC")
+    async with anyio.create_task_group() as tasks:
+        for look in (source.limits, source.audit, source.changed):
+            tasks.start_soon(look)
+    await source.close()
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert not [name for name in left if name.startswith("agent-meter")]
