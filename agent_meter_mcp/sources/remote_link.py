@@ -43,6 +43,9 @@ REFUSED_S = 30.0
 """How long a meter that does not take the key is left in peace."""
 REST_S_MAX = 60.0
 WHY_WIDTH = 200
+LOST = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError)
+"""What a request raises when it cannot be sent, or its answer cannot be read. What the other end wants sent
+back to it (a cookie) may be nothing that can be."""
 BROKE_OFF = (BrokenResourceError, ClosedResourceError, EndOfStream)
 """What the SDK's own streams say of a connection that ends while it is about to end itself."""
 CHANGED_NOTHING = " Nothing was changed."
@@ -120,7 +123,7 @@ class Link:
                 response = await http.get(path, params=query)
             except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
                 response = await http.get(path, params=query)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        except LOST as error:
             raise self._lost(error) from error
         document = _document(response.content)
         if response.status_code != 200:
@@ -201,7 +204,7 @@ class Link:
         """The SDK tells little of why: a plain request tells more."""
         causes = list(_causes(error))
         for cause in causes:
-            if isinstance(cause, httpx2.HTTPError | OSError):
+            if isinstance(cause, LOST):
                 return self._lost(cause)
         broke_off = next((cause for cause in causes if isinstance(cause, BROKE_OFF)), None)
         if broke_off is None and not any(isinstance(cause, MCPError) for cause in causes):
@@ -220,7 +223,7 @@ class Link:
         Raises MeterError.
         """
         http = await self._ready()
-        headers = {"Last-Event-ID": last} if last else {}
+        headers = {b"Last-Event-ID": last.encode()} if last else {}
         timeout = httpx2.Timeout(TIMEOUT_S, read=SILENCE_S)
         try:
             async with http.sse("/v1/stream", headers=headers, timeout=timeout) as source:
@@ -230,7 +233,7 @@ class Link:
                 heard("")
                 async for message in source:
                     heard(message.id)
-        except (httpx2.HTTPError, httpx2.SSEError, httpx2.StreamError, OSError) as error:
+        except LOST as error:
             raise self._lost(error) from error
 
 

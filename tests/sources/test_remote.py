@@ -190,6 +190,26 @@ async def test_a_stream_that_broke_is_resumed_where_it_broke(
         assert app.resumed == ["", heard]
 
 
+async def test_a_stream_whose_ids_are_strange_is_resumed_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was never listened to again, and leaving the dashboard raised why."""
+    monkeypatch.setattr(remote, "PAUSES_S", (0.01,))
+    messages = "id: é\ndata: x\n\n".encode()
+    with answering(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + messages) as (url, heard):
+        async with looking(url) as source:
+            await source.changed()
+            await until(lambda: len(heard) > 2)
+    assert "last-event-id: é\r\n" in heard[1].decode().lower()
+
+
+async def test_a_cookie_that_cannot_be_sent_back_is_told_in_a_sentence() -> None:
+    """A proxy before the meter may set one."""
+    with answering(b"HTTP/1.1 502 X\r\nset-cookie: place=\xe9\r\ncontent-length: 0\r\n\r\n") as (url, _):
+        async with looking(url) as source:
+            for _ in range(2):
+                with pytest.raises(Unreachable):
+                    await source.snapshot(ALL)
+
+
 # Who may what
 
 
