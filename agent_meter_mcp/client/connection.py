@@ -111,7 +111,7 @@ class Connection:
             try:
                 async with self._http.stream(method, path, content=body) as response:
                     document = await _json(response)
-            except httpx2.RequestError as error:  # a body that cannot be decoded, too
+            except (httpx2.RequestError, UnicodeError) as error:  # such as a body, or a cookie, of nonsense
                 said = self._unreachable(str(error) or type(error).__name__)
                 continue
             if response.status_code not in AGAIN:

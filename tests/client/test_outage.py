@@ -412,6 +412,22 @@ async def test_what_is_no_meter_is_not_asked_again_and_again(tmp_path: Path) -> 
     assert asked < 10
 
 
+async def test_a_cookie_that_cannot_be_sent_back_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy before the meter may set one."""
+    monkeypatch.setattr(connection, "OUTAGE_S", 0)
+
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 500 X\r\nset-cookie: place=\xe9\r\nconnection: close\r\n\r\n")
+
+    async with answered_by(page) as url, Meter(url=url, spool=tmp_path) as meter:
+        assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
+        assert (await meter.record(service="s", agent="bot")).status == "spooled"
+
+
 async def test_an_answer_without_end_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
