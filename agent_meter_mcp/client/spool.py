@@ -181,10 +181,14 @@ class Spool:
         hidden = path if fcntl is None else path.with_suffix(".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
         descriptor = os.open(hidden, flags, 0o600)
-        _try_lock(descriptor)
-        if hidden != path:
-            os.rename(hidden, path)
-        _sync_folder(self._folder)
+        try:
+            _try_lock(descriptor)
+            if hidden != path:
+                os.rename(hidden, path)
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def _close_file(self) -> None:

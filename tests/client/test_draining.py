@@ -310,6 +310,36 @@ def test_a_disk_that_is_full_keeps_what_it_has_acknowledged_and_no_half_line(tmp
     assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == ["0", "1", "2"]
 
 
+RUN_OUT = """
+import os, resource, sys
+from pathlib import Path
+from agent_meter_mcp.client.spool import Spool
+from agent_meter_mcp.core.errors import StoreError
+folder = Path(sys.argv[1])
+free = os.open(folder, os.O_RDONLY)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+spool = Spool(folder, 10**9)
+for _ in range(2):
+    try:
+        spool.append(["{}"])
+    except StoreError as error:
+        print(error)
+os.close(os.open(folder, os.O_RDONLY))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_who_has_run_out_of_files_is_left_the_last_one(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN_OUT, str(tmp_path)],
+        capture_output=True, text=True, cwd=ROOT, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("cannot be written (Too many open files)") == 2
+    assert [list(file.lines()) for file in Spool(tmp_path, BYTES).files()] == [[], []]
+
+
 async def test_what_there_is_no_room_for_any_more_is_said_to_be_lost(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
