@@ -38,13 +38,11 @@ def build_api(
     *,
     timezone: str = "UTC",
     secrets: SecretsFile | None = None,
-    heartbeat_s: float = stream.HEARTBEAT_S,
 ) -> FastAPI:
     """An application on an open ledger.
 
     `timezone` is where a report's day begins if it does not say; `secrets` are the operator's, by default
-    from the file that the environment names. A stream on which nothing happens says so every `heartbeat_s`
-    seconds.
+    from the file that the environment names.
 
     Who makes a request is expected in `scope[CALLER]`.
     """
@@ -61,7 +59,7 @@ def build_api(
     )
     api.state.ledger = ledger
     api.state.timezone = timezone
-    api.state.heartbeat_s = heartbeat_s
+    api.state.heartbeat_s = stream.HEARTBEAT_S
     api.state.streams = set()
     api.state.metrics = Metrics()
     api.state.secrets = secrets or SecretsFile(load_settings().secrets)

@@ -45,10 +45,9 @@ def limit_headers(states: Iterable[LimitState]) -> dict[str, str]:
     }
 
 
-def retry_header(retry_after_us: int | None, *, at_most_s: int | None = None) -> dict[str, str]:
+def retry_header(retry_after_us: int | None) -> dict[str, str]:
     """`Retry-After` in whole seconds, at least 1. None: no time brings it back by itself."""
-    wait_s = NEVER_S if retry_after_us is None else max(seconds(retry_after_us) or 1, 1)
-    return {"Retry-After": str(wait_s if at_most_s is None else min(wait_s, at_most_s))}
+    return {"Retry-After": str(NEVER_S if retry_after_us is None else max(seconds(retry_after_us) or 1, 1))}
 
 
 def quota_exceeded(
@@ -57,17 +56,15 @@ def quota_exceeded(
     *,
     violated: Iterable[LimitState],
     retry_after_us: int | None,
-    at_most_s: int | None = None,
     **members: Any,
 ) -> Response:
-    """429. `violated` are the limits that say no; `states` all that bind; `at_most_s` is the longest
-    `Retry-After`."""
+    """429. `violated` are the limits that say no; `states` all that bind."""
     return problem(
         429,
         "Quota exceeded",
         detail,
         type_=QUOTA_EXCEEDED,
-        headers={**limit_headers(states), **retry_header(retry_after_us, at_most_s=at_most_s)},
+        headers={**limit_headers(states), **retry_header(retry_after_us)},
         **{
             "code": "quota_exceeded",
             "violated-policies": [_violated(state) for state in violated],

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.ledger import FeedItem, Subscription
 
 HEARTBEAT_S = 15.0
+"""How often a stream on which nothing happens says so."""
 STREAMS_MAX = 1000
 """How many may be open at once in a process."""
 RETRY_MS = 2000
