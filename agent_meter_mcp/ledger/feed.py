@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 BACKLOG_MAX = 1000
 CAUGHT_UP_MAX = 1000
-"""The most events, corrections, alerts and control actions each that are told of at one look."""
+"""The most events, corrections, alerts and control actions each that are told of at one look, or to somebody
+who comes back; of more, the newest."""
 COUNTED_MAX = 10_000
-"""The most events that are read at one look: those above CAUGHT_UP_MAX are counted as lost."""
+"""The most events that are read for it: those above CAUGHT_UP_MAX are counted as lost."""
 FEW = 16
 """How many events are read at first: mostly only some are new."""
 GROWS_US = 5 * SECOND_US

@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent_meter_mcp.core.check import CURSOR_MAX
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Correction, Refused, StoredEvent
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
-from agent_meter_mcp.ledger.feed import GROWS_US
+from agent_meter_mcp.ledger.feed import CAUGHT_UP_MAX, COUNTED_MAX, GROWS_US
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import FeedItem, Ledger
-
-REPLAYED_MAX = 1000
-"""The most events, alerts and control actions each that are sent again; of more, the newest."""
-COUNTED_MAX = 10_000
-"""How many that are not sent again are counted at most."""
-_DIGITS_MAX = 18
-"""Any number that has more is larger than the ledger's can be, or SQLite's."""
 
 
 class Position(NamedTuple):
@@ -66,7 +60,7 @@ class Position(NamedTuple):
         """Raises InvalidInput."""
         parts = text.split("-")
         if len(parts) != len(cls._fields) or not all(
-            part.isascii() and part.isdigit() and len(part) <= _DIGITS_MAX for part in parts
+            part.isascii() and part.isdigit() and len(part) <= CURSOR_MAX for part in parts
         ):
             raise InvalidInput(
                 "Last-Event-ID", "is not one that this stream sent: leave it out to begin with what is new"
@@ -103,7 +97,7 @@ async def current(ledger: Ledger, caller: Caller) -> Position:
     events = (await ledger.events(caller, EventsQuery(UsageFilter(), limit=1))).events
     alerts = await ledger.alerts(caller, limit=1)
     actions = [] if caller.role == "agent" else await ledger.audit(caller, limit=1)
-    corrections = await ledger.corrections(caller, 0, REPLAYED_MAX)
+    corrections = await ledger.corrections(caller, 0, CAUGHT_UP_MAX)
     return Position(
         max((event.seq for event in events), default=0),
         max((view.alert.number for view in alerts), default=0),
@@ -116,9 +110,9 @@ async def missed_since(ledger: Ledger, caller: Caller, position: Position) -> Mi
     """Raises Forbidden, StoreError."""
     events, lost = await _events_since(ledger, caller, position)
     refused = {event.seq: event.count for event in events if event.outcome == "rejected"}
-    alerts = await ledger.alerts(caller, position.alert, REPLAYED_MAX)
-    actions = [] if caller.role == "agent" else await ledger.audit(caller, limit=REPLAYED_MAX)
-    found = await ledger.corrections(caller, position.correction, REPLAYED_MAX)
+    alerts = await ledger.alerts(caller, position.alert, CAUGHT_UP_MAX)
+    actions = [] if caller.role == "agent" else await ledger.audit(caller, limit=CAUGHT_UP_MAX)
+    found = await ledger.corrections(caller, position.correction, CAUGHT_UP_MAX)
     # What is newer has just been read as it is now.
     corrections = [one for one in reversed(found) if one.seq <= position.event]
     # Alerts of one moment stay in their order: whoever leaves between them has those of lower numbers.
@@ -138,7 +132,7 @@ async def _events_since(ledger: Ledger, caller: Caller, position: Position) -> t
     while lost < COUNTED_MAX:
         page = await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, before))
         newer = [event for event in page.events if _may_be_unsent(event, position)]
-        room = REPLAYED_MAX - len(found)
+        room = CAUGHT_UP_MAX - len(found)
         found += newer[:room]
         lost += len(newer[room:])
         before = page.next_seq

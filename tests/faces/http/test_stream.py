@@ -277,7 +277,7 @@ async def test_refusals_by_other_processes_are_told_each_once(site: Site, tmp_pa
 
 
 async def test_more_than_can_be_sent_again_is_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_meter_mcp.faces.http.position.REPLAYED_MAX", 3)
+    monkeypatch.setattr("agent_meter_mcp.faces.http.position.CAUGHT_UP_MAX", 3)
     async with watching(site) as watcher:
         await use(site.meter, id="a")
         last = (await watcher.next()).id
