@@ -34,7 +34,7 @@ class Operations:
 
     def __init__(self) -> None:
         self._routes: Routes | None = None
-        self._names: set[str] = set()
+        self._names = Names()
 
     def template(self, scope: Scope) -> str:
         """The template of the route that will answer, as far as can be told."""
@@ -51,12 +51,20 @@ class Operations:
     def name(self, scope: Scope, template: str) -> str:
         """Method and template, printable, and not one too many."""
         method = scope.get("method", "WEBSOCKET")
-        name = f"{method if method in METHODS else OTHER} {shown(template)}"[:ID_MAX].strip()
-        if name in self._names:
-            return name
-        if len(self._names) >= NAMES_MAX:
-            return OTHER
-        self._names.add(name)
+        return self._names.few(f"{method if method in METHODS else OTHER} {shown(template)}"[:ID_MAX].strip())
+
+
+class Names:
+    """Those that have come so far. Clients choose them, so beyond a thousand the rest is one."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def few(self, name: str) -> str:
+        if name not in self._known:
+            if len(self._known) >= NAMES_MAX:
+                return OTHER
+            self._known.add(name)
         return name
 
 

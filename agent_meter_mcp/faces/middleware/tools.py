@@ -16,6 +16,7 @@ from agent_meter_mcp.faces.wire.clients import client_name
 
 from .answers import over_budget
 from .metering import Metering
+from .operations import Names
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 DONE, FAILED = 200, 500
 """The status of a call that gave a result, and of one that gave an error."""
 NO_NAME = "(no name)"
-OTHER = "(other)"
-NAMES_MAX = 1000
 UNIDENTIFIED = "This server meters who calls its tools, and you did not say: connect with a name or a token."
 
 
@@ -53,7 +52,7 @@ class ToolMeter:
 
     def __init__(self, metering: Metering) -> None:
         self._metering = metering
-        self._names: set[str] = set()
+        self._names = Names()
 
     @property
     def counters(self) -> Counter[str]:
@@ -68,7 +67,7 @@ class ToolMeter:
         agent = await metering.agent_of(ctx, lambda: _bearer() or _client(call))
         if agent is None:
             return call.refuse(UNIDENTIFIED) if metering.unidentified == "refuse" else await call_next(ctx)
-        tool = self._tool(call.tool)
+        tool = self._names.few(usable(call.tool, ID_MAX) or NO_NAME)
         admission = await metering.admit(agent, tool, tool)
         if admission.refused is not None:
             return call.refuse(_explained(admission.refused, tool))
@@ -84,15 +83,6 @@ class ToolMeter:
 
     async def check_resource_access(self, context: object) -> None:
         """FastMCP asks each middleware. Reading is not metered, so anybody may."""
-
-    def _tool(self, named: object) -> str:
-        """The tool's name, as an operation. A client may ask for any: beyond a thousand they are one."""
-        tool = usable(named, ID_MAX) or NO_NAME
-        if tool not in self._names:
-            if len(self._names) >= NAMES_MAX:
-                return OTHER
-            self._names.add(tool)
-        return tool
 
 
 class _Call(NamedTuple):
