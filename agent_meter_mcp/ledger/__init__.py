@@ -4,6 +4,7 @@ ledger     what may be asked of it, by whom
 engine     from the event loop to the store and back
 worker     a thread that does work in batches
 keyring    who is let in over HTTP
+holds      whose a hold is, of those that were made here lately
 refusals   refusals folded before they are written
 feed       what has just happened, for those who watch
 looking    what is read, by whom, all of one moment

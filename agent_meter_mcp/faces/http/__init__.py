@@ -5,7 +5,8 @@
 - `upstream`, `otlp`: usage as others send it. `batches`: many at once. `signing`: who has signed them.
 - `asking`, `parameters`: who asks, and what is asked in a path or a query.
 - `answers`, `ratelimit`, `failures`: what is given, and every no.
-- `bodies`: what a request may bring. `position`: how far a watcher of the stream has come.
+- `bodies`: what a request may bring; `room`: what all may at once.
+- `position`: how far a watcher of the stream has come.
 - `metrics`: figures for Prometheus. `document`, `openapi_bodies`: OpenAPI.
 
 Who asks has been found out before a request gets here: `scope[CALLER]` is a `core.roles.Caller`.
