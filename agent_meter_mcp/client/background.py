@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import Future
-from threading import Event, Thread
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -21,13 +21,12 @@ class Background:
     """
 
     def __init__(self) -> None:
+        """Raises OSError where no loop can be made, for want of files."""
         self._process = os.getpid()
-        self._ready = Event()
-        self._loop: asyncio.AbstractEventLoop
-        self._stop: asyncio.Event
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
         self._thread = Thread(target=self._main, name="agent-meter-client", daemon=True)
         self._thread.start()
-        self._ready.wait()
 
     @property
     def is_here(self) -> bool:
@@ -54,10 +53,5 @@ class Background:
             self._thread.join()
 
     def _main(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._ready.set()
-        await self._stop.wait()
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._stop.wait())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,7 +17,7 @@ from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
 from agent_meter_mcp.settings import Settings
 
-from .conftest import OPERATOR, events, holds, ledger_of, limit
+from .conftest import OPERATOR, ROOT, SECONDS, events, holds, ledger_of, limit
 
 
 @pytest.mark.parametrize(
@@ -386,3 +388,26 @@ async def test_the_same_id_by_two_ways_is_the_same_usage(url: str, settings: Set
         with pytest.raises(Conflict, match="source"):
             await remote.record(**asked, id="1", source="self")
     assert [stored.event.source for stored in await events(settings)] == ["sdk", "self"]
+
+
+RUN_OUT = """
+import os, resource, sys
+from agent_meter_mcp import SyncMeter
+meter = SyncMeter(db=sys.argv[1])
+free = os.open(os.devnull, os.O_RDONLY)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+try:
+    meter.__enter__()
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_who_has_run_out_of_files_is_told_so_and_does_not_wait(settings: Settings) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN_OUT, settings.db],
+        capture_output=True, text=True, cwd=ROOT, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, "Too many open files\n")
