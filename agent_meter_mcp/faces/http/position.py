@@ -128,15 +128,12 @@ async def _events_since(ledger: Ledger, caller: Caller, position: Position) -> t
     """The newest of them, and how many older ones there are."""
     found: list[StoredEvent] = []
     lost = 0
-    before: int | None = None
-    while lost < COUNTED_MAX:
-        page = await ledger.events(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, before))
+    async for page in ledger.event_pages(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX)):
         newer = [event for event in page.events if _may_be_unsent(event, position)]
         room = CAUGHT_UP_MAX - len(found)
         found += newer[:room]
         lost += len(newer[room:])
-        before = page.next_seq
-        if before is None or before <= position.oldest_us:
+        if lost >= COUNTED_MAX or (page.next_seq or 0) <= position.oldest_us:
             break
     return found, lost
 

@@ -286,13 +286,7 @@ async def _times(
     ids = [report.id for report in reports if report.id is not None]
     found: dict[tuple[str | None, str | None], int | None] = {}
     for start in range(0, len(ids), EVENTS_PAGE_MAX):
-        cursor: int | None = None
         wanted = tuple(ids[start : start + EVENTS_PAGE_MAX])
-        while True:
-            query = EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, cursor, wanted)
-            page = await ledger.events(caller, query)
+        async for page in ledger.event_pages(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, ids=wanted)):
             found |= {(one.event.who.service, one.event.id): one.event.occurred_at_us for one in page.events}
-            cursor = page.next_seq
-            if cursor is None:
-                break
     return found
