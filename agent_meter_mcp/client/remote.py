@@ -15,6 +15,7 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import MeterError, Unreachable
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.core.windows import seconds
 from agent_meter_mcp.intake import Intake
 from agent_meter_mcp.runtime import new_id, system_clock_us
 
@@ -135,7 +136,7 @@ class RemotePlace:
         return await self._end(reservation_id, action="release")
 
     async def extend(self, reservation_id: str, ttl_us: int) -> ReservationSettled:
-        return await self._end(reservation_id, action="extend", ttl=f"{-(-ttl_us // 1_000_000)}s")
+        return await self._end(reservation_id, action="extend", ttl=f"{seconds(ttl_us)}s")
 
     async def _end(self, reservation_id: str, **members: str) -> ReservationSettled:
         sent = {"reservation_id": reservation_id, **members}
@@ -177,7 +178,7 @@ def _reserve_json(report: Report, event_id: str, ttl_us: int) -> dict[str, Any]:
         report.usage,
         operation=report.operation,
         id=event_id,
-        ttl=f"{-(-ttl_us // 1_000_000)}s",
+        ttl=f"{seconds(ttl_us)}s",
         source=source_json(report),
     )
 

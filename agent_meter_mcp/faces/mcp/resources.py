@@ -32,18 +32,17 @@ JSON = "application/json"
 ALERTS_SHOWN = 100
 
 
-def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
-    """`call` says who reads."""
+def add_resources(server: MCPServer[Any], call_of: Callable[[], Call]) -> None:
+    """`call_of` says who reads."""
 
     @server.resource(SUMMARY, name="summary", title="Usage summary", mime_type=JSON)
     async def summary(window: str) -> str:
         """Usage in a window ("day", "24h", "total"), in total and by agent and service."""
         with told():
+            call = call_of()
             arguments = take.GetUsageSummary(window=window, group_by=["agent", "service"])
-            query = await to_thread.run_sync(arguments.query, call().ledger.now_us(), call().timezone)
-            return json_of(
-                give.UsageSummary.of_query(query, await call().ledger.summary(call().caller, query))
-            )
+            query = await to_thread.run_sync(arguments.query, call.ledger.now_us(), call.timezone)
+            return json_of(give.UsageSummary.of_query(query, await call.ledger.summary(call.caller, query)))
 
     # An agent's id is no path: any text that can be a name is one.
     any_text = ResourceSecurity(exempt_params={"agent_id"})
@@ -52,19 +51,21 @@ def add_resources(server: MCPServer[Any], call: Callable[[], Call]) -> None:
     async def agent(agent_id: str) -> str:
         """An agent: status, spend, and the limits that bind it."""
         with told():
-            return json_of(await agent_card(call(), agent_id))
+            return json_of(await agent_card(call_of(), agent_id))
 
     @server.resource(LIMITS, name="limits", title="Limits", mime_type=JSON)
     async def limits() -> str:
         """All limits and where they stand."""
         with told():
-            return json_of(controls.Limits.of(await call().ledger.limits(call().caller)))
+            call = call_of()
+            return json_of(controls.Limits.of(await call.ledger.limits(call.caller)))
 
     @server.resource(ALERTS, name="alerts", title="Alerts", mime_type=JSON)
     async def alerts() -> str:
         """The newest thresholds that were reached."""
         with told():
-            raised = await call().ledger.alerts(call().caller, limit=ALERTS_SHOWN)
+            call = call_of()
+            raised = await call.ledger.alerts(call.caller, limit=ALERTS_SHOWN)
             found = [controls.Alert.of(view) for view in raised]
             return TypeAdapter(list[controls.Alert]).dump_json(found, indent=2).decode()
 
