@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -23,9 +24,9 @@ async def _call_of(request: Request) -> Call:
             raise InvalidInput(
                 shown(name, width=NAME_WIDTH), "this route takes its arguments in the body, as JSON"
             )
-    names = [name for name, _ in request.query_params.multi_items() if name not in REPEATED]
-    for name in names:
-        if names.count(name) > 1:
+    times = Counter(name for name, _ in request.query_params.multi_items() if name not in REPEATED)
+    for name in times:
+        if times[name] > 1:
             raise InvalidInput(shown(name, width=NAME_WIDTH), "is given twice in the query: give it once")
     state = request.app.state
     return Call(state.ledger, request.scope[CALLER], state.timezone)
