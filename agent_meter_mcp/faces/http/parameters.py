@@ -18,7 +18,7 @@ from agent_meter_mcp.faces.wire.arguments import (
     SourceName,
 )
 from agent_meter_mcp.faces.wire.fields import Arguments, Moment
-from agent_meter_mcp.faces.wire.queries import GetUsageSummary, ListAgents, ListUsageEvents
+from agent_meter_mcp.faces.wire.queries import DimensionName, GetUsageSummary, ListAgents, ListUsageEvents
 from agent_meter_mcp.ledger.looking import ALERTS_MAX, AUDIT_MAX
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ CHILDREN = Field(description="with agent: also those that it spawned")
 
 
 class SummaryParameters(GetUsageSummary, defer_build=False):
+    group_by: list[DimensionName] | None = None
     since: Time | None = None
     until: Time | None = None
     include_children: Annotated[bool | None, CHILDREN] = None

@@ -12,7 +12,7 @@ from agent_meter_mcp.core.money import limit_maximum, micro_units, nano_usd
 from agent_meter_mcp.core.text import name
 from agent_meter_mcp.intake import AGENT_FIELDS, Report
 
-from .fields import Arguments, Count, Decimals, Flag, Moment, parse_time
+from .fields import Arguments, Count, Decimals, Flag, Moment, Several, parse_time
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Source, SwitchKind
@@ -235,7 +235,7 @@ class SetLimit(LimitKeyArguments):
     window: Annotated[str, Field(description='rolling "1s".."366d", or hour, day, week, month, year, total')]
     action: ActionName | None = None
     timezone: str | None = None
-    thresholds: Annotated[list[Count] | None, Field(description="alert at these %")] = None
+    thresholds: Annotated[Several[Count] | None, Field(description="alert at these %")] = None
 
     def key(self) -> LimitKey:
         return self.key_of(self.metric, self.window)

@@ -6,9 +6,10 @@ Times are ISO 8601 with an offset.
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Strict, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, WithJsonSchema, model_validator
 from pydantic.functional_validators import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Metric
 
 TIME_CHARACTERS_MAX = 64
+ARGUMENTS_MAX = 100
+"""More than anything takes. Of more the first are looked at: each that is unknown is a mistake by itself."""
+T = TypeVar("T")
 
 
 def problem(text: str) -> PydanticCustomError:
@@ -46,6 +50,8 @@ Count = Annotated[int, BeforeValidator(_whole), WithJsonSchema({"type": "integer
 Decimals = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 """A decimal number, not converted yet."""
 Flag = Annotated[bool, Strict()]
+Several = Annotated[list[T], Field(fail_fast=True)]
+"""A list of which the first mistake is told: there may be as many as it has entries."""
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """An ISO 8601 time with an offset, not read yet."""
 ListElsewhere = WithJsonSchema({"type": "array"}, mode="serialization")
@@ -80,7 +86,9 @@ class Arguments(BaseModel):
             return sent
         arguments = cast("dict[str, Any]", sent)
         return {
-            field: value for field, value in arguments.items() if value is not None or field in cls.clearable
+            field: value
+            for field, value in islice(arguments.items(), ARGUMENTS_MAX)
+            if value is not None or field in cls.clearable
         }
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent_meter_mcp.core.errors import InvalidInput
 
-from .fields import Part
+from .fields import Part, Several
 from .mistakes import first_mistake
 
 Plain = str | int | float | bool
@@ -38,7 +38,7 @@ class KeyValue(_Lenient):
 class Resource(_Lenient):
     """Which program says it."""
 
-    attributes: list[KeyValue | None] | None = None
+    attributes: Several[KeyValue | None] | None = None
 
 
 class ScopeLogs(_Lenient):
@@ -47,13 +47,13 @@ class ScopeLogs(_Lenient):
 
 class ResourceLogs(_Lenient):
     resource: Resource | None = None
-    scopeLogs: list[ScopeLogs | None] | None = None
+    scopeLogs: Several[ScopeLogs | None] | None = None
 
 
 class Logs(_Lenient):
     """A body of `POST /v1/logs`."""
 
-    resourceLogs: list[ResourceLogs | None] | None = None
+    resourceLogs: Several[ResourceLogs | None] | None = None
 
 
 class ScopeSpans(_Lenient):
@@ -62,13 +62,13 @@ class ScopeSpans(_Lenient):
 
 class ResourceSpans(_Lenient):
     resource: Resource | None = None
-    scopeSpans: list[ScopeSpans | None] | None = None
+    scopeSpans: Several[ScopeSpans | None] | None = None
 
 
 class Traces(_Lenient):
     """A body of `POST /v1/traces`."""
 
-    resourceSpans: list[ResourceSpans | None] | None = None
+    resourceSpans: Several[ResourceSpans | None] | None = None
 
 
 class MeterReadings(_Lenient):
@@ -82,7 +82,7 @@ class LogRecord(_Lenient):
     observedTimeUnixNano: int | str | None = None
     eventName: Any = None
     body: Any = None
-    attributes: list[KeyValue | None] | None = None
+    attributes: Several[KeyValue | None] | None = None
 
 
 class SpanStatus(_Lenient):
@@ -95,7 +95,7 @@ class Span(_Lenient):
     startTimeUnixNano: int | str | None = None
     endTimeUnixNano: int | str | None = None
     status: SpanStatus | None = None
-    attributes: list[KeyValue | None] | None = None
+    attributes: Several[KeyValue | None] | None = None
 
 
 class RejectedLogs(Part):

@@ -21,7 +21,7 @@ from agent_meter_mcp.core.text import ID_MAX, name, optional_name
 from agent_meter_mcp.core.windows import check_zone, parse_window, span
 
 from .arguments import SourceName
-from .fields import Arguments, Count, Flag, Moment, parse_time, up_to
+from .fields import Arguments, Count, Flag, Moment, Several, parse_time, up_to
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import LimitView
@@ -81,7 +81,7 @@ class FilterArguments(Arguments):
 
 
 class GetUsageSummary(FilterArguments):
-    group_by: list[DimensionName] | None = None
+    group_by: Several[DimensionName] | None = None
     window: Annotated[str | None, Field(description="as in set_limit; default day")] = None
     timezone: str | None = None
     limit: Annotated[Count, up_to(GROUPS_MAX)] = 100

@@ -19,7 +19,7 @@ from agent_meter_mcp.core.money import nano_usd
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 from agent_meter_mcp.intake import Report
 
-from .fields import parse_time
+from .fields import Several, parse_time
 from .mistakes import first_mistake
 from .upstream import kept_text
 
@@ -60,7 +60,7 @@ class SyncedSession(TypedDict):
     costUsd: NotRequired[Amount]
     source: NotRequired[Text]
     purpose: NotRequired[Text]
-    intent: NotRequired[list[str] | str | None]
+    intent: NotRequired[Several[str] | str | None]
 
 
 class SpendRow(TypedDict):
@@ -80,7 +80,7 @@ class SpendRow(TypedDict):
     total_calls: NotRequired[Amount]
     project: NotRequired[Text]
     purpose: NotRequired[Text]
-    intent: NotRequired[list[str] | str | None]
+    intent: NotRequired[Several[str] | str | None]
     key_alias: NotRequired[Text]
     session_id: NotRequired[Text]
     agent_id: NotRequired[Text]

@@ -20,7 +20,7 @@ from agent_meter_mcp.core.money import MICRO_PER_UNIT, UNITS_MAX, micro_units, n
 from agent_meter_mcp.core.times import time_text_ms
 from agent_meter_mcp.intake import Report
 
-from .fields import parse_time
+from .fields import Several, parse_time
 from .mistakes import first_mistake
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class UpstreamRecord(TypedDict):
 
 class _Batch(TypedDict):
     __pydantic_config__ = _TOLERANT  # pyright: ignore[reportGeneralTypeIssues] - pydantic's way to configure one
-    records: list[UpstreamRecord]
+    records: Several[UpstreamRecord]
 
 
 ADAPTER = TypeAdapter(UpstreamRecord)

@@ -8,7 +8,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.windows import check_zone
 
 from .attesting import day_of
-from .fields import Arguments, Moment, Part, parse_time
+from .fields import Arguments, Moment, Part, Several, parse_time
 from .results import Number
 
 
@@ -76,7 +76,7 @@ class Attest(Arguments):
     """Which usage of a service: that with these ids, of a day, or in [since, until)."""
 
     service: str
-    ids: list[str] | None = None
+    ids: Several[str] | None = None
     day: str | None = None
     since: Moment | None = None
     until: Moment | None = None

@@ -238,6 +238,39 @@ HEAD = b"POST /v1/check HTTP/1.1\r\nHost: meter\r\nContent-Type: application/jso
 BYE = b"Connection: close\r\n"
 
 
+NUMBERS = [1] * 100_000
+UNKNOWN = dict.fromkeys(map(str, range(100_000)), 1)
+ALL_WRONG: dict[str, tuple[str, str, object]] = {
+    "arguments": ("POST", "/v1/check", UNKNOWN),
+    "a list": ("PUT", "/v1/limits", {"max": 1, "thresholds": ["x"] * 100_000}),
+    "a session": (
+        "POST",
+        "/v1/sessions/batch",
+        {"agentName": "bot", "sessions": [{"id": "1", "ts": "now", "api": "openai", "intent": NUMBERS}]},
+    ),
+    "ids": ("POST", "/v1/attestations", {"service": "openai", "ids": NUMBERS}),
+    "resources": ("POST", "/v1/logs", {"resourceLogs": NUMBERS}),
+    "scopes": ("POST", "/v1/traces", {"resourceSpans": [{"scopeSpans": NUMBERS}]}),
+    "attributes": ("POST", "/v1/logs", {"resourceLogs": [{"resource": {"attributes": NUMBERS}}]}),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "sent"), ALL_WRONG.values(), ids=ALL_WRONG)
+async def test_where_all_is_wrong_a_few_mistakes_are_told(
+    client: httpx2.AsyncClient, method: str, path: str, sent: object
+) -> None:
+    """Each takes a kilobyte: one body of 4 MiB took two gigabytes, and twelve seconds of everybody's time."""
+    body = json.dumps(sent).encode()
+    tracemalloc.start()
+    try:
+        answer = await client.request(method, path, content=body, headers=JSON)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code in (200, 422), answer.text
+    assert most < 30_000_000
+
+
 def test_on_the_wire_slow_and_lying_clients_are_let_go() -> None:
     with served(deadline_s=0.3) as site:
         slow = site.talk(HEAD + b"Content-Length: 10\r\n\r\n", b"{")
