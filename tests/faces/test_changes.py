@@ -14,7 +14,7 @@ from mcp import Client, MCPError
 from mcp.types import INVALID_PARAMS, ResourceUpdatedNotification
 
 from agent_meter_mcp.core.roles import Caller
-from agent_meter_mcp.faces.mcp import build_server, local_caller
+from agent_meter_mcp.faces.mcp import build_server, changes, local_caller
 
 from .conftest import BOT, OPERATOR, Meter
 
@@ -145,3 +145,20 @@ async def test_watching_is_offered_in_both_eras(meter: Meter) -> None:
             resources = tools.client.server_capabilities.resources
             assert resources is not None
             assert resources.subscribe is True
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_nobody_watches_more_than_so_many(
+    meter: Meter, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "WATCHED_MAX", 3)
+    uris = [f"meter://agents/{number}" for number in range(4)]
+    async with meter.tools(mode=mode) as tools:
+        with pytest.raises(MCPError, match="at most 3 resources can be watched at once") as caught:
+            if mode == "legacy":
+                for uri in uris:
+                    await tools.client.session.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]  see above
+            else:
+                async with tools.client.listen(resource_subscriptions=uris):
+                    pass
+    assert caught.value.error.code == INVALID_PARAMS

@@ -74,8 +74,12 @@ class Changes:
     async def guard_listening(self, ctx: Request, call_next: CallNext) -> HandlerResult:
         """Middleware: who may not see an agent may not watch it."""
         if ctx.method == "subscriptions/listen":
-            for uri in _wanted_uris(ctx.params):
+            uris = _wanted_uris(ctx.params)
+            if len(uris) > WATCHED_MAX:
+                raise _too_many()
+            for uri in uris:
                 await self._check(ctx, uri)
+            if uris:
                 await self._begin()
         return await call_next(ctx)
 
@@ -95,7 +99,7 @@ class Changes:
             connection.exit_stack.callback(self._watched.pop, connection, None)
         watched = self._watched.setdefault(connection, set())
         if len(watched) >= WATCHED_MAX and uri not in watched:
-            raise MCPError(INVALID_PARAMS, f"at most {WATCHED_MAX} resources can be watched at once")
+            raise _too_many()
         watched.add(uri)
         await self._begin()
         return EmptyResult()
@@ -158,6 +162,10 @@ class Changes:
             if subject.kind in ("agent", "tier") and agent:
                 uris.append(_AGENTS + quote(agent, safe=""))
         return uris
+
+
+def _too_many() -> MCPError:
+    return MCPError(INVALID_PARAMS, f"at most {WATCHED_MAX} resources can be watched at once")
 
 
 def _wanted_uris(params: Mapping[str, Any] | None) -> list[str]:
