@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 AGENT = "agent.id"
 """The attribute by which a program's owner says which agent it is (`OTEL_RESOURCE_ATTRIBUTES`)."""
+RECORDS_MAX = 100_000
+"""In one body. Of those that say something, no body that is taken has as many."""
 _MICRO_NS, _MILLI_NS = 1000, 1_000_000
 _HEX = re.compile(r"(?=.*[1-9a-f])[0-9a-f]+")
 _ERROR = (2, "2", "STATUS_CODE_ERROR")
@@ -80,18 +82,20 @@ class Sender(NamedTuple):
 
 
 def log_reports(logs: Logs, sender: Sender) -> list[Report | InvalidInput]:
-    """Of each log record that tells of usage: the report, or what is wrong with it."""
+    """Of each log record that tells of usage: the report, or what is wrong with it. Raises InvalidInput."""
     return _each(records_in(logs), lambda said: _of_record(said, sender))
 
 
 def span_reports(traces: Traces, sender: Sender) -> list[Report | InvalidInput]:
-    """Of each span that tells of usage: the report, or what is wrong with it."""
+    """Of each span that tells of usage: the report, or what is wrong with it. Raises InvalidInput."""
     return _each(spans_in(traces), lambda said: _of_span(said, sender))
 
 
 def _each(all_said: "Iterable[Said]", make: "Callable[[Said], Report | None]") -> list[Report | InvalidInput]:
     found: list[Report | InvalidInput] = []
-    for said in all_said:
+    for number, said in enumerate(all_said):
+        if number == RECORDS_MAX:
+            raise InvalidInput("body", f"has more than {RECORDS_MAX:,} records: export fewer at a time")
         try:
             report = make(said)
         except InvalidInput as error:

@@ -20,7 +20,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import LimitKey, Subject
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
 from agent_meter_mcp.faces.wire.otlp import Logs, Traces
-from agent_meter_mcp.faces.wire.telemetry import Sender, log_reports, span_reports
+from agent_meter_mcp.faces.wire.telemetry import RECORDS_MAX, Sender, log_reports, span_reports
 from agent_meter_mcp.intake import Intake, Report
 from agent_meter_mcp.ledger import Ledger
 from agent_meter_mcp.prices import PriceBook
@@ -555,6 +555,21 @@ async def test_more_records_than_one_transaction_takes_are_stored(site: Site) ->
     async with site.client() as client:
         total = (await client.get("/v1/summary", params={"window": "day"})).json()["total"]
     assert (total["events"], total["input_tokens"]) == (2501, 2501 * 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (LOGS, {"resourceLogs": [{"scopeLogs": [{"logRecords": [0] * RECORDS_MAX}, {"logRecords": [0]}]}]}),
+        (TRACES, traces(*[{}] * RECORDS_MAX, span())),
+    ],
+    ids=["logs", "spans"],
+)
+async def test_more_records_than_can_say_anything_are_refused(site: Site, path: str, body: Any) -> None:
+    """A body of 4 MiB may have two million: they took everybody a quarter of a minute."""
+    told = problem_in(await export(site, path, body), 422, "invalid_input")
+    assert "more than 100,000 records" in told["detail"]
+    assert await events(site) == []
 
 
 @pytest.mark.parametrize("path", [LOGS, TRACES, METRICS])
