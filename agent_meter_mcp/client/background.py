@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import Future
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class Background:
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._ending = Lock()
+        self._ended = False
+        """What is started now would be done by nobody."""
         self._thread = Thread(target=self._main, name="agent-meter-client", daemon=True)
         self._thread.start()
 
@@ -34,13 +37,18 @@ class Background:
         return self._process == os.getpid()
 
     def start(self, work: Coroutine[object, object, T]) -> Future[T]:
-        """What `work` will answer, from any thread. Raises RuntimeError after a fork, where none comes."""
+        """What `work` will answer, from any thread. Raises RuntimeError when it is closed, and after a fork,
+        where no answer comes."""
         if not self.is_here:
             work.close()
             raise RuntimeError(
                 "this meter was opened before this process was forked: open one in each, after the fork"
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._ending:
+            if self._ended:
+                work.close()
+                raise RuntimeError("this meter is closed")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """What `work` answers. Blocks; not for the thread itself."""
@@ -48,9 +56,13 @@ class Background:
 
     def close(self) -> None:
         """Ends the thread. What still runs there is cancelled."""
-        if self.is_here and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
+        if not self.is_here:
+            return
+        with self._ending:
+            if not self._ended:
+                self._ended = True
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
 
     def _main(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
