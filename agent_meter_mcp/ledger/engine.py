@@ -120,10 +120,11 @@ class Engine:
         """
         return _expected((await self._writer.submit((make,)))[0][1], kind)
 
-    def write_unawaited(self, make: Make) -> None:
-        """As `write`, for what nobody waits for: if it cannot be written, it is not."""
+    def write_unawaited(self, make: Make, *, urgent: bool = False) -> None:
+        """As `write`, for what nobody waits for: if it cannot be written, it is not. `urgent`: also when the
+        queue is full."""
         with suppress(Overloaded):
-            self._writer.submit((make,))
+            self._writer.submit((make,), urgent=urgent)
 
     async def write_all(self, makes: Sequence[Make], kind: type[T]) -> list[T | MeterError]:
         """As `write`, for commands that are applied together; what is wrong with one is its answer."""

@@ -178,7 +178,7 @@ class Ledger(Keyring):
         except CancelledError:
             if report.id is None:
                 # Behind the other one in the queue: by then there is a hold, if there will be one.
-                self._engine.write_unawaited(lambda _: self._intake.release(made[0]))
+                self._engine.write_unawaited(lambda _: self._intake.release(made[0]), urgent=True)
             raise
         if reserved.reservation is None:
             await self._engine.pause(report.who)

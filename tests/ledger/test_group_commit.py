@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio import fail_after, to_thread
 
-from agent_meter_mcp.core.commands import Recorded, Settle
+from agent_meter_mcp.core.commands import Recorded, Release, Reserve, Settle
 from agent_meter_mcp.core.errors import (
     Conflict,
     InvalidInput,
@@ -263,6 +263,23 @@ async def test_a_hold_that_nobody_waits_for_any_more_is_let_go(
             await ledger.record(OPERATOR, report())  # behind them all
             assert [held.event_id for held in await ledger.reservations(OPERATOR)] == ["named"]
             assert (await ledger.reserve(OPERATOR, report(id="named"))).status == "duplicate"
+
+
+async def test_a_hold_is_let_go_also_where_as_many_wait_as_may(store: AnyStore, clock: ManualClock) -> None:
+    """Then it is that callers give up most."""
+    async with ledger_on(store, clock, queue_max=1) as ledger:
+        store.seen.hold()
+        gone = asyncio.create_task(ledger.reserve(OPERATOR, report()))
+        await held_by_the_store(store)
+        with pytest.raises(Overloaded):
+            await ledger.record(OPERATOR, report())
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        store.seen.let_go()
+        await ledger.__aexit__(None, None, None)  # all that was accepted is written then
+        written = [type(command) for batch in store.seen.batches for command in batch]
+        assert written == [Reserve, Release]
 
 
 @pytest.mark.parametrize(
