@@ -103,7 +103,7 @@ class Drain:
     async def _has_waiting(self) -> bool:
         try:
             return await to_thread.run_sync(self._spool.waiting, limiter=self._disk)
-        except StoreError as error:  # it is looked at again when something has been kept there
+        except Exception as error:  # it is looked at again when something has been kept there
             _log.warning("what is on disk cannot be sent: %s", error)
             return False
 

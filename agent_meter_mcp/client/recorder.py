@@ -165,7 +165,7 @@ class Recorder:
     async def _keep_batch(self, batch: list[Waiting], why: MeterError) -> None:
         try:
             await self._append([one.dated() for one in batch])
-        except MeterError as error:
+        except Exception as error:  # such as that no thread can be started: it concerns this batch, too
             for one in batch:
                 self._fail(one, error)
             return
@@ -188,7 +188,7 @@ class Recorder:
     async def _append(self, lines: list[str]) -> None:
         try:
             await to_thread.run_sync(self._spool.append, lines, limiter=self._disk)
-        except MeterError as error:
+        except Exception as error:
             self._counters["lost"] += len(lines)
             _log.warning("usage is lost to the meter: %s", error)
             raise

@@ -284,6 +284,19 @@ async def test_a_spool_that_cannot_be_used_is_said_aloud_and_nobody_waits(
     assert "usage is lost to the meter" in caplog.text
 
 
+async def test_whatever_keeping_fails_with_nobody_waits_for_ever(
+    down: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One failure that nobody had thought of ended all sending: also that of what could have been sent."""
+    async with Meter(url=down.url, spool=f"{tmp_path}/\0") as meter:
+        with anyio.fail_after(SECONDS):
+            for _ in range(2):
+                with pytest.raises(ValueError, match="null byte"):
+                    await meter.record(service="s", agent="bot")
+        assert meter.counters["lost"] == 2
+    assert "usage is lost to the meter" in caplog.text
+
+
 async def test_what_the_meter_refuses_of_what_was_kept_holds_up_nothing(
     away: Meter, down: Server, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
