@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,11 @@ def left(url: str, folder: Path, *lines: bytes, name: str = "0-a.jsonl") -> Path
 
 
 def waiting(spool: Path) -> list[bytes]:
-    return [line for path in sorted(spool.glob("*.jsonl")) for line in path.read_bytes().splitlines()]
+    lines: list[bytes] = []
+    for path in sorted(spool.glob("*.jsonl")):
+        with suppress(FileNotFoundError):  # it has just been drained
+            lines += path.read_bytes().splitlines()
+    return lines
 
 
 async def ids(settings: Settings) -> list[str]:
