@@ -6,7 +6,7 @@ until the first picture, and it holds on to every key that it has ever shown.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from textual.signal import Signal
 
 
+KEY = "bold $footer-key-foreground on $footer-key-background"
+WORDS = "$footer-description-foreground on $footer-description-background"
+OFF = "$text-disabled"
 STAYS = ("help", "app.quit")
 """What is never left out: the one tells of all the others, the other is the way out."""
 
@@ -31,17 +34,7 @@ class Keys(Painted):
     """
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"keys--key", "keys--text", "keys--off"}
-    DEFAULT_CSS = """
-    Keys {
-        height: 1; background: $footer-background;
-        & .keys--key {
-            color: $footer-key-foreground; background: $footer-key-background; text-style: bold;
-        }
-        & .keys--text { color: $footer-description-foreground; background: $footer-description-background; }
-        & .keys--off { color: $text-disabled; }
-    }
-    """
+    DEFAULT_CSS = "Keys { height: 1; background: $footer-background; }"
 
     def on_mount(self) -> None:
         news = cast("Signal[object]", self.screen.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType] - of any screen
@@ -69,10 +62,10 @@ class Keys(Painted):
 
     def render_line(self, y: int) -> Strip:
         segments: list[Segment] = []
+        key, words, off = (self.written(how) for how in (KEY, WORDS, OFF))
         for binding, enabled, text in self._shown():
-            key, words = ("keys--key", "keys--text") if enabled else ("keys--off", "keys--off")
-            segments.append(Segment(self._key(binding), self.get_component_rich_style(key)))
-            segments.append(Segment(text, self.get_component_rich_style(words)))
+            segments.append(Segment(self._key(binding), key if enabled else off))
+            segments.append(Segment(text, words if enabled else off))
         return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
 
     def on_click(self, event: events.Click) -> None:

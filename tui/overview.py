@@ -295,9 +295,9 @@ class Overview(Page):
         super().action_filter()
 
     def _fill_filter(self, words: str) -> None:
-        field = self.query_one("#filter", Input)
-        with field.prevent(Input.Changed):
-            field.value = words
+        if self.field is not None:
+            with self.field.prevent(Input.Changed):
+                self.field.value = words
 
     def filter_by(self, words: str) -> None:
         if self._filters_feed:

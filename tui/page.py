@@ -14,7 +14,7 @@ from textual.widgets import Input
 from .commands import help_of
 from .footer import Keys
 from .table import LineTable
-from .themes import colour_of
+from .themes import bold, colour_of
 from .words import Told, Words
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class Page(Screen[None]):
     Page { layout: vertical; }
     Page #title { height: 1; background: $panel; }
     Page #tabs { height: 1; padding: 0 1; }
-    Page #trouble { height: auto; padding: 0 1; color: $text-error; text-style: bold; display: none; }
+    Page #trouble { height: auto; padding: 0 1; color: $text-error; text-style: bold; }
     Page #body { height: 1fr; }
     Page.-stale #body { opacity: 80%; }
-    Page #face { height: 1fr; align: center middle; display: none; }
+    Page #face { height: 1fr; align: center middle; }
     Page #face > Static { width: 76; max-width: 94%; height: auto; }
-    Page #filter { display: none; height: 1; border: none; padding: 0 1; }
+    Page #filter { height: 1; border: none; padding: 0 1; }
     Page.-tiny #tabs { display: none; }
     """
 
@@ -80,6 +80,11 @@ class Page(Screen[None]):
         self._refusal = ""
         self._focused_before: Widget | None = None
         self._was_shown = False
+        # Each of these is mounted when it is first wanted: the first picture waits for what is on it.
+        self.field: Input | None = None
+        self._told_trouble = Told(id="trouble")
+        self._told_face = Told()
+        self._face = VerticalScroll(self._told_face, id="face", can_focus=False)
         # Textual would do so after the first layout, and work out all styles once more.
         self.update_classes(dict.fromkeys(self.classes_at(dashboard.size), True), update=False)
 
@@ -93,12 +98,11 @@ class Page(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Words(id="title")
         yield Words(id="tabs")
-        yield Told(id="trouble")
         with Vertical(id="body"):
             yield from self.compose_body()
-        with VerticalScroll(id="face", can_focus=False):
-            yield Told()
-        yield Input(placeholder=self.HINT, select_on_focus=False, id="filter")
+        looked = self.dashboard.looked
+        if looked.snapshot is None or self.face(looked) is not None:
+            yield self._face
         yield Keys()
 
     def compose_body(self) -> ComposeResult:
@@ -128,11 +132,7 @@ class Page(Screen[None]):
 
     def show(self, looked: Looked) -> None:
         """What was found at the last look; the last snapshot stays when there was trouble."""
-        text = looked.trouble or self.trouble
-        trouble = self.query_one("#trouble", Told)
-        trouble.display = bool(text) and looked.snapshot is not None
-        if trouble.content != text:
-            trouble.update(text)
+        self._show_trouble(looked.trouble or self.trouble, is_seen=looked.snapshot is not None)
         self.set_class(bool(looked.trouble), "-stale")
         self._show_face(self.face(looked))
         self._show_title(looked)
@@ -145,12 +145,22 @@ class Page(Screen[None]):
         """What stands in place of the page."""
         return self.dashboard.face
 
+    def _show_trouble(self, text: str, *, is_seen: bool) -> None:
+        told = self._told_trouble
+        told.display = bool(text) and is_seen
+        if told.content != text:
+            told.update(text)
+        if text and not told.is_attached:
+            self.mount(told, before="#body")
+
     def _show_face(self, face: Face | None) -> None:
-        body, place = self.query_one("#body"), self.query_one("#face")
+        body = self.query_one("#body")
         is_back = face is None and not body.display
-        body.display, place.display = face is None, face is not None
+        body.display, self._face.display = face is None, face is not None
         if face is not None:
-            place.query_one(Told).update(self._words_of(face))
+            self._told_face.update(self._words_of(face))
+            if not self._face.is_attached:
+                self.mount(self._face, after=body)
         elif is_back:
             self.call_after_refresh(self._body_is_back)
 
@@ -207,10 +217,9 @@ class Page(Screen[None]):
     def coloured(self, name: str) -> str:
         """How what is an alarm, a warning and so on is written, in the colour that the theme gives it."""
         colour = colour_of(name, self.dashboard.theme_variables)
-        bold = "bold " if name in ("alarm", "held") else ""
         if colour:
-            return f"{bold}{colour}"
-        return "dim" if name == "dim" else bold.strip()
+            return f"{bold(name)}{colour}"
+        return "dim" if name == "dim" else bold(name).strip()
 
     @property
     def table(self) -> LineTable | None:
@@ -241,8 +250,8 @@ class Page(Screen[None]):
         A slow line brings a whole word in a moment, whose letters are on their way before the field has the
         focus: they are for it, and are not the keys of the page.
         """
-        field = self.query_one("#filter", Input)
-        if field.display and event.is_printable and event.character is not None:
+        field = self.field
+        if field is not None and field.display and event.is_printable and event.character is not None:
             field.replace(event.character, *field.selection)
             event.stop()
             return
@@ -268,7 +277,15 @@ class Page(Screen[None]):
             self.focused.choose()
 
     def action_filter(self) -> None:
-        field = self.query_one("#filter", Input)
+        if self.field is None:
+            self.field = Input(placeholder=self.HINT, select_on_focus=False, id="filter")
+            self.mount(self.field, before=self.query_one(Keys))
+            # When it is there: what is on its way to us waits for that, so no letter comes before its field.
+            self.call_next(self._open_filter, self.field)
+        else:
+            self._open_filter(self.field)
+
+    def _open_filter(self, field: Input) -> None:
         self._focused_before = self.focused
         field.display = True
         field.action_select_all()
@@ -276,8 +293,8 @@ class Page(Screen[None]):
 
     def action_back(self) -> None:
         """Clears the filter; without one, leaves what was opened."""
-        field = self.query_one("#filter", Input)
-        if field.value or field.display:
+        field = self.field
+        if field is not None and (field.value or field.display):
             field.value = ""
             self._leave_filter()
         elif not self.MODE:
@@ -290,7 +307,8 @@ class Page(Screen[None]):
         self._leave_filter()
 
     def _leave_filter(self) -> None:
-        self.query_one("#filter").display = False
+        if self.field is not None:
+            self.field.display = False
         (self._focused_before or self.query_one(self.MAIN)).focus()
 
     def filter_by(self, words: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
+from textual.style import Style as Look
 from textual.widget import Widget
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ class Painted(Widget):
             self._background = self.background_colors[1]
         return self._background
 
+    def written(self, how: str) -> Style:
+        """How something on it is written: "bold $text-error", in the words and colours of the theme.
+
+        Textual would work out a class of CSS for each way, in every widget, before one of them is needed.
+        """
+        colours = self.app.theme_variables  # pyright: ignore[reportUnknownMemberType] - of any app
+        words = [colours[word[1:]] if word.startswith("$") else word for word in how.split()]
+        return (self.visual_style + Look.parse(" ".join(words))).rich_style
+
     def filtered(self, style: Style) -> Style:
         """A style of a line that is painted in one, as the terminal is to show it."""
         segments = [Segment(" ", style)]
@@ -66,7 +76,7 @@ class Painted(Widget):
 
     def notify_style_update(self) -> None:
         self._background = None
-        self._painted.clear()
+        self.refresh()  # what is `written` may be so in other colours now
         super().notify_style_update()
 
     def refresh(

@@ -21,6 +21,7 @@ from agent_meter_mcp.core.figures import ELLIPSIS
 from agent_meter_mcp.core.value import Value
 
 from .painted import Painted
+from .themes import written
 from .view import Rows
 
 if TYPE_CHECKING:
@@ -68,23 +69,8 @@ class LineTable(ScrollView, Painted, can_focus=True):  # pyright: ignore[reportI
         Binding("home,g", "edge(False)", "First", show=False, tooltip="to the first, to the last"),
         Binding("end,G", "edge(True)", "Last", show=False, tooltip="to the first, to the last"),
     ]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"line-table--{name}" for name in ("header", "text", "cursor", "alarm", "warn", "good", "dim", "held")
-    }
     DEFAULT_CSS = """
-    LineTable {
-        background: $surface; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
-        & .line-table--header { color: $text-muted; text-style: bold; }
-        & .line-table--text { color: $foreground; }
-        & .line-table--cursor { background: $boost; text-style: bold; }
-        & .line-table--alarm { color: $text-error; text-style: bold; }
-        & .line-table--warn { color: $text-warning; }
-        & .line-table--good { color: $text-success; }
-        & .line-table--dim { color: $text-muted; }
-        & .line-table--held { color: $text-secondary; text-style: bold; }
-    }
-    LineTable:focus { & .line-table--cursor { background: $block-cursor-blurred-background; } }
-    LineTable:focus:ansi { & .line-table--cursor { background: transparent; text-style: bold reverse; } }
+    LineTable { background: $surface; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     """
 
     class Chosen(Message):
@@ -257,9 +243,11 @@ class LineTable(ScrollView, Painted, can_focus=True):  # pyright: ignore[reportI
     # Painting
 
     def on_focus(self) -> None:
+        self._styles.clear()
         self._repaint(self._cursor)
 
     def on_blur(self) -> None:
+        self._styles.clear()
         self._repaint(self._cursor)
 
     def on_resize(self) -> None:
@@ -278,11 +266,18 @@ class LineTable(ScrollView, Painted, can_focus=True):  # pyright: ignore[reportI
 
     def _style(self, name: str, is_led: bool) -> Style:
         """Of a cell; under the cursor, whose colour lies behind what is written, and words keep theirs."""
-        style = self.get_component_rich_style(f"line-table--{name or 'text'}")
+        style = self.written(written(name))
         if not is_led:
             return style
-        cursor = self.get_component_rich_style("line-table--cursor")
+        cursor = self.written(self._cursor_look)
         return style + Style(bgcolor=cursor.bgcolor, bold=cursor.bold, reverse=cursor.reverse)
+
+    @property
+    def _cursor_look(self) -> str:
+        if self.has_focus and self.app.native_ansi_color:  # pyright: ignore[reportUnknownMemberType] - of any app
+            return "bold reverse"
+        behind = "$block-cursor-blurred-background" if self.has_focus else "$boost"
+        return f"bold on {behind} {self.opacity:.0%}"
 
     def _shown_style(self, name: str, is_led: bool) -> Style:
         key = name, is_led

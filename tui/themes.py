@@ -110,8 +110,19 @@ _VARIABLES = {
     "good": "text-success",
     "held": "text-secondary",
     "dim": "text-muted",
+    "header": "text-muted",
 }
 """What a theme calls the colour of a style."""
+_BOLD = ("alarm", "held", "header")
+
+
+def written(style: str) -> str:
+    """How what is an alarm, a warning and so on is written, as Textual says it; "" as all else is."""
+    return f"{bold(style)}${_VARIABLES[style]}" if style in _VARIABLES else ""
+
+
+def bold(style: str) -> str:
+    return "bold " if style in _BOLD else ""
 
 
 def colour_of(style: str, variables: Mapping[str, str]) -> str:

@@ -32,7 +32,6 @@ from textual import events
 from textual.keys import _character_to_key  # pyright: ignore[reportPrivateUsage] - there is no other way
 from textual.pilot import Pilot
 from textual.screen import ModalScreen
-from textual.widgets import Input
 
 from agent_meter_mcp import (
     Ledger,
@@ -234,7 +233,7 @@ async def put_in_order(app: Dashboard, pilot: Pilot[None]) -> None:
     while isinstance(app.screen, ModalScreen):
         await app.pop_screen()
     page: Any = app.screen
-    if page.query_one("#filter", Input).display:
+    if page.field is not None and page.field.display:
         page._leave_filter()
     if app.paused:
         app.action_pause()

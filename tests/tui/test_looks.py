@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,65 @@ async def test_an_alarm_is_told_from_its_ground_in_any_theme(
             assert contrast(*(Color(*triplet) for triplet in triplets)) >= 4.0
 
 
+@pytest.mark.parametrize("theme", ["meter-dark", "meter-light", "ansi-dark", "nord"])
+async def test_the_row_under_the_cursor_is_told_from_others(
+    settings: Settings, ledger: Ledger, theme: str
+) -> None:
+    await use(ledger, "one", 2)
+    await use(ledger, "two")
+
+    def ground(app: Dashboard, row: str) -> object:
+        (line,) = (line for line in painted(app) if any(f"{row}  " in segment.text for segment in line[:3]))
+        return line[1].style.bgcolor, bool(line[1].style.reverse)
+
+    async with watching(settings, theme=theme) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["one", "two"])
+        await until(pilot, lambda: shows(app, "▌one"))
+        led = ground(app, "one")
+        assert led != ground(app, "two")
+        await pilot.press("j")
+        assert led == ground(app, "two") != ground(app, "one")
+        await pilot.press("f")  # its colour says as well that it has not the focus
+        assert led != ground(app, "two")
+
+
+async def test_what_is_painted_has_the_colours_of_the_theme_that_is_chosen(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "▌coder"))
+        purple = {**themes.DARK.variables, "text-muted": "#ff00ff", "footer-key-foreground": "#ff00ff"}
+        app.register_theme(replace(themes.DARK, name="purple", variables=purple))
+        app.theme = "purple"  # all else is as it was
+        for text in ("State", "Time", "⏎"):
+            await until(pilot, lambda text=text: colour_of(app, text) == Painted.parse("#ff00ff"))
+        app.theme = (
+            "nord"  # its dim words are white or black by what lies behind them, and that shines through
+        )
+        ground = Color.parse("#3b4252")
+        dim = (ground + ground.get_contrast_text(0.6)).rich_color
+        await until(pilot, lambda: colour_of(app, "State") == dim)
+
+
 # Every state has a face
+
+
+async def test_the_first_picture_says_why_there_is_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures: list[str] = []
+    paint: Any = getattr(Dashboard, "_display")  # noqa: B009 - there is no other way
+
+    def keep(app: Dashboard, *what: object) -> None:
+        paint(app, *what)
+        pictures.append("\n".join(screen_text(app)))
+
+    monkeypatch.setattr(Dashboard, "_display", keep)
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "c copies it"))
+    first = next(picture for picture in pictures if " meter " in picture)
+    assert "There is no ledger yet" in first
 
 
 async def test_without_a_file_it_says_how_to_begin(settings: Settings) -> None:

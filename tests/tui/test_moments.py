@@ -9,12 +9,12 @@ import pytest
 from textual import events
 from textual.keys import _character_to_key  # pyright: ignore[reportPrivateUsage] - there is no other way
 from textual.screen import ModalScreen
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from agent_meter_mcp import Ledger, LimitKey, Settings, Subject
 from agent_meter_mcp.sources.local import LocalSource
 
-from .watching import CENT, OPERATOR, agents, shows, until, use, watching
+from .watching import CENT, OPERATOR, agents, feed, shows, until, use, watching
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -120,6 +120,34 @@ async def test_letters_that_come_with_the_key_of_the_filter_are_for_it(
         await at_once(app, pilot, "d", "y")
         await until(pilot, lambda: opened(app) == ["Confirm"])
     assert len(await ledger.limits(OPERATOR)) == 1
+
+
+async def test_the_filter_is_there_when_it_is_first_wanted_and_stays(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "today")
+    await use(ledger, "tom")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 2)
+        for page in "23451":
+            await pilot.press(page)
+            await until(pilot, lambda: app.page is not None and bool(app.page.table))
+            assert not app.screen.query(Input)
+        await at_once(app, pilot, *"/toda")
+        await until(pilot, lambda: agents(app) == ["today"])
+        (field,) = app.screen.query(Input)
+        assert app.focused is field
+        await pilot.press("enter")
+        assert app.focused is app.screen.query_one("#agents")
+        await pilot.press("slash", "m")  # all of it is selected
+        assert agents(app) == ["tom"]
+        await pilot.press("escape")
+        assert len(agents(app)) == 2
+        assert list(app.screen.query(Input)) == [field] and not field.display
+        await pilot.press("f")
+        await at_once(app, pilot, *"/tom")
+        assert len(agents(app)) == 2 and field.value == "tom"
+        await until(pilot, lambda: len(feed(app)) == 1)
 
 
 async def test_a_button_that_is_clicked_twice_closes_only_its_dialog(

@@ -78,7 +78,10 @@ def feed(app: Dashboard) -> list[str]:
 
 
 def said(app: Dashboard, where: str) -> str:
-    widget = overview(app).query_one(where)
+    """ "" where nothing was to be said so far."""
+    widget = next(iter(overview(app).query(where)), None)
+    if widget is None:
+        return ""
     if isinstance(widget, Words):
         return widget.plain
     assert isinstance(widget, Static)
