@@ -11,8 +11,6 @@ from textual.app import SystemCommand
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 
-from . import undo
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
     from typing import Any
@@ -51,7 +49,7 @@ class Acting:
         self._operator = operator
         self._undo: Undo | None = None
 
-    # Whoever only looks needs none of the dialogs.
+    # Whoever only looks needs none of the dialogs, and nothing that puts anything back.
 
     @cached_property
     def limits(self) -> LimitActs:
@@ -127,20 +125,24 @@ class Acting:
         self._resume(_confirm(words, "Resume"), "everything goes on", switch)
 
     def _stop(self, question: Confirm, done: str, kind: SwitchKind, name: str | None) -> None:
+        from .undo import resume_again
+
         async def stop() -> None:
             reason = await self.answer(question)
             if reason is not None:
-                back = undo.resume_again(kind, name)
+                back = resume_again(kind, name)
                 await self.do(done, lambda operator: operator.stop(kind, name, reason), back)
 
         self.start(stop)
 
     def _resume(self, question: Confirm, done: str, switch: KillSwitch) -> None:
+        from .undo import stop_again
+
         kind, name = switch.kind, switch.name
 
         async def resume() -> None:
             if await self.answer(question) is not None:
-                back = undo.stop_again(kind, name, switch.reason)
+                back = stop_again(kind, name, switch.reason)
                 await self.do(done, lambda operator: operator.resume(kind, name), back)
 
         self.start(resume)

@@ -11,7 +11,7 @@ import random
 import time
 from contextlib import ExitStack, suppress
 from datetime import UTC
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
@@ -31,7 +31,6 @@ from .looked import Looked
 from .page import WIDE, Page
 from .pages import PAGES
 from .settings import Choices
-from .taking import Taking
 from .totals import Tally
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.sources.base import Operator, Range, Reader
 
+    from .taking import Taking
     from .view import Style
 
 LOOK_S = 0.5
@@ -100,6 +100,7 @@ class Dashboard(App[None]):
         export_to: str = "",
     ) -> None:
         self.choices = choices or Choices()
+        self._has_begun = False
         # Textual would lay out an empty screen first.
         self.DEFAULT_MODE = self.choices.get("page", self.tabs, self.tabs[0])  # pyright: ignore[reportAttributeAccessIssue] - there is no other way
         super().__init__()
@@ -114,7 +115,7 @@ class Dashboard(App[None]):
         self._page_looked_for: Page | None = None
         self._unpainted = ExitStack()
         self.zone = zone
-        self.taking = Taking(self, export_to)
+        self._export_to = export_to
         self._started_s = time.monotonic()
         self.failure: Exception | None = None
         self._begin_with(self._theme_of(theme))
@@ -207,12 +208,17 @@ class Dashboard(App[None]):
         few = self.console.color_system == "standard"
         return themes.chosen(wanted or last, known, few=few)
 
+    def get_css_variables(self) -> dict[str, str]:
+        """Textual asks before it is known which theme it will be, and mixes a hundred colours for another."""
+        return super().get_css_variables() if self._has_begun else {}
+
     def _begin_with(self, theme: str) -> None:
         """Set as it is later, all styles would be parsed four times over before the first picture."""
-        if not self.available_themes[theme].dark:
+        self._has_begun = True
+        if self.available_themes[theme].dark:
+            self.set_reactive(Dashboard.theme, theme)
+        else:
             self.theme = theme  # Textual's filter for the terminal's own colours has to follow
-            return
-        self.set_reactive(Dashboard.theme, theme)
         self.stylesheet.set_variables(self.get_css_variables())
 
     def remember(self, name: str, word: str) -> None:
@@ -357,6 +363,12 @@ class Dashboard(App[None]):
         self.notify(shown(text), severity="error" if wrong else "information", markup=False)
 
     # Taking along
+
+    @cached_property
+    def taking(self) -> Taking:
+        from .taking import Taking
+
+        return Taking(self, self._export_to)
 
     def action_copy_or_quit(self) -> None:
         if not self.taking.copy_selected():

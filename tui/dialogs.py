@@ -13,7 +13,7 @@ from textual.widgets import Button, Input, Static
 
 from agent_meter_mcp.core.text import REASON_MAX
 
-from .words import Pairs
+from .pairs import Pairs
 
 KEYS_WIDTH = 26
 LEAVE = ("leave", "no")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.text import shown
@@ -78,5 +77,7 @@ def _command(where: str, rest: str) -> str:
     """Nothing for a meter that is elsewhere, or a path that cannot be typed."""
     if "://" in where or not where.isprintable():
         return ""
+    from shlex import quote
+
     home, path = ("~/", where[2:]) if where.startswith("~/") else ("", where)
-    return f"agent-meter {rest}" if where == USUAL else f"agent-meter --db {home}{shlex.quote(path)} {rest}"
+    return f"agent-meter {rest}" if where == USUAL else f"agent-meter --db {home}{quote(path)} {rest}"

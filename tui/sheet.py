@@ -10,8 +10,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from .pairs import Pairs
 from .table import LineTable
-from .words import Pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

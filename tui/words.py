@@ -15,14 +15,11 @@ from .painted import Painted
 from .table import fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from textual.geometry import Size
     from textual.selection import Selection
     from textual.visual import VisualType
-
-
-NARROWEST = 10
 
 
 class Told(Static):
@@ -37,26 +34,6 @@ class Told(Static):
         """Who changes again before its own loop has run, but was laid out meanwhile, would keep that size."""
         self._box_model_cache.clear()  # Textual forgets to
         super().update(content, layout=layout)
-
-
-class Pairs(Static):
-    """Names and what they are, line by line; what is long goes on beneath where it began."""
-
-    def __init__(self, pairs: Sequence[tuple[str, str]], name_width: int, *, name_style: str = "") -> None:
-        super().__init__()
-        self._pairs = pairs
-        self._name_width = name_width
-        self._name_style = name_style
-
-    def on_resize(self) -> None:
-        room = max(self.content_size.width - self._name_width, NARROWEST)
-        words = Text()
-        for name, told in self._pairs:
-            words.append(fitted(name, self._name_width - 1), self._name_style).append(" ")
-            lines = Text(told).wrap(self.app.console, room)  # pyright: ignore[reportUnknownMemberType] - of any app
-            words.append(("\n" + " " * self._name_width).join(line.plain.rstrip() for line in lines) + "\n")
-        words.rstrip()
-        self.update(words)
 
 
 class Words(Painted):
@@ -77,7 +54,8 @@ class Words(Painted):
     def plain(self) -> str:
         return "\n".join(line.plain for line in self._lines)
 
-    def update(self, words: Text | str) -> None:
+    def update(self, words: Text | str | Sequence[Text | str]) -> None:
+        """A text of several lines, or line by line."""
         before, self._lines = self._lines, _lines(words, self._lines)
         if len(before) != len(self._lines):
             # Who is laid out between two requests, before its own loop has run, would keep the size it had.
@@ -146,12 +124,16 @@ class Words(Painted):
         self.refresh()
 
 
-def _lines(words: Text | str, before: list[Text]) -> list[Text]:
+def _lines(words: Text | str | Sequence[Text | str], before: list[Text]) -> list[Text]:
     """Line by line; one that is as it was is the same object."""
     if not words:
         return []
     # To make a text of a line costs more than to see that it is as it was.
-    made = words.split("\n") if isinstance(words, str) else words.split("\n", allow_blank=True)
+    made: Iterable[Text | str]
+    if isinstance(words, str):
+        made = words.split("\n")
+    else:
+        made = words.split("\n", allow_blank=True) if isinstance(words, Text) else words
     return [_kept(line, *before[number : number + 1]) for number, line in enumerate(made)]
 
 
