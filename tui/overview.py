@@ -15,6 +15,7 @@ from . import chart, totals
 from .feed import Feed
 from .happening import facts_of, heading_of, limits_by_id
 from .page import KEYS, ORDERS, WIDE, Page
+from .painted import Ground
 from .roster import SORTS, Roster
 from .table import Column, LineTable
 from .view import BAR_WIDTH
@@ -75,11 +76,9 @@ class Overview(Page):
     ]
     DEFAULT_CSS = """
     Overview #top { height: auto; }
-    Overview #figures { height: auto; width: 1fr; }
-    Overview #totals, Overview #fleet { height: auto; padding: 0 1; }
-    Overview #fleet { display: none; }
+    Overview #totals { width: 1fr; padding: 0 1; }
     Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
-    Overview #tables { height: 1fr; }
+    Overview #tables { layout: horizontal; }
     Overview #agents { width: 5fr; }
     Overview #beside { width: 3fr; border-left: vkey $panel; }
     Overview #alarms { height: auto; padding: 0 1; display: none; }
@@ -90,7 +89,7 @@ class Overview(Page):
     Overview.-narrow #beside { width: 1fr; height: 7; border-left: none; border-top: hkey $panel; }
     Overview.-narrow.-tiny #beside { display: none; }
     Overview.-high.-narrow #beside { height: 1fr; }
-    Overview.roomy #figures { width: 52; }
+    Overview.roomy #totals { width: 52; }
     Overview.roomy #chart { display: block; }
     Overview.roomy #top { border-bottom: hkey $panel; }
     Overview.roomy.-high #chart { height: 12; }
@@ -122,11 +121,9 @@ class Overview(Page):
 
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="top"):
-            with Vertical(id="figures"):
-                yield Words(id="totals")
-                yield Words(id="fleet")
+            yield Words(id="totals")
             yield Words(id="chart")
-        with Horizontal(id="tables"):
+        with Ground(id="tables"):
             yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
             with Vertical(id="beside"):
                 yield Feed(id="feed")
@@ -199,12 +196,10 @@ class Overview(Page):
             totals.token_kinds(snapshot),
             totals.exceptions(snapshot),
         ]
-        self.query_one("#totals", Words).update("\n".join(words))
         fleet = totals.fleet_lines(snapshot, 48)
-        line = self.query_one("#fleet", Words)
-        line.display = True
         told = ["no limit for everybody together is set"] if fleet is None else fleet[0]
-        line.update(Text("\n".join(["", *told]), "dim" if fleet is None else self.coloured(fleet[1])))
+        style = "dim" if fleet is None else self.coloured(fleet[1])
+        self.query_one("#totals", Words).update([*words, "", *(Text(line, style) for line in told)])
         drawing = self.query_one("#chart", Words)
         bars = chart.filled(snapshot.bars, wanted, zone, snapshot.taken_at_us)
         room = drawing.content_size if drawing.content_size.height else self.size
@@ -216,12 +211,11 @@ class Overview(Page):
         words = totals.headline(snapshot, about.name)
         words = f"{words}  {totals.exceptions(snapshot)}".rstrip()
         wide = self.size.width >= len(words) + len(spent) + 14
-        self.query_one("#totals", Words).update(f"{words}   per {about.chart} {spent}" if wide else words)
+        lines: list[Text | str] = [f"{words}   per {about.chart} {spent}" if wide else words]
         fleet = totals.fleet_line(snapshot, BAR_WIDTH)
-        line = self.query_one("#fleet", Words)
-        line.display = fleet is not None
         if fleet is not None:
-            line.update(Text(fleet[0], self.coloured(fleet[1])))
+            lines.append(Text(fleet[0], self.coloured(fleet[1])))
+        self.query_one("#totals", Words).update(lines)
 
     # Keys
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Input
 
 from .commands import help_of
 from .footer import Keys
+from .painted import Ground, ground
 from .table import LineTable
 from .themes import bold, colour_of
 from .words import Told, Words
@@ -59,6 +60,7 @@ class Page(Screen[None]):
     ACTS: ClassVar[frozenset[str]] = frozenset({"stop", "limit", "edit", "holds", "new", "raise", "remove"})
     """Actions that change something: greyed where that may not be."""
     HINT: ClassVar[str] = "words that a row has; !word: has not"
+    render_lines = ground
     DEFAULT_CSS = """
     Page { layout: vertical; }
     Page #title { height: 1; background: $panel; }
@@ -98,7 +100,7 @@ class Page(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Words(id="title")
         yield Words(id="tabs")
-        with Vertical(id="body"):
+        with Ground(id="body"):
             yield from self.compose_body()
         looked = self.dashboard.looked
         if looked.snapshot is None or self.face(looked) is not None:

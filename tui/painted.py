@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
+from textual.containers import Vertical
+from textual.strip import Strip
 from textual.style import Style as Look
 from textual.widget import Widget
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from rich.style import Style
     from textual.color import Color
     from textual.geometry import Region
-    from textual.strip import Strip
 
 
 class Painted(Widget):
@@ -105,3 +106,19 @@ class Painted(Widget):
                 strip = painted[y] = self.paint(y)
             strips.append(strip if crop.x == 0 and crop.right == width else strip.crop(crop.x, crop.right))
         return strips
+
+
+def ground(self: Widget, crop: Region) -> list[Strip]:
+    """`render_lines` of what others cover: one line does for all. Textual makes each of them."""
+    if self.opacity != 1:
+        return Widget.render_lines(self, crop)
+    strip = Strip.blank(crop.width, self.rich_style)
+    for each in self.get_line_filters():
+        strip = strip.apply_filter(each, self.background_colors[1])
+    return [strip] * crop.height
+
+
+class Ground(Vertical):
+    """A container without a border."""
+
+    render_lines = ground
