@@ -13,8 +13,8 @@ from agent_meter_mcp.core.value import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_CONDITION = re.compile(r"(\w+)(:|>=|<=|>|<|=)(.*)", re.DOTALL)
-_NUMBER = re.compile(r"\$?(\d{1,15}(?:\.\d{0,9})?)([kmb]?)%?")
+_CONDITION = r"(?s)(\w+)(:|>=|<=|>|<|=)(.*)"
+_NUMBER = r"\$?(\d{1,15}(?:\.\d{0,9})?)([kmb]?)%?"
 _SCALES = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
@@ -49,7 +49,7 @@ def wanted(typed: str) -> Callable[[Facts], bool] | None:
 
 def _test(word: str) -> Callable[[Facts], bool] | None:
     is_inverted, word = word.startswith("!"), word.removeprefix("!")
-    condition = _CONDITION.fullmatch(word)
+    condition = re.fullmatch(_CONDITION, word)
     if not word or (condition is not None and not condition[3]):
         return None
     return lambda facts: _has(facts, word, condition) != is_inverted
@@ -68,5 +68,5 @@ def _has(facts: Facts, word: str, condition: re.Match[str] | None) -> bool:
 
 def number_of(text: str) -> Decimal | None:
     """ "10", "$0.5", "1.5M", "80%": what it says; None where that is no number."""
-    found = _NUMBER.fullmatch(text.casefold())
+    found = re.fullmatch(_NUMBER, text.casefold())
     return None if found is None else Decimal(found[1]) * _SCALES[found[2]]
