@@ -15,7 +15,10 @@ from rich.color import Color as Painted
 from rich.color import ColorSystem
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from textual.color import Color
+from textual.geometry import Region
+from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES
+from textual.widget import Widget
 
 from agent_meter_mcp import Ledger, LimitKey, Settings, Subject, load_settings, open_ledger
 from agent_meter_mcp.core.errors import (
@@ -144,6 +147,27 @@ async def test_what_is_painted_has_the_colours_of_the_theme_that_is_chosen(
         ground = Color.parse("#3b4252")
         dim = (ground + ground.get_contrast_text(0.6)).rich_color
         await until(pilot, lambda: colour_of(app, "State") == dim)
+
+
+@pytest.mark.parametrize("theme", ["meter-dark", "meter-light", "ansi-dark", "without colours"])
+async def test_a_ground_is_painted_as_textual_would(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, theme: str
+) -> None:
+    if theme == "without colours":
+        monkeypatch.setenv("NO_COLOR", "1")
+        theme = "meter-dark"
+    await use(ledger, "coder")
+
+    def seen(strips: list[Strip]) -> list[tuple[str, object]]:
+        return [
+            (strip.text, {segment.style and segment.style.bgcolor for segment in strip}) for strip in strips
+        ]
+
+    async with watching(settings, theme=theme) as (app, pilot):
+        await until(pilot, lambda: shows(app, "▌coder"))
+        for one in (app.screen, app.screen.query_one("#body"), app.screen.query_one("#tables")):
+            crop = Region(3, 2, one.size.width - 5, one.size.height - 3)
+            assert seen(one.render_lines(crop)) == seen(Widget.render_lines(one, crop))
 
 
 # Every state has a face
