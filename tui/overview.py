@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from . import chart, totals
@@ -75,7 +74,7 @@ class Overview(Page):
         *KEYS,
     ]
     DEFAULT_CSS = """
-    Overview #top { height: auto; }
+    Overview #top { layout: horizontal; height: auto; }
     Overview #totals { width: 1fr; padding: 0 1; }
     Overview #chart { width: 1fr; height: 7; padding: 0 1; color: $text-primary; display: none; }
     Overview #tables { layout: horizontal; }
@@ -120,12 +119,12 @@ class Overview(Page):
         return self.agents.cursor_key
 
     def compose_body(self) -> ComposeResult:
-        with Horizontal(id="top"):
+        with Ground(id="top"):
             yield Words(id="totals")
             yield Words(id="chart")
         with Ground(id="tables"):
             yield LineTable(AGENT_COLUMNS, gap=1, empty=EMPTY, id="agents")
-            with Vertical(id="beside"):
+            with Ground(id="beside"):
                 yield Feed(id="feed")
         yield Words(id="alarms")
 

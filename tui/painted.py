@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.containers import Vertical
-from textual.strip import Strip
+from textual.geometry import Region
 from textual.style import Style as Look
 from textual.widget import Widget
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.style import Style
     from textual.color import Color
-    from textual.geometry import Region
+    from textual.strip import Strip
 
 
 class Painted(Widget):
@@ -109,16 +109,17 @@ class Painted(Widget):
 
 
 def ground(self: Widget, crop: Region) -> list[Strip]:
-    """`render_lines` of what others cover: one line does for all. Textual makes each of them."""
-    if self.opacity != 1:
-        return Widget.render_lines(self, crop)
-    strip = Strip.blank(crop.width, self.rich_style)
-    for each in self.get_line_filters():
-        strip = strip.apply_filter(each, self.background_colors[1])
-    return [strip] * crop.height
+    """`render_lines` of what others cover: between its borders one line does for all. Textual makes each."""
+
+    def line(y: int) -> Strip:
+        return Widget.render_lines(self, Region(crop.x, y, crop.width, 1))[0]
+
+    first, end = self.gutter.top, self.outer_size.height - self.gutter.bottom
+    one = line(first)
+    return [one if first <= y < end else line(y) for y in crop.line_range]
 
 
 class Ground(Vertical):
-    """A container without a border."""
+    """A container of which only the borders are seen."""
 
     render_lines = ground

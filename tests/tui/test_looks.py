@@ -165,9 +165,9 @@ async def test_a_ground_is_painted_as_textual_would(
 
     async with watching(settings, theme=theme) as (app, pilot):
         await until(pilot, lambda: shows(app, "▌coder"))
-        for one in (app.screen, app.screen.query_one("#body"), app.screen.query_one("#tables")):
-            crop = Region(3, 2, one.size.width - 5, one.size.height - 3)
-            assert seen(one.render_lines(crop)) == seen(Widget.render_lines(one, crop))
+        for one in (app.screen, *app.screen.query("#body, #top, #tables, #beside").results(Widget)):
+            for crop in (one.size.region, Region(3, 2, one.size.width - 5, one.size.height - 2)):
+                assert seen(one.render_lines(crop)) == seen(Widget.render_lines(one, crop))
 
 
 # Every state has a face
