@@ -33,7 +33,7 @@ _FACES: dict[str, tuple[str, Style, str]] = {
     "store_busy": ("LOCKED", "warn", "Another process holds the ledger"),
     "store_full": ("DISK FULL", "alarm", "The disk is full"),
     "store_read_only": ("NO ACCESS", "alarm", "The ledger cannot be opened"),
-    "store_unusable": ("NOT A LEDGER", "alarm", "This file is not a ledger"),
+    "store_unusable": ("NO LEDGER", "alarm", "There is no ledger that could be used"),
     "store_too_new": ("TOO NEW", "alarm", "A newer version has written this ledger"),
     "unauthorized": ("KEY REFUSED", "alarm", "The meter does not accept the key"),
     "forbidden": ("NOT ALLOWED", "alarm", "This is not for you to see"),

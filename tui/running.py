@@ -45,8 +45,8 @@ async def run(app: Dashboard, log: str | None = None) -> int | None:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-    if app.failure is not None:
-        failure = app.failure.error if isinstance(app.failure, WorkerFailed) else app.failure
+    failure = app.failure.error if isinstance(app.failure, WorkerFailed) else app.failure
+    if failure is not None and not isinstance(failure, BrokenPipeError):  # else there is nobody to tell
         if log is not None:
             _note_details(failure, log)
         raise failure

@@ -17,13 +17,19 @@ T = TypeVar("T")
 
 CAN_FORK = sys.platform == "linux"
 """Elsewhere a process that was only forked may not do everything, or there is none."""
+ROOM_BYTES = 1 << 20
+"""An answer of that size waits in the pipe until it is wanted, and with it no child."""
 
 
 class Ahead(Generic[T]):
     """What `look` answers, in a child that was forked to ask it. To be made before there are threads."""
 
     def __init__(self, look: Callable[[], T]) -> None:
+        from fcntl import F_SETPIPE_SZ, fcntl  # which not every system has
+
         self._reading, writing = os.pipe()
+        with suppress(OSError):  # a user may have so much room in pipes, all together
+            fcntl(writing, F_SETPIPE_SZ, ROOM_BYTES)
         self._child = os.fork()
         if self._child == 0:
             _answer(look, self._reading, writing)

@@ -17,6 +17,7 @@ from agent_meter_mcp.core.queries import (
     UsageFilter,
 )
 from agent_meter_mcp.core.windows import parse_window, span
+from agent_meter_mcp.settings import FOLDER
 
 from .ahead import CAN_FORK, Ahead
 from .base import (
@@ -81,9 +82,9 @@ class LocalSource:
 
     async def _open(self) -> Ledger:
         if self._ledger is None:
-            from anyio import Path
+            from anyio.to_thread import run_sync
 
-            if not await Path(self._settings.db).exists():
+            if await run_sync(self._has_not_begun):
                 raise NotFound(
                     f"There is no ledger at {self._settings.db} yet. The first agent to use the server makes"
                     " it, and so does: agent-meter record --agent me --service test"
@@ -96,6 +97,12 @@ class LocalSource:
                 return other
             self._ledger = ledger
         return self._ledger
+
+    def _has_not_begun(self) -> bool:
+        """Whether whoever records something would make the file. Without its folder nobody would: then to
+        open it fails, and says so."""
+        path, folder = self._settings.db, os.path.dirname(self._settings.db)
+        return not os.path.exists(path) and (os.path.isdir(folder) or folder == os.path.expanduser(FOLDER))
 
     # Reading
 

@@ -45,11 +45,16 @@ class Site(NamedTuple):
         return f"http://{self.place}"
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """In which nobody's own home is written to."""
+    return {**os.environ, "AGENT_METER_DB": settings.db, "HOME": str(Path(settings.db).parent)}
+
+
 @contextmanager
 def serving(settings: Settings, *arguments: str, **variables: str) -> Generator[Site]:
     process = subprocess.Popen(
         [sys.executable, "-m", "agent_meter_mcp", "dashboard", "--web", "--port", "0", *arguments],
-        env={**os.environ, "AGENT_METER_DB": settings.db, **variables},
+        env=environment(settings) | variables,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -232,7 +237,7 @@ async def test_each_tab_has_a_process_that_ends_with_it(site: Site) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-async def test_all_end_when_the_server_ends(site: Site, number: signal.Signals) -> None:
+async def test_all_end_when_the_server_ends(settings: Settings, site: Site, number: signal.Signals) -> None:
     async with browser(site) as session, tab(site, session) as socket:
         await seen(socket, b"meter")
         (process,) = tabs(site)
@@ -241,6 +246,8 @@ async def test_all_end_when_the_server_ends(site: Site, number: signal.Signals) 
             code = await anyio.to_thread.run_sync(site.process.wait)
         assert code == (-number if number == signal.SIGKILL else 0)
         await until(lambda: not lives(process))
+    log = anyio.Path(settings.db).parent / ".agent-meter" / "dashboard.log"
+    assert not await log.exists(), "that its server is gone is no failure of a tab"
 
 
 async def test_a_key_is_on_no_command_line(settings: Settings) -> None:
@@ -278,7 +285,7 @@ def test_without_the_extra_it_says_what_is_missing(settings: Settings, tmp_path:
 def dashboard(settings: Settings, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "agent_meter_mcp", "dashboard", *arguments],
-        env={**os.environ, "AGENT_METER_DB": settings.db, **variables},
+        env=environment(settings) | variables,
         capture_output=True,
         text=True,
         timeout=WAIT_S,

@@ -418,7 +418,7 @@ def test_every_store_error_tells_the_way_out() -> None:
         10: (StoreError, "check the disk"),
         11: (StoreUnusable, "Restore a copy"),
         13: (StoreFull, "free some space"),
-        14: (StoreUnusable, "Check that the folder exists"),
+        14: (StoreUnusable, "Check that its folder exists"),
         26: (StoreUnusable, "Restore a copy"),
     }
     for code, (kind, words) in known.items():
