@@ -101,7 +101,8 @@ class LocalSource:
     def _has_not_begun(self) -> bool:
         """Whether whoever records something would make the file. Without its folder nobody would: then to
         open it fails, and says so."""
-        path, folder = self._settings.db, os.path.dirname(self._settings.db)
+        path = os.path.abspath(self._settings.db)
+        folder = os.path.dirname(path)
         return not os.path.exists(path) and (os.path.isdir(folder) or folder == os.path.expanduser(FOLDER))
 
     # Reading
