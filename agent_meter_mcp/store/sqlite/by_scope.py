@@ -10,7 +10,6 @@ from array import array
 
 from agent_meter_mcp.core.windows import SLOTS
 
-from .schema import GRAIN_US, HOUR
 from .sums import BOOKED, EVENT_METRIC, SCOPED_BY
 
 TYPE_CHECKING = False
@@ -40,8 +39,6 @@ class ByScope:
 
     def used(self, limit: Limit, scope: str, grain_us: int, buckets: range) -> dict[int, int] | None:
         """What it has used in each of those buckets of `grain_us`. None: it is to be read by itself."""
-        if grain_us % GRAIN_US[HOUR] == 0:
-            return None  # which the rollups tell
         key = limit.key
         alike = SCOPED_BY[key.subject.kind], key.service, key.metric, grain_us
         walk = self._walks.get(alike)
@@ -79,11 +76,14 @@ class _Walk:
         """Scopes some of whose usage was corrected after it was read."""
 
     def used(self, scope: str, buckets: range) -> dict[int, int] | None:
+        if 0 <= self._first < buckets.start - SLOTS:  # what was read is of a former window
+            self._asked, self._first = 0, -1
+            self._found.clear()
         self._asked += 1
         if self._asked <= ALONE or buckets.start < self._first:  # a clock went back
             return None
         newest, corrected = self._connection.execute(_NEWEST).fetchone()
-        if self._first < 0 or buckets.start > self._first + SLOTS:
+        if self._first < 0:
             self._begin(buckets.start, corrected)
         if corrected > self._corrected:
             self._note_corrected(corrected)
@@ -108,6 +108,7 @@ class _Walk:
 
     def _read_upto(self, upto: int) -> None:
         found, since_us = self._found, self._first * self._grain_us
+        first, self._first = self._first, -1  # as long as only a part of it is noted
         for scope, bucket, amount in self._connection.execute(
             self._read, (*self._services, self._upto, upto, since_us)
         ):
@@ -115,7 +116,7 @@ class _Walk:
             if numbers is None:
                 numbers = found[scope] = array("q")
             numbers.extend((bucket, amount))
-        self._upto = upto
+        self._first, self._upto = first, upto
 
     def _found_of(self, scope: str, buckets: range) -> dict[int, int]:
         used: dict[int, int] = {}

@@ -23,7 +23,7 @@ from agent_meter_mcp.core.windows import (
 )
 
 from .edge import Edge
-from .sums import FAR_US, Sums
+from .sums import FAR_US, HOUR_US, Sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Counter:
         if number >= self.oldest:
             self.used += used - cell[0]
             self.held += held - cell[1]
-        else:
+        elif number >= self.kept:
             self.before += used - cell[0] + held - cell[1]
         cell[0], cell[1] = used, held
         self.filled = (-1, 0)
@@ -367,7 +367,7 @@ class Counter:
     def used_in(self, first: int, last: int) -> dict[int, int]:
         """Used per bucket of a rolling window from `first` to `last`, by what is in the file."""
         grain_us = self.window.grain_us
-        if self._by_scope is not None:
+        if self._by_scope is not None and grain_us % HOUR_US:  # of whole hours the rollups tell
             used = self._by_scope().used(self.limit, self.scope, grain_us, range(first, last + 1))
             if used is not None:
                 return used

@@ -13,12 +13,13 @@ class Edge:
     __slots__ = ("_bucket", "_gone", "_upto_us")
 
     def __init__(self) -> None:
-        self._bucket, self._upto_us, self._gone = -1, 0, 0
+        self._bucket: int | None = None
+        self._upto_us = self._gone = 0
 
     def changed(self, number: int) -> None:
         """There is other usage in that bucket now."""
         if number == self._bucket:
-            self._bucket = -1
+            self._bucket = None
 
     def gone(self, sums: Sums, number: int, grain_us: int, cutoff_us: int) -> int:
         """What was booked in that bucket before the cutoff; all of it is in the file."""

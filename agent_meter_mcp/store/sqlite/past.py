@@ -90,7 +90,8 @@ class Past:
 
 
 def _in_buckets(counter: Counter, numbers: range, at_us: int) -> dict[int, list[int]]:
-    used, grain_us = counter.used_in(numbers[0], numbers[-1]), counter.window.grain_us
+    grain_us = counter.window.grain_us
+    used = counter.sums.buckets(numbers[0] * grain_us, (numbers[-1] + 1) * grain_us, grain_us)
     found = {number: [used.get(number, 0), 0] for number in numbers}
     for reserved_us, _, _, amount, _ in counter.sums.held(
         numbers[0] * grain_us, (numbers[-1] + 1) * grain_us, at_us

@@ -177,6 +177,10 @@ class Sums:
             _added(found, self._events(*stretch, by, f"+x.id <= {rolled}"))
         return found
 
+    def buckets_of_events(self, start_us: int, end_us: int, grain_us: int) -> dict[int, int]:
+        """As `buckets`, event by event, whatever the rollups say."""
+        return _added({}, self._events(start_us, end_us, f"/ {grain_us}", "1"))
+
     def _busy_hours(self, first: int, last: int) -> list[tuple[int, int]]:
         """The stretches of [first, last) in which there is something that is rolled up."""
         stretches: list[tuple[int, int]] = []

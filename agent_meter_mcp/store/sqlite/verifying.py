@@ -10,6 +10,7 @@ from agent_meter_mcp.core.queries import Difference
 
 from . import schema
 from .book import Book
+from .by_scope import ByScope
 from .counters import Counter
 from .rollups import HOURLY
 from .rows import OF_METRIC, RESERVATION_COLUMNS, reservation_of
@@ -195,7 +196,7 @@ def _counters(reader: Reader, report: Progress) -> Iterator[Difference]:
             yield Difference("counter", f"{limit_id} {scope!r}: its limit is gone", 1, 0)
             continue
         name = f"{limit.key} {scope!r}"
-        counter = book.counter(limit, scope)
+        counter = Counter(reader.connection, limit, scope, book.policy, looks_back=True)
         counter.advance(book.last + 1)  # the clock never goes back before it: what is older is nobody's view
         if counter.window.kind == "total" and first_us != (should_us := expected.first_us(counter)):
             yield Difference("counter first", name, first_us or 0, should_us or 0)
@@ -232,13 +233,20 @@ class _Expected:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._by_scope = ByScope(connection, in_steps=False)
         self._together: dict[tuple[str, str | None, str, int, int], dict[str, Total]] = {}
         """Of each scope, by what the limits have in common, and the stretch of time."""
 
     def used(self, counter: Counter) -> dict[int, int]:
         """In each bucket, as far back as they are kept."""
         if counter.rolling:
-            return counter.used_in(counter.kept, counter.current)
+            first, last, grain_us = counter.kept, counter.current, counter.window.grain_us
+            used = None
+            if counter.scope:
+                used = self._by_scope.used(counter.limit, counter.scope, grain_us, range(first, last + 1))
+            if used is None:
+                used = counter.sums.buckets_of_events(first * grain_us, (last + 1) * grain_us, grain_us)
+            return used
         return {counter.kept: self._total(counter)[0]}
 
     def held(self, counter: Counter) -> dict[int, int]:

@@ -281,6 +281,22 @@ def test_what_others_add_to_the_bucket_that_is_leaving_has_left(desks: tuple[Des
     assert other.peek(used(3)).allowed
 
 
+def test_what_ends_in_a_head_that_is_kept_no_more_makes_no_room(desks: tuple[Desk, Desk]) -> None:
+    """A duplicate brings a counter forward, and takes no moment: another process may be behind it."""
+    one, other = desks
+    other.now = 9
+    other.limit(5, "60s")
+    other.now = 10
+    held = other.hold(used(5), ttl=3600)
+    other.now = 80
+    other.record(used(3), id="same", occurred=50, want=False)
+    one.now = 150
+    assert one.record(used(3), id="same", occurred=50).status == "duplicate"
+    other.now = 100
+    other.release(held.reservation_id)
+    assert one.record(used(4), id="late", occurred=100, want=False).outcome == "over_limit"
+
+
 def test_a_head_that_moved_on_is_seen_by_a_clock_that_went_back(desks: tuple[Desk, Desk]) -> None:
     one, other = desks
     one.limit(10, "2s")

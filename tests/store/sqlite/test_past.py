@@ -12,12 +12,12 @@ import pytest
 from agent_meter_mcp.core.commands import Record, Recorded, Reserve, Reserved, SetLimit, Settle
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.store.memory import MemoryStore
-from agent_meter_mcp.store.sqlite import open_store
+from agent_meter_mcp.store.sqlite import by_scope, open_store
 
 from ..building import Desk, used
 from ..test_state_machine import frequent_rollups
 from .processes import PROOF
-from .steps import counted
+from .steps import applied_in, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,3 +153,22 @@ def test_a_hundred_late_ones_near_a_limit_read_what_lies_around_them_once(tmp_pa
             assert {told(result) for result in results} == {("recorded", "accepted")}
             taken += steps
     assert taken[1] < taken[0] + 100 * 20, taken
+
+
+def test_an_old_one_reads_what_lies_around_it_alone_whoever_opens_the_file(tmp_path: Path) -> None:
+    """Not all that came since, as who works out the counters of many does."""
+    path = str(tmp_path / "ledger.db")
+    taken: list[int] = []
+    with closing(open_store(path, synchronous="OFF")) as store:
+        desk = Desk(store)
+        desk.limit(10**6, "1h", subject=Subject("agent", "*"))
+        for number in range(40):
+            desk.now = 3600 * number
+            desk.apply(*[desk.recording(want=False) for _ in range(100)])
+    for _ in range(2):
+        with closing(open_store(path, synchronous="OFF")) as store:
+            desk.store = store
+            for moment in range(by_scope.ALONE + 4):
+                record = desk.recording(occurred=3600 + 300 * moment, want=False)
+                taken.append(applied_in(store, record, desk.now_us)[1])
+    assert max(taken) < 2 * sorted(taken)[len(taken) // 2], taken

@@ -9,7 +9,9 @@ import pytest
 from agent_meter_mcp.core.commands import Record, Recorded, Reserve, SetAgent, SetLimit, Settle
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import Agent, LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.queries import Difference
 from agent_meter_mcp.store.sqlite import driver, open_store
+from agent_meter_mcp.store.sqlite.rollups import ROLL_AT
 
 from .freeze import NOON_US, fill
 from .roles import one_event
@@ -130,3 +132,39 @@ def test_what_ends_or_comes_long_after_its_window_leaves_no_difference(
     store.apply([one_event("after", WHO, 7)], later_us + SECOND_US)
     assert list(store.verify()) == []
     store.close()
+
+
+def of_a_window(path: Path, window: str) -> None:
+    """A ledger with a rolling limit, and usage in two hours."""
+    store = open_store(str(path), synchronous="OFF")
+    store.apply([SetLimit("l", LimitKey(Subject("agent", "*"), None, "requests", window), 99, "op")], NOON_US)
+    for number, at_us in enumerate((NOON_US, NOON_US + 2 * 3_600_000_000)):
+        used = [Record(UsageEvent(f"{number} {each}", WHO, Usage())) for each in range(ROLL_AT)]
+        store.apply(used, at_us)
+    store.close()
+
+
+@pytest.mark.parametrize("window", ["5h", "7d", "60h"])
+def test_a_rollup_that_is_wrong_makes_no_counter_wrong(tmp_path: Path, window: str) -> None:
+    """It is compared with the events, not with another sum of them."""
+    path = tmp_path / "usage.db"
+    of_a_window(path, window)
+    tamper(path, f"UPDATE rollup SET requests = requests + 5 WHERE bucket = {NOON_US // 3_600_000_000}")
+    found = verified(path)
+    assert found
+    assert not [one for one in found if one.view.startswith("counter")]
+
+
+def test_a_cell_before_the_window_is_compared_too(tmp_path: Path) -> None:
+    """It decides about what comes late."""
+    path = tmp_path / "usage.db"
+    of_a_window(path, "90m")
+    tamper(path, "UPDATE cell SET used = used + 10 WHERE bucket = (SELECT min(bucket) FROM cell)")
+    assert [one.view for one in verified(path)] == ["counter used"]
+
+
+def verified(path: Path) -> list[Difference]:
+    store = open_store(str(path), synchronous="OFF")
+    found = list(store.verify())
+    store.close()
+    return found
