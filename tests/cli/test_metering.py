@@ -137,48 +137,12 @@ def test_check_minds_a_limit_that_only_warns(ok: Run) -> None:
 
 def test_check_without_a_service_tells_at_which_one_it_would_be_refused(ok: Run) -> None:
     """Who asks why an agent is refused must not be told that all is well."""
-    ok(
-        "limit",
-        "set",
-        "--agent",
-        "a",
-        "--service",
-        "openai",
-        "--metric",
-        "cost_usd",
-        "--window",
-        "day",
-        "--max",
-        "1",
-    )
-    ok(
-        "limit",
-        "set",
-        "--agent",
-        "b",
-        "--service",
-        "openai",
-        "--metric",
-        "cost_usd",
-        "--window",
-        "day",
-        "--max",
-        "0",
-    )
-    ok(
-        "limit",
-        "set",
-        "--service",
-        "exa",
-        "--metric",
-        "requests",
-        "--window",
-        "day",
-        "--max",
-        "0",
-        "--action",
-        "warn",
-    )
+    for words in (
+        "--agent a --service openai --metric cost_usd --max 1",
+        "--agent b --service openai --metric cost_usd --max 0",
+        "--service exa --metric requests --max 0 --action warn",
+    ):
+        ok("limit", "set", "--window", "day", *words.split())
     assert ok("check", "--agent", "a").lines == ["allowed: no limit is in the way"]
     ok("record", "--agent", "a", "--service", "openai", "--cost-usd", "1")
     ok("kill", "service", "maps", "--reason", "down")

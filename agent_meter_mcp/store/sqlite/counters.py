@@ -210,7 +210,7 @@ class Counter:
         first = self._kept_from(at_us)
         if self.rolling:
             start_us = first * self.window.grain_us
-            used = self.used_in(first, at_us // self.window.grain_us) if has_used else {}
+            used = self._used_in(first, at_us // self.window.grain_us) if has_used else {}
             self.buckets = {number: [amount, 0] for number, amount in used.items()}
         else:
             start_us, end_us = period(self.window, self.limit.zone, at_us)
@@ -364,7 +364,7 @@ class Counter:
         ahead = [percent for percent in self.limit.thresholds if percent not in told]
         self.alert_at = max(-(-min(ahead) * self.maximum // 100), 1) if ahead else NEVER
 
-    def used_in(self, first: int, last: int) -> dict[int, int]:
+    def _used_in(self, first: int, last: int) -> dict[int, int]:
         """Used per bucket of a rolling window from `first` to `last`, by what is in the file."""
         grain_us = self.window.grain_us
         if self._by_scope is not None and grain_us % HOUR_US:  # of whole hours the rollups tell
