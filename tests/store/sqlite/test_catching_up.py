@@ -59,7 +59,7 @@ class Crowd:
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
-        self.now_us = START_US
+        self.now_us: int = START_US
         self._made = 0
         self._events: list[UsageEvent] = []
         self._holds: list[str] = []

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_meter_mcp.core.commands import Record, Recorded, Reserve, Reserved, SetLimit, Settle
-from agent_meter_mcp.core.models import LimitKey, Subject, Usage, UsageEvent, Who
+from agent_meter_mcp.core.commands import Record, Recorded, Reserved, SetLimit
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage
 from agent_meter_mcp.store.memory import MemoryStore
 from agent_meter_mcp.store.sqlite import by_scope, open_store
 
@@ -18,6 +18,7 @@ from ..building import Desk, used
 from ..test_state_machine import frequent_rollups
 from .processes import PROOF
 from .steps import applied_in, counted
+from .test_catching_up import Crowd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,14 +26,12 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Command
 
 SECOND = 1_000_000
-START_US = 1_800_000_000 * SECOND
 LIMITS = (
     (Subject(), "60s", 30),
     (Subject("agent", "*"), "10s", 5),
     (Subject(), "120s", 55),
     (Subject(), "hour", 90),
 )
-AGENTS = ("ann", "bob", "cid")
 
 
 @pytest.fixture(params=["file", "reference"])
@@ -42,47 +41,29 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     store.close()
 
 
-class Late:
-    """By chance, usage and holds of a few agents, some seconds or minutes late."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-        self.now_us = START_US
-        self._made = 0
-        self._events: list[UsageEvent] = []
-        self._holds: list[str] = []
+class Late(Crowd):
+    """Usage and holds, of which many come some seconds or minutes late."""
 
     def wait(self) -> None:
         self.now_us += self._chance.choice((0, 1, 150_000, SECOND, SECOND, 3 * SECOND))
 
-    def commands(self) -> list[Command]:
-        return [self._command() for _ in range(self._chance.choice((1, 1, 3, 12)))]
-
     def _command(self) -> Command:
-        deed, self._made = self._chance.random(), self._made + 1
-        who = Who(self._chance.choice(AGENTS), "llm")
+        deed = self._chance.random()
         if deed < 0.12:
-            self._holds.append(f"hold {self._made}")
-            lasts_us = self._chance.choice((2, 30)) * SECOND
-            return Reserve(f"hold {self._made}", f"held {self._made}", who, self._usage(), lasts_us)
+            return self._reserve()
         if deed < 0.2 and self._holds:
-            return Settle(self._holds.pop(self._chance.randrange(len(self._holds))), self._usage())
-        if deed < 0.3 and self._events:
-            known = self._chance.choice(self._events[-20:])
-            return Record(known.replace(usage=Usage(known.usage.requests + 1)))
-        late_us = self._chance.choice((0, 0, 1, 2, 4, 9, 11, 59, 61, 70, 130)) * SECOND
-        event = UsageEvent(
-            f"event {self._made}",
-            who,
-            self._usage(),
-            source="sdk",
-            occurred_at_us=self.now_us - late_us - self._chance.randrange(SECOND),
-        )
-        self._events.append(event)
-        return Record(event)
+            return self._finish()
+        return self._record_again() if deed < 0.3 and self._events else self._record()
 
     def _usage(self) -> Usage:
         return Usage(self._chance.choice((0, 1, 1, 2)))
+
+    def _record(self) -> Record:
+        late_us = self._chance.choice((0, 0, 1, 2, 4, 9, 11, 59, 61, 70, 130)) * SECOND
+        occurred_us = self.now_us - late_us - self._chance.randrange(SECOND)
+        record = super()._record()
+        self._events[-1] = record.event.replace(occurred_at_us=occurred_us)
+        return record.replace(event=self._events[-1])
 
 
 def told(result: object) -> object:
@@ -104,9 +85,11 @@ def test_what_comes_late_is_judged_by_all_that_lies_around_it(tmp_path: Path, se
         ]
         for step in range(150):
             commands = limits if step == 0 else late.commands()
-            writer = chance.choice((one, one, other))
-            done = [told(result) for result in writer.apply(commands, late.now_us).results]
-            assert done == [told(result) for result in model.apply(commands, late.now_us).results]
+            # The other one's clock is behind, sometimes by more than a window.
+            writer, behind_s = chance.choice(((one, 0), (one, 0), (other, chance.choice((0, 3, 70)))))
+            now_us = late.now_us - behind_s * SECOND
+            done = [told(result) for result in writer.apply(commands, now_us).results]
+            assert done == [told(result) for result in model.apply(commands, now_us).results]
             seen.update(done)
             late.wait()
         assert list(one.verify()) == []
