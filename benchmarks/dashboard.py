@@ -26,6 +26,7 @@ from threading import Event, Thread
 from agent_meter_mcp.demo.filling import go_on, make
 from agent_meter_mcp.demo.month import Month
 from agent_meter_mcp.runtime import system_clock_us
+from agent_meter_mcp.sources.base import RANGES
 
 from .measure import Goal, Options, Row, at_least, at_most, duration, middle, percentile
 
@@ -39,6 +40,9 @@ QUIET_S = 0.04
 """Output with less than this between is one update of the screen."""
 PATIENCE_S = 20.0
 SETTLE_S = 4.0
+PAGES = "12345"
+"""Their keys."""
+LOOKED_AT_S = 1.2
 EMPTY_APP = """
 from textual.app import App
 from textual.widgets import Static
@@ -288,13 +292,20 @@ def _first_paint(path: Path, rounds: int) -> Row:
 
 
 def run_soak(options: Options) -> Iterator[Row]:
-    """Looks, ranges and pages, much faster than a person: its memory stays what it is."""
+    """Looks, ranges and pages, much faster than a person: its memory stays what it is.
+
+    First each page is looked at over each range, as a person does: what readers remember of it is bounded, and
+    by how many keys in haste it would have come is chance.
+    """
     path = ledger(options, FEW)
     with writing(path, FEW), dashboard(path, FEW) as terminal:
+        for key in f"t{PAGES}" * len(RANGES):
+            terminal.press(key)
+            time.sleep(LOOKED_AT_S)
         began, parts = time.perf_counter(), 8 if options.quick else 24
         sizes: list[float] = []
         for _ in range(parts):
-            for key in "t12345" * 10:
+            for key in f"t{PAGES}" * 10:
                 terminal.press(key)
                 time.sleep(0.15)
             sizes.append(terminal.rss_mb())
