@@ -294,8 +294,8 @@ def _first_paint(path: Path, rounds: int) -> Row:
 def run_soak(options: Options) -> Iterator[Row]:
     """Looks, ranges and pages, much faster than a person: its memory stays what it is.
 
-    First each page is looked at over each range, as a person does: what readers remember of it is bounded, and
-    by how many keys in haste it would have come is chance.
+    First each page is looked at over each range, as a person does: what readers remember of it is bounded,
+    and after how many keys in haste it would have come is chance.
     """
     path = ledger(options, FEW)
     with writing(path, FEW), dashboard(path, FEW) as terminal:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.models import FILES_SETTLED_NS
 from agent_meter_mcp.store.sqlite import SqliteStore, open_store
 
 from . import filled, plain
@@ -77,6 +78,7 @@ def run_single(options: Options) -> Iterator[Row]:
             folder.mkdir()
             bare, rows = _plain(options, folder, name, ids, synchronous)
             store, work = _store(options, folder, name, ids, synchronous, 3)
+            time.sleep(FILES_SETTLED_NS / 1e9)  # before, each looks closer whether all is there
 
             def insert_some(
                 bare: driver.Connection = bare, rows: Workload = rows, count: int = count

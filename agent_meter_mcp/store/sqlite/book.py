@@ -86,6 +86,8 @@ class Book:
 
     def __init__(self, connection: Connection, *, writes: bool = False) -> None:
         self.connection = connection
+        self._cursor = connection.cursor()
+        """For what each transaction asks."""
         self._writes = writes
         self.policy = Policy()
         self.last = 0
@@ -124,7 +126,7 @@ class Book:
         if len(self._counters) > COUNTERS_MAX:
             self._counters.clear()
             self._plans.clear()
-        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        [(version,)] = self._cursor.execute("PRAGMA data_version").fetchall()
         if version == self._version:
             return False
         self._version = version

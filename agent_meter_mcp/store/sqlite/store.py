@@ -129,7 +129,7 @@ class SqliteStore:
                 raise driver.meter_error(error, self.path) from error
 
     def _transaction(self, commands: Sequence[Command], now_us: int, *, careful: bool) -> Applied:
-        writer, execute = self._writer, self._writer.connection.execute
+        writer, execute = self._writer, self._writer.cursor.execute
         with self._turnstile:
             self._standing.check()
             execute("BEGIN IMMEDIATE")

@@ -38,6 +38,8 @@ class Writer:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.cursor = connection.cursor()
+        """For what each transaction says. To make one for each statement takes as long as some of them."""
         self.book = Book(connection, writes=True)
         self.book.settle_events = self._put_down_before
         self.book.put_down = self.put_down
@@ -159,20 +161,21 @@ class Writer:
 
     def count(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> None:
         """Adds usage to every counter that binds, and raises alerts."""
+        has_past = bool(self._past)
         for counter in counters:
             amount = amounts[counter.metric]
             if not amount:
                 continue
             if not counter.dirty:
                 self._touched.append(counter)
-            if booked_us == at_us and not self._past:
+            if booked_us == at_us and not has_past:
                 counter.cell[0] += amount
                 counter.used += amount
                 counter.dirty.add(counter.current)
                 if counter.first_us is None:
                     counter.first_us = at_us
             else:
-                if self._past:
+                if has_past:
                     self._past.count(counter, amount, booked_us)
                 if not counter.add(booked_us, amount, 0):
                     continue
@@ -284,8 +287,7 @@ class Writer:
         Raises Replayed when an id was in the file already.
         """
         if self._events:
-            # The cursor has no name, or the trace of `Replayed` would keep it.
-            if self.connection.executemany(EVENT_INSERT, self._events).rowcount != len(self._events):
+            if self.cursor.executemany(EVENT_INSERT, self._events).rowcount != len(self._events):
                 raise Replayed
             self._inserted += len(self._events)
             self._events.clear()
@@ -300,9 +302,9 @@ class Writer:
                 if counter.window.kind == "total":
                     firsts.append((counter.first_us, counter.id))
             self._touched.clear()
-            self.connection.executemany(HEAD_UPSERT, heads)
+            self.cursor.executemany(HEAD_UPSERT, heads)
             if cells:
-                self.connection.executemany(CELL_UPSERT, cells)
+                self.cursor.executemany(CELL_UPSERT, cells)
             if firsts:
                 self.connection.executemany(
                     "UPDATE counter SET first = ? WHERE id = ? AND first IS NOT ?1", firsts
