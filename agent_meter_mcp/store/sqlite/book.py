@@ -131,7 +131,7 @@ class Book:
             return False
         self._version = version
         self.generation += 1
-        self.last, epoch, self.next_expiry_us = self.connection.execute(_LOOK).fetchone()
+        [(self.last, epoch, self.next_expiry_us)] = self._cursor.execute(_LOOK).fetchall()
         if epoch != self._epoch:
             self._check_format()
             self._read_changes(epoch)
@@ -237,7 +237,7 @@ class Book:
         generation = self.generation
         behind = [counter for counter in counters if counter.generation != generation]
         if behind:
-            heads = heads_of(self.connection, behind)
+            heads = heads_of(self._cursor, behind)
             if not self._writes:
                 self._look_for_new_counters()
             for counter in behind:
@@ -265,9 +265,10 @@ class Book:
 
     def _look_for_new_counters(self) -> None:
         """What others have begun to count is to be read from the file; it was computed until now."""
-        for number, limit_id, scope in self.connection.execute(
+        found = self._cursor.execute(
             "SELECT id, limit_id, scope FROM counter WHERE id > ?", (self._newest_counter,)
-        ):
+        )
+        for number, limit_id, scope in found:
             self._newest_counter = number
             counter = self._counters.get((limit_id, scope))
             if counter is not None:

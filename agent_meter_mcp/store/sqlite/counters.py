@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.limits import Coverage, Policy
 
     from .by_scope import ByScope
-    from .driver import Connection
+    from .driver import Connection, Cursor
 
     Row = tuple[int | None, ...]
     Head = tuple[int, int, int, int]
@@ -43,12 +43,12 @@ _HEAD = "SELECT bucket, used, held, version FROM head WHERE counter = ?"
 _HEADS = "SELECT counter, bucket, used, held, version FROM head WHERE counter IN ({})"
 
 
-def heads_of(connection: Connection, counters: list[Counter]) -> dict[int | None, Head]:
+def heads_of(cursor: Cursor, counters: list[Counter]) -> dict[int | None, Head]:
     """(bucket, used, held, version) that the file has as the heads of these counters, by their ids."""
     ids = [counter.id for counter in counters if counter.head is not None]
     if not ids:
         return {}
-    rows = connection.execute(_HEADS.format(",".join("?" * len(ids))), ids)
+    rows = cursor.execute(_HEADS.format(",".join("?" * len(ids))), ids)
     return {counter: (number, used, held, version) for counter, number, used, held, version in rows}
 
 

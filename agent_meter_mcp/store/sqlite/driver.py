@@ -29,6 +29,7 @@ else:
 Error = sqlite3.Error
 IntegrityError = sqlite3.IntegrityError
 Connection = sqlite3.Connection
+Cursor = sqlite3.Cursor
 
 SQLITE_VERSION: str = sqlite3.sqlite_version
 LIBRARY: str = sqlite3.__name__.split(".")[0]

@@ -50,16 +50,20 @@ class Standing:
             raise _forked(self.path)
 
     def check(self) -> None:
-        """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
+        """Raises StoreUnusable."""
         self.check_process()
+        self.check_files()
+
+    def check_files(self) -> None:
+        """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
         folder = _changed(self._folder)
         if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
-            self._check_files()
+            self._look_at_each()
             is_settled = folder is not None and time.time_ns() - folder[2] > FILES_SETTLED_NS
             self._settled = folder if is_settled else None
             self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 
-    def _check_files(self) -> None:
+    def _look_at_each(self) -> None:
         if _identity(self.path) != self._file:
             raise StoreUnusable(
                 f"{self.path} was moved, deleted or replaced while it was open. Nothing was written; put the"

@@ -131,7 +131,7 @@ class SqliteStore:
     def _transaction(self, commands: Sequence[Command], now_us: int, *, careful: bool) -> Applied:
         writer, execute = self._writer, self._writer.cursor.execute
         with self._turnstile:
-            self._standing.check()
+            self._standing.check_files()
             execute("BEGIN IMMEDIATE")
             try:
                 writer.begin(now_us, careful)

@@ -22,6 +22,7 @@ else:
     except ImportError:
         fcntl = None
 
+_AT_ONCE = 0 if fcntl is None else fcntl.LOCK_EX | fcntl.LOCK_NB
 _PAUSE_S = 0.000_2
 """Constant, or whoever has waited longest would look least often. A turn takes some hundreds of microseconds.
 """
@@ -87,7 +88,7 @@ def _open_lock(path: str) -> int | None:
 
 def _try_lock(lock: int) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, _AT_ONCE)
     except BlockingIOError:
         return False
     return True
