@@ -67,6 +67,11 @@ class Hold:
         return self._answer.allowed
 
     @property
+    def agent(self) -> str | None:
+        """Whose budget it is, as it was stated."""
+        return self._report.who.agent
+
+    @property
     def reservation_id(self) -> str | None:
         """None when denied, and when the meter could not be asked."""
         return self._answer.reservation_id

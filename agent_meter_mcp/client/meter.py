@@ -82,6 +82,8 @@ class Meter:
             raise InvalidInput("key" if key is not None else "spool", "is for a remote meter: give its url")
         self._on_error: OnError = on_error
         self._source: Source = source
+        self.is_local = url is None
+        """Whether it is a file, and not behind a URL."""
         self.counters: Counter[str] = Counter() if counters is None else counters
         if url is None:
             self._place = self._local(db, ledger)

@@ -22,10 +22,14 @@ from anyio import CancelScope
 from agent_meter_mcp.client.background import Background
 from agent_meter_mcp.core.errors import MeterError
 
+from .owed import Debt, Owed
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     from agent_meter_mcp.client import Meter
+
+    from .owed import Lost
 
     Work: TypeAlias = Callable[[Meter], Coroutine[Any, Any, "T"]]
 
@@ -53,6 +57,7 @@ class Attachment:
         self._deferred: list[Coroutine[Any, Any, None]] = []
         self._due: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Task[None]] = set()
+        self._owed: tuple[asyncio.AbstractEventLoop, Owed] | None = None
 
     async def open(self) -> None:
         """In this event loop, until `close`. Raises StoreError."""
@@ -72,6 +77,9 @@ class Attachment:
         with CancelScope(shield=True):
             if self._pending:
                 await asyncio.wait(self._pending)
+            if self._owed is not None:
+                (_, owed), self._owed = self._owed, None
+                await owed.close()
             if self._here is not None:
                 (_, meter), self._here = self._here, None
                 await meter.__aexit__(None, None, None)
@@ -88,16 +96,16 @@ class Attachment:
         await asyncio.shield(asyncio.wrap_future(apart.opening))
         return await asyncio.wrap_future(apart.background.start(work(apart.meter)))
 
-    async def later(self, work: Work[None]) -> None:
-        """Has `work`, which raises nothing, done without waiting for it, unless too much is under way."""
+    async def later(self, work: Work[None], lost: Lost) -> None:
+        """Has `work` done without waiting for it, unless too much is under way. While the meter cannot be
+        asked it is tried again and again; `lost` is told where it could not be done in the end, and why."""
         meter = self._in_this_loop()
         if meter is None:
-            apart = self._elsewhere()
-            apart.later(work(apart.meter))
+            self._elsewhere().later(work, lost)
             return
         if self._living and self._due is None:
             self._due = asyncio.get_running_loop().call_later(GATHER_S, self._fall_due)
-        self._deferred.append(work(meter))
+        self._deferred.append(self._owing().settle(Debt(lambda: work(meter), lost)))
         if not self._living:
             self._start_deferred()
         if len(self._pending) + len(self._deferred) > PENDING_MAX:
@@ -116,6 +124,13 @@ class Attachment:
             task = asyncio.get_running_loop().create_task(work)
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
+
+    def _owing(self) -> Owed:
+        """A meter that is given may be used in one event loop after the other."""
+        loop = asyncio.get_running_loop()
+        if self._owed is None or self._owed[0] is not loop:
+            self._owed = loop, Owed()
+        return self._owed[1]
 
     def _in_this_loop(self) -> Meter | None:
         if self._given is not None:
@@ -138,12 +153,13 @@ class Apart:
         self.background = Background()
         self._since = time.monotonic()
         self._pending: set[Future[None]] = set()
+        self._owed = Owed()
         self.opening: Future[object] = self.background.start(meter.__aenter__())
         atexit.register(self.close)
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Work[None], lost: Lost) -> None:
         """Has it done, at the latest before the process ends."""
-        pending = self.background.start(work)
+        pending = self.background.start(self._owed.settle(Debt(lambda: work(self.meter), lost)))
         self._pending.add(pending)
         pending.add_done_callback(self._pending.discard)
 
@@ -165,8 +181,12 @@ class Apart:
         try:
             if self.opening.done() and self.opening.exception() is None:
                 wait(tuple(self._pending), ENDS_WITHIN_S)
-                self.background.run(self.meter.__aexit__(None, None, None))
+                self.background.run(self._end())
         except MeterError:  # it has been logged where it happened
             pass
         finally:
             self.background.close()
+
+    async def _end(self) -> None:
+        await self._owed.close()
+        await self.meter.__aexit__(None, None, None)

@@ -20,6 +20,7 @@ from agent_meter_mcp.settings import load_settings
 from .attachment import Attachment
 from .callers import ANONYMOUS, agent_by
 from .keeping import Kept
+from .settlement import Settlement
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -148,31 +149,11 @@ class Metering:
             "duration_ms": max(round(duration_s * 1000), 0),
             "metadata": metadata,
         }
-
-        async def finish(_: Meter) -> None:
-            try:
-                await self._finish(kept.hold, units, ended)
-            except Exception as error:  # whatever it is, it is ours, and not to be the app's
-                self.counters["unsettled"] += 1
-                _log.error(
-                    "usage at %s could not be settled: %s", self.service, error, exc_info=_trace(error)
-                )
-
+        settlement = Settlement(kept.hold, self.service, units, ended, self.counters)
         try:
-            await self.attachment.later(finish)
-        except Exception:
-            self.counters["unsettled"] += 1
-            _log.exception("usage at %s could not be settled", self.service)
-
-    async def _finish(self, hold: Hold, units: Number | None, ended: SettleFields) -> None:
-        if units is not None:
-            try:
-                await hold.end(**{**ended, "units": units})
-                return
-            except InvalidInput as error:
-                self.counters["units_failed"] += 1
-                _log.error("units of a request to %s: %s", self.service, error)
-        await hold.end(**ended)
+            await self.attachment.later(settlement.attempt, settlement.lost)
+        except Exception as error:  # whatever it is, it is ours, and not to be the app's
+            settlement.lost(error)
 
     def _unmetered(self, error: MeterError) -> Admission:
         decision = Decided(**without_meter(error, self._on_error, self.counters))
@@ -209,7 +190,3 @@ def _sorted(units: Units | None) -> tuple[Number | None, Mapping[str, Number] | 
             micro_units(units)
         return units, None, None
     return None, None, units
-
-
-def _trace(error: Exception) -> Exception | None:
-    return None if isinstance(error, MeterError) else error

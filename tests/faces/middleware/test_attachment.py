@@ -20,6 +20,10 @@ def writers() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "agent-meter-writer"}
 
 
+def lost(error: BaseException) -> None:
+    raise AssertionError(error)
+
+
 def test_what_is_under_way_is_done_before_it_closes(tmp_path: Path) -> None:
     db = tmp_path / "meter.db"
     apart = Apart(Meter(db=db))
@@ -30,7 +34,7 @@ def test_what_is_under_way_is_done_before_it_closes(tmp_path: Path) -> None:
             await asyncio.to_thread(lambda: None)
         await apart.meter.record(agent="a", service="s", id="last")
 
-    apart.later(settle())
+    apart.later(lambda _: settle(), lost)
     apart.close()
     with SyncMeter(db=db) as meter:
         assert meter.record(agent="a", service="s", id="last").status == "duplicate"
@@ -52,7 +56,7 @@ async def test_many_that_wait_for_room_take_no_more_than_each_by_itself(tmp_path
 
     tracemalloc.start()
     try:
-        callers = [asyncio.create_task(attachment.later(settle)) for _ in range(count)]
+        callers = [asyncio.create_task(attachment.later(settle, lost)) for _ in range(count)]
         async with asyncio.timeout(20):
             await all_wait.wait()
         kept, _ = tracemalloc.get_traced_memory()
@@ -79,7 +83,7 @@ async def test_what_is_settled_behind_a_request_needs_no_other_one(tmp_path: Pat
         async with asyncio.timeout(30):
             for name in ("first", "second", "third"):
                 there = asyncio.Event()
-                await attachment.later(lambda _, name=name, there=there: settle(name, there))
+                await attachment.later(lambda _, name=name, there=there: settle(name, there), lost)
                 if name == "first":
                     await attachment.run(nothing)  # takes it along, while its time has not come yet
                 await there.wait()
@@ -97,7 +101,7 @@ async def test_what_is_under_way_is_done_and_closed_also_in_a_scope_that_is_canc
 
     before = writers()
     await attachment.open()
-    await attachment.later(settle)
+    await attachment.later(settle, lost)
     with anyio.CancelScope() as app:
         app.cancel()
         await attachment.close()
