@@ -18,7 +18,7 @@ async def doubt(ledger: Ledger, caller: Caller, kind: str, name: str, *, alike_o
 
     `alike_only`: only where it looks like one that is known.
     """
-    if name in await ledger.names(caller, kind, name, 1):
+    if await ledger.knows(caller, kind, name):
         return ""
     from difflib import get_close_matches
 

@@ -165,7 +165,7 @@ def _switch(
 
         from .document import print_document
 
-        print_document(KillSwitchSet.of(done, kind, name))
+        print_document(KillSwitchSet.of(done, kind, name, known=not note))
     elif done.engaged and done.switch is not None:
         click.echo(stopped(done.switch, named) + ("" if done.changed else " (it was stopped already)"))
     else:

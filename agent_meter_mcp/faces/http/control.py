@@ -58,4 +58,5 @@ async def set_kill_switch(call: Asked, body: take.SetKillSwitch) -> Response:
     may stop itself; the rest is for operators."""
     kind, name = body.target()
     switched = await call.ledger.set_switch(call.caller, kind, name, body.engaged, body.reason)
-    return answer(give.KillSwitchSet.of(switched, kind, name))
+    known = name is None or await call.ledger.knows(call.caller, kind, name)
+    return answer(give.KillSwitchSet.of(switched, kind, name, known=known))

@@ -45,5 +45,5 @@ async def set_kill_switch(call: Call, arguments: take.SetKillSwitch) -> give.Kil
     budget use set_limit. An agent may stop itself; the rest is for operators."""
     kind, name = arguments.target()
     answer = await call.ledger.set_switch(call.caller, kind, name, arguments.engaged, arguments.reason)
-    known = name is None or name in await call.ledger.names(call.caller, kind, name, 1)
+    known = name is None or await call.ledger.knows(call.caller, kind, name)
     return give.KillSwitchSet.of(answer, kind, name, known=known)

@@ -133,7 +133,7 @@ class KillSwitchSet(Result):
 
     @classmethod
     def of(
-        cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None, *, known: bool = True
+        cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None, *, known: bool
     ) -> Self:
         switch = answer.switch
         return cls(

@@ -94,6 +94,7 @@ async def test_a_kill_switch_is_403_and_a_check_is_a_question(client: httpx2.Asy
     switch = {"engaged": True, "agent": "bot", "reason": "it loops"}
     told = await ok(await client.put("/v1/kill-switch", json=switch))
     assert (told["engaged"], told["changed"], told["reason"]) == (True, True, "it loops")
+    assert told["message"].endswith("No usage of this agent is known yet: is the name right?")
     step = {"service": "openai", "agent": "bot"}
     refused = await client.post("/v1/reservations", json=step)
     assert "it loops" in problem_in(refused, 403, "kill_switch")["detail"]
