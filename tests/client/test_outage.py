@@ -295,7 +295,7 @@ async def test_whatever_keeping_fails_with_nobody_waits_for_ever(
     async with Meter(url=down.url, spool=f"{tmp_path}/\0") as meter:
         with anyio.fail_after(SECONDS):
             for _ in range(2):
-                with pytest.raises(ValueError, match="null byte"):
+                with pytest.raises(ValueError, match="null"):
                     await meter.record(service="s", agent="bot")
         assert meter.counters["lost"] == 2
     assert "usage is lost to the meter" in caplog.text
