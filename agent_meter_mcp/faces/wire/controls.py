@@ -132,9 +132,7 @@ class KillSwitchSet(Result):
     engaged_at: str | None
 
     @classmethod
-    def of(
-        cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None, *, known: bool
-    ) -> Self:
+    def of(cls, answer: "SwitchAnswer", kind: "models.SwitchKind", name: str | None, *, known: bool) -> Self:
         switch = answer.switch
         return cls(
             message=wording.switched(answer, kind, name, known=known),
