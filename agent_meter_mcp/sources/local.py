@@ -60,7 +60,8 @@ class LocalSource:
     """
 
     def __init__(self, settings: Settings, caller: Caller, timezone: str) -> None:
-        self.where = settings.db.replace(os.path.expanduser("~"), "~", 1)
+        home = os.path.expanduser("~/")
+        self.where = f"~/{settings.db.removeprefix(home)}" if settings.db.startswith(home) else settings.db
         self._settings = settings
         self._caller = caller
         self._timezone = timezone

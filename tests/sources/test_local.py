@@ -186,6 +186,22 @@ async def test_more_usage_between_two_looks_than_is_listed_is_seen_of_all(
         await source.close()
 
 
+@pytest.mark.parametrize(
+    ("home", "path", "where"),
+    [
+        ("/home/ann", "/home/ann/x/meter.db", "~/x/meter.db"),
+        ("/home/ann", "/home/anna/meter.db", "/home/anna/meter.db"),
+        ("/home/ann", "/backup/home/ann/meter.db", "/backup/home/ann/meter.db"),
+        ("/", "/srv/meter.db", "~/srv/meter.db"),
+    ],
+)
+def test_where_it_is_can_be_typed(monkeypatch: pytest.MonkeyPatch, home: str, path: str, where: str) -> None:
+    """The home of a container's user is often the root: there it named another file."""
+    monkeypatch.setenv("HOME", home)
+    source = LocalSource(load_settings({"AGENT_METER_DB": path}), OPERATOR, "UTC")
+    assert source.where == where
+
+
 def test_a_dashboard_on_a_file_imports_no_server_and_no_price_list(tmp_path: Path) -> None:
     program = f"""
 import anyio, sys
