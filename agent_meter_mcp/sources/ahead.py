@@ -47,8 +47,8 @@ class Ahead(Generic[T]):
     def _read(self) -> T | None:
         with open(self._reading, "rb") as pipe:
             told = pipe.read()
-        os.waitpid(self._child, 0)
-        return pickle.loads(told) if told else None  # it is our own
+        _, ended = os.waitpid(self._child, 0)  # who was killed has perhaps told a half
+        return pickle.loads(told) if told and ended == 0 else None  # it is our own
 
     def end(self) -> None:
         """Nobody wants to know any more."""

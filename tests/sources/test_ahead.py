@@ -128,3 +128,19 @@ asyncio.run(look())
 """,
     )
     assert told == ["ann", "bob"]
+
+
+def test_a_child_that_dies_while_it_tells_is_no_trouble(tmp_path: Path) -> None:
+    """Half of an answer was read as a whole one, and that ended the dashboard."""
+    told = told_by(
+        tmp_path,
+        """
+import select
+from agent_meter_mcp.sources.ahead import Ahead
+ahead = Ahead(lambda: "x" * 10_000_000)
+select.select([ahead._reading], [], [])
+os.kill(ahead._child, signal.SIGKILL)
+print(asyncio.run(ahead.take()), no_child())
+""",
+    )
+    assert told == ["None", "True"]
