@@ -14,11 +14,10 @@ from .usage import agents_in, session_rows
 from .view import matching_rows
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.core.queries import Summary
+    from agent_meter_mcp.core.queries import Dimension, Summary
     from agent_meter_mcp.sources.base import Range, Reader
 
     from .app import Dashboard
-    from .view import Row
 
 COLUMNS = (
     Column("Project · session", 0),
@@ -53,38 +52,37 @@ class SessionsPage(Page):
     def __init__(self, dashboard: Dashboard) -> None:
         super().__init__(dashboard)
         self._only_projects = False
-        self._found: tuple[Summary, Summary, Summary, Range] | None = None
+        self._found: tuple[Summary, Summary, Summary, tuple[Dimension, ...], Range] | None = None
 
     def compose_body(self) -> ComposeResult:
         yield LineTable(COLUMNS, empty="Nothing was used in this range.", id="sessions")
 
     async def look(self, reader: Reader, wanted: Range) -> None:
-        usage = await reader.usage(wanted.window, "project", "session")
-        by_agent = await reader.usage(wanted.window, "project", "session", "agent")
-        by_time = await reader.usage(wanted.window, "project", "session", wanted.chart)
-        self._found = usage, by_agent, by_time, wanted
+        by: tuple[Dimension, ...] = ("project",) if self._only_projects else ("project", "session")
+        usage = await reader.usage(wanted.window, *by)
+        by_agent = await reader.usage(wanted.window, *by, "agent")
+        by_time = await reader.usage(wanted.window, *by, wanted.chart)
+        self._found = usage, by_agent, by_time, by, wanted
         self.refilter()
 
     def refilter(self) -> None:
         if self._found is None:
             return
-        usage, by_agent, by_time, wanted = self._found
-        rows: list[Row] = session_rows(
-            usage, by_agent, by_time, wanted.chart, self.dashboard.zone, only_projects=self._only_projects
-        )
+        usage, by_agent, by_time, by, wanted = self._found
+        rows = session_rows(usage, by_agent, by_time, by, wanted.chart, self.dashboard.zone)
         table = self.query_one("#sessions", LineTable)
-        title = "Project" if self._only_projects else "Project · session"
+        title = " · ".join(by).capitalize()
         if table.columns[0].title != title:
             table.retitle([COLUMNS[0].replace(title=title), *COLUMNS[1:]])
         table.show(matching_rows(rows, self.wanted))
 
     def action_projects(self) -> None:
         self._only_projects = not self._only_projects
-        self.refilter()
+        self.dashboard.look_for_page(self)
 
     def open_row(self, table: LineTable, key: str) -> None:
         if self._found is not None and key:
-            rows = agents_in(self._found[1], key, only_projects=self._only_projects)
+            _, by_agent, _, _, wanted = self._found
             name = next((row.cells[0].text for row in table.rows if row.key == key), "")
-            heading = f"{name}   {self._found[3].name}"
-            self.dashboard.push_screen(TableSheet(heading, AGENT_COLUMNS, rows))
+            sheet = TableSheet(f"{name}   {wanted.name}", AGENT_COLUMNS, agents_in(by_agent, key))
+            self.dashboard.push_screen(sheet)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from agent_meter_mcp.core.figures import UNKNOWN, counted
 from agent_meter_mcp.core.text import shown
 
-from .view import NAME_WIDTH, NOTHING, Cell, Row, group_row, moment, name_cell, plus, totals_cells
+from .view import NAME_WIDTH, NOTHING, Cell, Row, group_row, moment, name_cell, totals_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
     from agent_meter_mcp.core.models import KillSwitch
-    from agent_meter_mcp.core.queries import Dimension, Group, Summary, Totals
+    from agent_meter_mcp.core.queries import Dimension, Summary
 
 FORMS: dict[Dimension, str] = {"hour": "%d %b %H:00", "day": "%d %b", "month": "%b %Y"}
 
@@ -57,55 +57,52 @@ def _by(cell: Cell) -> Cell:
 
 
 def session_rows(
-    usage: Summary, by_agent: Summary, by_time: Summary, unit: Dimension, zone: tzinfo, *, only_projects: bool
+    usage: Summary,
+    by_agent: Summary,
+    by_time: Summary,
+    by: Sequence[Dimension],
+    unit: Dimension,
+    zone: tzinfo,
 ) -> list[Row]:
     """Each session with its project (or each project): how many agents, from when to when, its totals.
 
-    The times are those of the periods of `unit` in which it was used; unknown where there are too many.
+    `by` is project and session (or project alone), by which all is summed up: what agents used also by agent,
+    and by periods of `unit`. The times are those in which it was used; unknown where there are too many.
     """
-    totals: dict[tuple[str | None, ...], Totals] = {}
-    members: dict[tuple[str | None, ...], set[str]] = {}
-    times: dict[tuple[str | None, ...], list[int]] = {}
-
-    def key_of(group: Group) -> tuple[str | None, ...]:
-        key = tuple(None if part is None else str(part) for part in group.key[:2])
-        return key[:1] if only_projects else key
-
-    for group in usage.groups:
-        key = key_of(group)
-        totals[key] = plus(totals.get(key, NOTHING), group.totals)
-    for group in by_agent.groups:
-        members.setdefault(key_of(group), set()).add(str(group.key[2]))
+    members = Counter(group.key[:-1] for group in by_agent.groups)
+    times: dict[tuple[str | int | None, ...], list[int]] = {}
     for group in by_time.groups if not by_time.groups_left_out else ():
-        times.setdefault(key_of(group), []).append(int(group.key[2] or 0))
+        times.setdefault(group.key[:-1], []).append(int(group.key[-1] or 0))
     rows = [
         Row(
-            repr(key),
+            repr(group.key),
             (
-                _named(key),
-                _agents(len(members.get(key, ())), by_agent),
-                Cell(_stretch(times.get(key, []), FORMS[unit], zone), "dim"),
-                *totals_cells(used),
+                _named(group.key),
+                _agents(members[group.key], by_agent),
+                Cell(_stretch(times.get(group.key, []), FORMS[unit], zone), "dim"),
+                *totals_cells(group.totals),
             ),
-            next((word for word in reversed(key) if word is not None), ""),
+            next((str(part) for part in reversed(group.key) if part is not None), ""),
         )
-        for key, used in sorted(totals.items(), key=lambda one: (-one[1].cost_nano_usd, repr(one[0])))
+        for group in sorted(usage.groups, key=lambda one: (-one.totals.cost_nano_usd, repr(one.key)))
     ]
-    return rows + _left_out(usage, "session")
+    return rows + _left_out(usage, by[-1])
 
 
-def agents_in(by_agent: Summary, key: str, *, only_projects: bool) -> list[Row]:
+def agents_in(by_agent: Summary, key: str) -> list[Row]:
     """The agents of a session or a project, by the key of its row."""
-    totals: dict[str, Totals] = {}
-    for group in by_agent.groups:
-        if repr(group.key[:1] if only_projects else group.key[:2]) == key:
-            name = str(group.key[2])
-            totals[name] = plus(totals.get(name, NOTHING), group.totals)
-    return [Row(name, (name_cell(name), *totals_cells(used))) for name, used in totals.items()]
+    rows = [
+        Row(str(group.key[-1]), (name_cell(str(group.key[-1])), *totals_cells(group.totals)))
+        for group in by_agent.groups
+        if repr(group.key[:-1]) == key
+    ]
+    if by_agent.groups_left_out:
+        rows.append(Row("", (Cell("and perhaps others, who used little here", "dim"), *_blank())))
+    return rows
 
 
-def _named(key: tuple[str | None, ...]) -> Cell:
-    told = [shown(part, width=NAME_WIDTH) for part in key if part is not None]
+def _named(key: tuple[str | int | None, ...]) -> Cell:
+    told = [shown(str(part), width=NAME_WIDTH) for part in key if part is not None]
     return Cell(" · ".join(told)) if told else Cell("(none given)", "dim")
 
 

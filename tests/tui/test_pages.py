@@ -7,6 +7,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from agent_meter_mcp import Ledger, LimitKey, Report, Settings, Subject, Usage, Who
+from agent_meter_mcp.sources import local
 from tests.tui.test_words import HOSTILE
 from tests.tui.watching import (
     CENT,
@@ -392,12 +393,29 @@ async def test_sessions_are_shown_by_session_or_by_project(settings: Settings, l
         ]
         assert all(row[2].endswith(":00") for row in rows(app, "#sessions"))
         await pilot.press("v")
+        await until(pilot, lambda: len(rows(app, "#sessions")) == 2)
         assert [(row[0], row[1], row[5]) for row in rows(app, "#sessions")] == [
             ("web", "2", "$3.00"),
             ("(none given)", "1", "$1.00"),
         ]
         await open_sheet(pilot, app, TableSheet)
         assert sorted(row[0] for row in rows(app, "#rows")) == ["a", "b"]
+
+
+async def test_a_project_is_more_than_those_of_its_sessions_that_are_shown(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its figures were the sums of those."""
+    monkeypatch.setattr(local, "GROUPS_SHOWN", 2)
+    for number in range(4):
+        usage = Usage(cost_nano_usd=100 * CENT, cost_source="reported")
+        await ledger.record(OPERATOR, Report(Who("a", "api", project="web", session=f"s{number}"), usage))
+    async with watching(settings) as (app, pilot):
+        await pilot.press("4")
+        await until(pilot, lambda: shows(app, "and 2 sessions more"))
+        await pilot.press("v")
+        await until(pilot, lambda: shows(app, "$4.00"))
+        assert [(row[0], row[1], row[5]) for row in rows(app, "#sessions")] == [("web", "1", "$4.00")]
 
 
 async def test_the_audit_says_what_was_before(settings: Settings, ledger: Ledger) -> None:

@@ -195,7 +195,7 @@ def test_no_text_of_an_agent_s_gets_through_as_it_is(name: str) -> None:
         view.group_row(group),
         view.limit_row(LimitView(limit, None)),
         *usage.service_rows(summary, summary, [KillSwitch("service", name, name, name, NOW_US)]),
-        *usage.session_rows(summary, summary, Summary(Totals(), ()), "hour", UTC, only_projects=False),
+        *usage.session_rows(summary, summary, Summary(Totals(), ()), ("session",), "hour", UTC),
     ]
     texts = [cell.text for row in rows for cell in row.cells]
     texts += [happening.heading_of(one), happening.heading_of(done)]
@@ -511,17 +511,10 @@ def test_a_stopped_service_is_shown_even_where_nobody_uses_it() -> None:
     assert row.cells[2].text == "2+"
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["p", None]), st.sampled_from(["s", "t", None]), st.integers(0, 9)),
-        unique_by=lambda one: one[:2],
-    )
-)
-def test_projects_are_the_sums_of_their_sessions(made: list[tuple[str | None, str | None, int]]) -> None:
-    groups = tuple(Group((project, session), Totals(requests=count)) for project, session, count in made)
-    nothing = Summary(Totals(), ())
-    rows = usage.session_rows(Summary(Totals(), groups), nothing, nothing, "hour", UTC, only_projects=True)
-    by_project = {project: 0 for project, _, _ in made}
-    for project, _, count in made:
-        by_project[project] += count
-    assert sorted(int(row.cells[3].text) for row in rows) == sorted(by_project.values())
+def test_of_a_session_it_is_said_that_agents_may_be_missing() -> None:
+    """It was said that nothing was used."""
+    groups = (Group(("p", "s", "ann"), Totals(requests=3)),)
+    all_told, some_told = Summary(Totals(), groups), Summary(Totals(), groups, 1)
+    assert [row.cells[0].text for row in usage.agents_in(all_told, repr(("p", "s")))] == ["ann"]
+    (row,) = usage.agents_in(some_told, repr(("p", "other")))
+    assert row.cells[0].text == "and perhaps others, who used little here"
