@@ -22,11 +22,11 @@ from textual.css.query import NoMatches
 
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.text import shown
-from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES
+from agent_meter_mcp.sources.base import RANGES
 
 from . import commands, faces, pages, themes
 from .acting import Acting
-from .happening import newer_than
+from .happening import newer_in
 from .looked import Looked
 from .page import WIDE, Page
 from .pages import PAGES
@@ -152,8 +152,7 @@ class Dashboard(App[None]):
         seen, waiting = self.looked.snapshot, self.waiting and self.waiting.snapshot
         if seen is None or waiting is None:
             return ""
-        count = newer_than(waiting, seen.events[0].seq if seen.events else 0)
-        return f" · {count}{'+' if count >= EVENTS_SHOWN else ''} waiting"
+        return f" · {newer_in(waiting, seen)} waiting"
 
     @property
     def face(self) -> faces.Face | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from .happening import COST_WIDTH, Happening, feed_row, happenings, limits_by_id, newer_than
+from .happening import COST_WIDTH, Happening, feed_row, happenings, limits_by_id, newer_in
 from .table import Column, LineTable
 from .view import Rows
 
@@ -84,10 +84,9 @@ class Feed(LineTable):
         """In the title: how many are new, and what is left out."""
         told: list[str] = []
         if self._shown is not None and self._latest is not None and self._shown is not self._latest:
-            newest = self._shown.events[0].seq if self._shown.events else 0
-            told += [f"{newer_than(self._latest, newest)} new ↑"]
+            told += [f"{newer_in(self._latest, self._shown)} new ↑"]
         told += ["refusals"] if self.only_refused else []
         told += [f"/{self.typed}"] if self.typed else []
-        column = COLUMNS[_TOLD].replace(title=" · ".join(told) or COLUMNS[_TOLD].title)
+        column = COLUMNS[_TOLD].replace(told=" · ".join(told))
         if column != self.columns[_TOLD]:
             self.retitle([*COLUMNS[:_TOLD], column, *COLUMNS[_TOLD + 1 :]])

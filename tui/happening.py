@@ -10,17 +10,20 @@ from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, counted, doll
 from agent_meter_mcp.core.models import METRICS, AuditEntry, LimitKey, StoredEvent, Subject
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.sources.base import EVENTS_SHOWN
 
 from .filters import Facts, wanted
 from .format import age, brief, brief_dollars, short_count
 from .view import (
     NAME_WIDTH,
+    TIME_IN_FULL,
     Cell,
     Row,
     counted_by,
     dollars_in_full,
     moment,
     name_cell,
+    time_cell,
     what_of,
     whom_of,
 )
@@ -104,9 +107,11 @@ def folded(items: Iterable[StoredEvent | AuditEntry]) -> list[Happening]:
     return found
 
 
-def newer_than(snapshot: Snapshot, seq: int) -> int:
-    """How many events there are after that one."""
-    return sum(event.seq > seq for event in snapshot.events)
+def newer_in(snapshot: Snapshot, seen: Snapshot) -> str:
+    """How many events there are that were not seen: at least so many, where no more than these are told."""
+    newest = seen.events[0].seq if seen.events else 0
+    count = sum(event.seq > newest for event in snapshot.events)
+    return f"{count}+" if count >= EVENTS_SHOWN else str(count)
 
 
 def _facts(item: StoredEvent | AuditEntry) -> Facts:
@@ -136,7 +141,7 @@ def feed_row(one: Happening, zone: tzinfo, limits: Mapping[str, Limit]) -> Row:
         entry = one.newest
         whom, what = _concerns(entry)
         did = " ".join(part for part in (_done(entry), what, "by", entry.actor) if part)
-        when = Cell(moment(entry.seq, zone, "%H:%M:%S"), "dim")
+        when = time_cell(entry.seq, zone, "%H:%M:%S")
         told = (
             Cell("ADM", "held"),
             name_cell(whom),
@@ -161,7 +166,7 @@ def event_row(one: Happening, zone: tzinfo, limits: Mapping[str, Limit]) -> Row:
     """When, what became of it, what, and what it cost; of refusals first how many, and why."""
     event = one.newest
     assert isinstance(event, StoredEvent)
-    when = Cell(moment(event.seq, zone, "%H:%M:%S"), "dim")
+    when = time_cell(event.seq, zone, "%H:%M:%S")
     usage = event.event.usage
     what = " ".join(part for part in (event.event.who.service, event.event.operation) if part)
     what = shown(what, width=NAME_WIDTH)
@@ -293,7 +298,7 @@ def audit_facts(entry: AuditEntry, zone: tzinfo) -> list[tuple[str, str]]:
     """Everything that the ledger has of a control action."""
     return _told(
         [
-            ("when", moment(entry.seq, zone, "%Y-%m-%d %H:%M:%S %Z")),
+            ("when", moment(entry.seq, zone, TIME_IN_FULL)),
             ("who", entry.actor),
             ("did", entry.action),
             ("to what", entry.target),
@@ -307,7 +312,7 @@ def audit_facts(entry: AuditEntry, zone: tzinfo) -> list[tuple[str, str]]:
 def _readable(name: str, told: str, zone: tzinfo) -> str:
     """A moment as one."""
     is_moment = name.endswith("_at_us") and told.isdigit()
-    return moment(int(told), zone, "%Y-%m-%d %H:%M:%S %Z") if is_moment else told
+    return moment(int(told), zone, TIME_IN_FULL) if is_moment else told
 
 
 def _told(facts: Sequence[tuple[str, object]]) -> list[tuple[str, str]]:
@@ -356,7 +361,7 @@ def what_changed(entry: AuditEntry) -> str:
 
 def audit_row(entry: AuditEntry, zone: tzinfo) -> Row:
     """When, who, what, to what, what was changed, and why."""
-    when = Cell(moment(entry.seq, zone, "%d %b %H:%M"), "dim")
+    when = time_cell(entry.seq, zone, "%d %b %H:%M")
     words = (entry.actor, _done(entry), _target(entry), what_changed(entry), entry.reason or "")
     return Row(str(entry.seq), (when, *(Cell(shown(word, width=NAME_WIDTH)) for word in words)))
 

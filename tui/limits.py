@@ -78,10 +78,9 @@ class LimitsPage(Page):
         self.query_one("#limits", LineTable).show(view.matching_rows(rows, self.wanted))
 
     def _title_columns(self) -> None:
-        arrow = "▲" if self.reversed else "▼"
         sorted_by = _SORTED_BY[self.sort]
         titled = tuple(
-            column.replace(title=f"{column.title}{arrow}") if number == sorted_by else column
+            column.sorted_by(reverse=self.reversed) if number == sorted_by else column
             for number, column in enumerate(self._columns)
         )
         table = self.query_one("#limits", LineTable)

@@ -163,12 +163,11 @@ class Overview(Page):
 
     def _show_agents(self) -> None:
         roster = self.roster
-        arrow = "▲" if roster.reversed else "▼"
         columns = list(AGENT_COLUMNS)
         if roster.typed:
-            columns[0] = columns[0].replace(title=f"{len(roster.places)} of {roster.count}")
+            columns[0] = columns[0].replace(told=f"{len(roster.places)} of {roster.count}")
         sorted_by = _SORTED_BY[roster.sort]
-        columns[sorted_by] = columns[sorted_by].replace(title=f"{columns[sorted_by].title}{arrow}")
+        columns[sorted_by] = columns[sorted_by].sorted_by(reverse=roster.reversed)
         if columns != list(self.agents.columns):
             self.agents.retitle(columns)
         self.agents.show(roster.rows())

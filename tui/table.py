@@ -47,7 +47,8 @@ class Column(Value):
     """`width` is in cells; 0 takes what the others leave, which shall be at least `least`. Several divide it
     by their `share`.
 
-    Where all do not fit, the one with the highest `drop` goes first.
+    Where all do not fit, the one with the highest `drop` goes first. `told` stands in the place of its
+    title for now; a file has the title.
     """
 
     title: str
@@ -56,6 +57,11 @@ class Column(Value):
     drop: int = 0
     least: int = FLEXIBLE_MIN
     share: int = 1
+    told: str = ""
+
+    def sorted_by(self, *, reverse: bool) -> Column:
+        """As the one by which rows are sorted."""
+        return self.replace(told=f"{self.told or self.title}{'▲' if reverse else '▼'}")
 
 
 class LineTable(ScrollView, Painted, can_focus=True):  # pyright: ignore[reportIncompatibleMethodOverride] - its own
@@ -329,7 +335,7 @@ class LineTable(ScrollView, Painted, can_focus=True):  # pyright: ignore[reportI
     def _line(self, y: int, style: _StyleOf) -> Strip:
         width = self.line_width
         if y == 0:
-            titles = [(column.title, "header") for column in self._columns]
+            titles = [(column.told or column.title, "header") for column in self._columns]
             return self._strip(titles, width, False, style)
         place = y - HEADER + self.scroll_offset.y
         if place >= len(self._rows):

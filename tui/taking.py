@@ -62,7 +62,7 @@ class Taking:
         if table is None:
             self._dashboard.say("there is no table here", wrong=True)
             return
-        titles = [column.title.rstrip("▲▼") for column in table.columns]
+        titles = [column.title for column in table.columns]
         self._save(table.id or "table", "csv", export.csv_of(titles, table.rows))
 
     def save_picture(self) -> None:

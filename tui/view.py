@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NAME_WIDTH = 128
 BAR_WIDTH = 8
 WARN_PERCENT = 80.0
+TIME_IN_FULL = "%Y-%m-%d %H:%M:%S %Z"
 NOTHING = Totals()
 _figures = attrgetter(*Totals.fields)
 
@@ -130,6 +131,11 @@ def matching_rows(rows: Iterable[Row], typed: str) -> list[Row]:
 def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
     """A time of day, and a date, in the zone of who looks."""
     return format(time_of(at_us, zone), form)
+
+
+def time_cell(at_us: int, zone: tzinfo, form: str) -> Cell:
+    """A time in few cells; in a file it is a whole one."""
+    return Cell(moment(at_us, zone, form), "dim", moment(at_us, zone, TIME_IN_FULL))
 
 
 def whom_of(subject: Subject) -> str:

@@ -69,6 +69,27 @@ async def test_all_rows_of_a_table_are_saved_and_nothing_is_overwritten(
     assert most[2:5] == ["1", "100", "1.59"]
 
 
+async def test_a_table_that_is_filtered_is_saved_under_its_own_titles(
+    settings: Settings, ledger: Ledger, tmp_path: Path
+) -> None:
+    """How many there are, or the filter, stood in the place of a title."""
+    await use(ledger, "ann")
+    await use(ledger, "bob")
+    async with watching(settings, export_to=str(tmp_path)) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 2)
+        await pilot.press("slash", *"ann", "enter")
+        await until(pilot, lambda: shows(app, "1 of 2"))
+        await pilot.press("w", "f", "slash", *"bob", "enter", "w")
+        await until(pilot, lambda: len(files(tmp_path, "*.csv")) == 2)
+    of_agents, of_events = (
+        list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+        for path in sorted(files(tmp_path, "*.csv"))
+    )
+    assert [line[0] for line in of_agents] == ["Agent", "ann"]
+    assert [line[2:4] for line in of_events] == [["Agent", "What"], ["bob", "api chat 100 tok"]]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", of_events[1][0])
+
+
 async def test_the_screen_is_saved_as_a_picture(settings: Settings, ledger: Ledger, tmp_path: Path) -> None:
     await use(ledger, "<script>&amp;")
     async with watching(settings, export_to=str(tmp_path)) as (app, pilot):

@@ -27,7 +27,7 @@ from agent_meter_mcp.core.models import (
     Who,
 )
 from agent_meter_mcp.core.queries import AgentView, AlertView, Group, LimitView, Summary, Totals
-from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
+from agent_meter_mcp.sources.base import EVENTS_SHOWN, RANGES, Range, Snapshot
 from tui import chart, happening, limit_view, portrait, totals, usage, view
 from tui import format as written
 from tui.filters import Facts, number_of, wanted
@@ -518,3 +518,14 @@ def test_of_a_session_it_is_said_that_agents_may_be_missing() -> None:
     assert [row.cells[0].text for row in usage.agents_in(all_told, repr(("p", "s")))] == ["ann"]
     (row,) = usage.agents_in(some_told, repr(("p", "other")))
     assert row.cells[0].text == "and perhaps others, who used little here"
+
+
+def test_of_no_more_events_than_are_told_there_are_at_least_so_many() -> None:
+    """The feed named a number, the title of the same moment said that it may be more."""
+    usual = UsageEvent("id", Who("ann", "api"), Usage())
+    all_new = tuple(StoredEvent(seq, usual, "accepted", seq) for seq in range(EVENTS_SHOWN + 5, 5, -1))
+    nothing = Snapshot(NOW_US, (), {}, Totals(), (), (), (), ())
+    seen = nothing.replace(events=(StoredEvent(5, usual, "accepted", 5),))
+    assert happening.newer_in(nothing.replace(events=all_new), seen) == f"{EVENTS_SHOWN}+"
+    assert happening.newer_in(nothing.replace(events=all_new[1:]), seen) == str(EVENTS_SHOWN - 1)
+    assert happening.newer_in(nothing.replace(events=all_new[-3:]), nothing) == "3"
