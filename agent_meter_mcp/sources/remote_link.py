@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 PROTOCOL = "2026-07-28"
 """It has neither a handshake nor sessions: a meter that was started again needs no new connection."""
 TIMEOUT_S = 10.0
+ANSWER_S = 30.0
+"""How long an answer may take as a whole: between any two bytes of it `TIMEOUT_S` may pass."""
 SILENCE_S = 40.0
 """A stream on which nothing is heard for so long is dead: the meter says every 15 s that it is there."""
 CLOSING_S = 1.0
@@ -119,10 +121,11 @@ class Link:
         """
         http = await self._ready()
         try:
-            try:
-                response = await http.get(path, params=query)
-            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                response = await http.get(path, params=query)
+            async with asyncio.timeout(ANSWER_S):
+                try:
+                    response = await http.get(path, params=query)
+                except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+                    response = await http.get(path, params=query)
         except LOST as error:
             raise self._lost(error) from error
         document = _document(response.content)

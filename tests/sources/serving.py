@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -90,6 +91,24 @@ def answering(answer: bytes | None) -> Generator[tuple[str, list[bytes]]]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
+
+
+@asynccontextmanager
+async def dripping(answer: bytes) -> AsyncGenerator[str]:
+    """The URL of something that begins with this answer, and goes on with a space now and then, for ever."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b" ")
+                await writer.drain()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(65536), 0.02)
+        writer.close()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def http(status: int, body: str, *headers: str, kind: str = "application/problem+json") -> bytes:

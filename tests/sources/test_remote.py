@@ -50,7 +50,7 @@ from tests.faces.door import listening, site_of
 from tests.faces.test_serve import pem as pem
 from tests.faces.test_serve import serving as serving_tls
 
-from .serving import answering, http, serving, until
+from .serving import answering, dripping, http, serving, until
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -374,6 +374,17 @@ async def test_whoever_does_not_answer_is_not_waited_for_forever(monkeypatch: py
         async with looking(url) as source:
             with pytest.raises(Unreachable, match="it does not answer in time"):
                 await source.snapshot(ALL)
+
+
+async def test_who_answers_letter_by_letter_is_not_waited_for_forever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The dashboard said that it was live, and never looked again."""
+    monkeypatch.setattr(remote_link, "ANSWER_S", 0.3)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000000\r\n\r\n"
+    async with dripping(head) as url, looking(url) as source:
+        with anyio.fail_after(WAIT_S), pytest.raises(Unreachable, match="it does not answer in time"):
+            await source.snapshot(ALL)
 
 
 async def test_a_certificate_must_be_trusted_and_tls_be_spoken(tmp_path: Path, pem: Tls) -> None:
