@@ -8,13 +8,17 @@ program's: a missing member or a wrong kind of value is a KeyError, TypeError or
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_meter_mcp.core.decide import LimitState
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.keys import Key
 from agent_meter_mcp.core.limits import Bound
 from agent_meter_mcp.core.models import (
+    ACTIONS,
+    LIMIT_FIELDS,
+    METRICS,
+    OUTCOMES,
     Agent,
     Alert,
     AuditEntry,
@@ -31,6 +35,7 @@ from agent_meter_mcp.core.models import (
 )
 from agent_meter_mcp.core.money import amount_of
 from agent_meter_mcp.core.queries import (
+    STATUSES,
     TIME_DIMENSIONS,
     AgentView,
     AlertView,
@@ -39,12 +44,14 @@ from agent_meter_mcp.core.queries import (
     Summary,
     Totals,
 )
+from agent_meter_mcp.core.value import Value
+from agent_meter_mcp.core.windows import parse_window
 from agent_meter_mcp.faces.wire.fields import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from agent_meter_mcp.core.models import Metric, SubjectKind
+    from agent_meter_mcp.core.models import Metric
     from agent_meter_mcp.core.queries import Dimension
 
     Told = dict[str, Any]
@@ -52,8 +59,32 @@ if TYPE_CHECKING:
 _TIMES = {
     field.removesuffix("_us") for kept in (KillSwitch, Key) for field in kept.fields if field.endswith("_us")
 }
+_KINDS: dict[str, type] = {"int": int, **dict.fromkeys(("str", "CostSource", "Source", "SwitchKind"), str)}
+_WORDS: dict[str, Collection[str]] = {
+    "Action": ACTIONS,
+    "AgentStatus": STATUSES,
+    "Metric": METRICS,
+    "Outcome": OUTCOMES,
+    "SubjectKind": ("pool", *LIMIT_FIELDS),
+}
+"""Of these there are no others: they are on the screen as they are."""
 PER_CENT = 1000
 """What stands for the maximum of a limit that is gone: of its alerts only the percentage is told."""
+
+
+V = TypeVar("V", bound=Value)
+
+
+def _sound(made: V) -> V:
+    """Raises TypeError where a field is not what its class says that it is."""
+    for field, says in type(made).__annotations__.items():
+        kind, value = says.removesuffix(" | None"), getattr(made, field)
+        if value is None and kind != says:
+            continue
+        is_so = value in _WORDS[kind] if kind in _WORDS else isinstance(value, _KINDS.get(kind, object))
+        if not is_so:
+            raise TypeError(f"{field} is {value!r}")
+    return made
 
 
 def moment(text: str) -> int:
@@ -77,11 +108,12 @@ def optional_amount(metric: Metric, number: float | None) -> int | None:
 
 def totals(told: Told) -> Totals:
     counted = {field: told[field] for field in Totals.fields if field in told}
-    return Totals(
+    made = Totals(
         **counted,
         units_micro=amount_of("units", told["units"]),
         cost_nano_usd=amount_of("cost_usd", told["cost_usd"]),
     )
+    return _sound(made)
 
 
 def summary(told: Told, group_by: tuple[Dimension, ...]) -> Summary:
@@ -98,15 +130,16 @@ def _part(dimension: Dimension, text: str | None) -> str | int | None:
 
 def _usage(told: Told) -> Usage:
     plain = {field: told[field] for field in Usage.fields if field in told}
-    return Usage(
+    made = Usage(
         **plain,
         units_micro=optional_amount("units", told["units"]),
         cost_nano_usd=optional_amount("cost_usd", told["cost_usd"]),
     )
+    return _sound(made)
 
 
 def _who(told: Told) -> Who:
-    return Who(told["agent"], told["service"], None, told["project"], told["session"])
+    return _sound(Who(told["agent"], told["service"], None, told["project"], told["session"]))
 
 
 def event(told: Told) -> StoredEvent:
@@ -124,19 +157,20 @@ def event(told: Told) -> StoredEvent:
         if metadata is None
         else json.dumps(metadata, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
     )
-    return StoredEvent(
+    stored = StoredEvent(
         moment(told["recorded_at"]),
-        happened,
+        _sound(happened),
         told["outcome"],
         moment(told["counted_at"]),
         told["count"],
         told["limit_id"],
     )
+    return _sound(stored)
 
 
 def hold(told: Told) -> Reservation:
     """One that is open."""
-    return Reservation(
+    made = Reservation(
         told["reservation_id"],
         told["id"],
         _who(told),
@@ -146,6 +180,7 @@ def hold(told: Told) -> Reservation:
         moment(told["reserved_at"]),
         moment(told["expires_at"]),
     )
+    return _sound(made)
 
 
 # Limits
@@ -154,16 +189,15 @@ def hold(told: Told) -> Reservation:
 def limit_view(told: Told, at_us: int) -> LimitView:
     """`at_us` is the meter's time, at which it stood so."""
     limit = _limit(told)
-    scope = told["scope"] or ""
-    bound = None if told["binds"] is None else Bound(limit, scope, told["replaced_by"])
+    bound = None if told["binds"] is None else _sound(Bound(limit, told["scope"] or "", told["replaced_by"]))
     return LimitView(limit, None if told["since"] is None else _state(told, limit, at_us), bound)
 
 
 def agent_view(told: Told, limits: Mapping[str, Limit], at_us: int) -> AgentView:
     """`limits` are all that were told, by their ids: an agent's answer says only the half of its own."""
     tightest = told["tightest"]
-    return AgentView(
-        Agent(told["agent"], told["name"], told["tier"], told["owner"], told["parent"]),
+    view = AgentView(
+        _sound(Agent(told["agent"], told["name"], told["tier"], told["owner"], told["parent"])),
         told["status"],
         optional_moment(told["first_seen"]),
         optional_moment(told["last_seen"]),
@@ -172,6 +206,7 @@ def agent_view(told: Told, limits: Mapping[str, Limit], at_us: int) -> AgentView
         if tightest is None
         else _state(tightest, limits.get(tightest["limit_id"]) or _limit(tightest), at_us),
     )
+    return _sound(view)
 
 
 def _limit(told: Told) -> Limit:
@@ -182,17 +217,23 @@ def _limit(told: Told) -> Limit:
         amount_of(metric, told["max"]),
         told["action"],
     )
+    _sound(made)
     if "timezone" not in told:  # of an agent's tightest limit, when it was removed a moment ago
         return made
-    return made.replace(
+    made = made.replace(
         zone=told["timezone"],
-        thresholds=tuple(told["thresholds"]),
+        thresholds=tuple(map(int, told["thresholds"])),
         created_at_us=moment(told["created_at"]),
     )
+    return _sound(made)
 
 
 def _limit_key(told: Told, metric: Metric) -> LimitKey:
-    return LimitKey(_subject(told["subject"]), told["service"], metric, told["window"])
+    try:
+        parse_window(told["window"])
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
+    return _sound(LimitKey(_subject(told["subject"]), told["service"], metric, told["window"]))
 
 
 def _subject(text: str) -> Subject:
@@ -200,13 +241,12 @@ def _subject(text: str) -> Subject:
     if text == "everyone":
         return Subject()
     kind, _, name = text.partition(" ")
-    subject_kind: SubjectKind = kind  # pyright: ignore[reportAssignmentType] - shown only, whatever it is
-    return Subject(subject_kind, name)
+    return _sound(Subject(kind, name))  # pyright: ignore[reportArgumentType] - that is what is looked at
 
 
 def _state(told: Told, limit: Limit, at_us: int) -> LimitState:
     metric = limit.key.metric
-    return LimitState(
+    made = LimitState(
         limit,
         told["scope"] or "",
         amount_of(metric, told["used"]),
@@ -216,15 +256,15 @@ def _state(told: Told, limit: Limit, at_us: int) -> LimitState:
         optional_moment(told["frees_at"]),
         at_us,
     )
+    return _sound(made)
 
 
 # What is kept beside usage
 
 
 def switch(told: Told) -> KillSwitch:
-    return KillSwitch(
-        told["kind"], told["name"], told["reason"], told["engaged_by"], moment(told["engaged_at"])
-    )
+    at_us = moment(told["engaged_at"])
+    return _sound(KillSwitch(told["kind"], told["name"], told["reason"], told["engaged_by"], at_us))
 
 
 def alert_view(told: Told) -> AlertView:
@@ -245,11 +285,11 @@ def alert_view(told: Told) -> AlertView:
         used,
         maximum,
     )
-    return AlertView(raised, None if metric is None else _limit_key(told, metric))
+    return AlertView(_sound(raised), None if metric is None else _limit_key(told, metric))
 
 
 def audit_entry(told: Told) -> AuditEntry:
-    return AuditEntry(
+    made = AuditEntry(
         moment(told["at"]),
         told["actor"],
         told["action"],
@@ -258,6 +298,7 @@ def audit_entry(told: Told) -> AuditEntry:
         _kept(told["after"]),
         told["reason"],
     )
+    return _sound(made)
 
 
 def _kept(told: Told | None) -> str | None:
