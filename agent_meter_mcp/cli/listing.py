@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -171,7 +172,7 @@ def agents(session: Session, /, as_json: bool, **given: Any) -> None:
         return
     click.echo(_agents_table(page.agents, zone, now_us))
     if page.next_agent is not None:
-        click.echo(f"More: --cursor {shown(page.next_agent)!r}")
+        click.echo(f"More: --cursor {shlex.quote(shown(page.next_agent))}")
 
 
 def _agents_table(found: tuple[AgentView, ...], zone: str, now_us: int) -> str:

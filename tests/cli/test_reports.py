@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from pathlib import Path
 
 import pytest
@@ -181,8 +182,18 @@ def test_agents_are_listed_with_their_tightest_limit(ok: Run, run: Run) -> None:
     assert [agent["agent"] for agent in ok("agents", "--owner", "ada", "--json").data["agents"]] == ["b"]
     assert [agent["agent"] for agent in ok("agents", "--status", "idle", "--json").data["agents"]] == ["c"]
     more = ok("agents", "--limit", "1").lines[-1]
-    assert more == "More: --cursor 'a'"
+    assert more == "More: --cursor a"
     assert ok("agents", "--limit", "1", "--cursor", "a", "--json").data["agents"][0]["agent"] == "b"
+
+
+@pytest.mark.parametrize("name", ["a b", r"a\b", "it's $HOME", '"a"', "a`b"])
+def test_a_shell_goes_on_where_a_page_of_agents_ended(ok: Run, name: str) -> None:
+    """It was quoted as Python does, which a shell reads otherwise."""
+    use(ok, name)
+    use(ok, "zed")
+    _, *rest = shlex.split(ok("agents", "--limit", "1").lines[-1])
+    assert rest == ["--cursor", name]
+    assert [agent["agent"] for agent in ok("agents", *rest, "--json").data["agents"]] == ["zed"]
 
 
 def test_reservations_are_listed_until_they_end(ok: Run) -> None:
