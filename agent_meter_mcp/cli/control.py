@@ -153,7 +153,7 @@ def list_limits(session: Session, /, as_json: bool, **given: Any) -> None:
     optional_name(given["service"], "service")
 
     async def work(ledger: Ledger, caller: Caller) -> tuple[list[LimitView], int]:
-        agent = given["agent"] or caller.bound_to
+        agent = caller.bound_to if given["agent"] is None else given["agent"]
         who = None
         if agent is not None:
             who = Who(name(agent, "agent"), given["service"], None, given["project"], given["session"])

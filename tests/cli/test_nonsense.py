@@ -75,6 +75,7 @@ BAD = [
     (["summary", "--limit", "1001"], "--limit"),
     (["summary", "--include-children"], "--include-children"),
     (["events", "--cursor", "x"], "--cursor"),
+    (["limit", "list", "--agent", ""], "--agent"),
     (["events", "--cursor", "9" * 19], "--cursor"),
     (["events", "--limit", "501"], "--limit"),
     (["events", "--outcome", "lost"], "--outcome"),
