@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import SystemCommand
 
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import Conflict, MeterError
 from agent_meter_mcp.core.text import shown
 
 if TYPE_CHECKING:
@@ -142,10 +142,22 @@ class Acting:
 
         async def resume() -> None:
             if await self.answer(question) is not None:
-                back = stop_again(kind, name, switch.reason)
-                await self.do(done, lambda operator: operator.resume(kind, name), back)
+                now = self._switch(kind, name)
+                if now not in (None, switch):
+                    raise Conflict(f"{now} was stopped anew by somebody else meanwhile, so nothing was done")
+                back, still = stop_again(kind, name, switch.reason), self._still(kind, name)
+                told = done if still is None else f"{done} only when {shown(str(still))} does"
+                await self.do(told, lambda operator: operator.resume(kind, name), back)
 
         self.start(resume)
+
+    def _still(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
+        """The wider switch that stops it all the same, when its own is released."""
+        from agent_meter_mcp.core.limits import Policy
+
+        known = self.dashboard.looked.known
+        others = [one for one in known.switches if (one.kind, one.name) != (kind, name)]
+        return Policy((view.agent for view in known.agents), switches=others).still_stopped(kind, name)
 
     def _switch(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
         """The switch of its own that stops it."""
@@ -192,12 +204,15 @@ class Acting:
     async def do(self, done: str, act: Act, back: Undo | None, *, undone: Undo | None = None) -> None:
         """Does what was confirmed; `back` is what undoes it, `undone` what it undoes itself.
 
-        Raises MeterError: then nothing was changed.
+        `act` answers False where there was nothing to do. Raises MeterError: then nothing was changed.
         """
         if self._operator is None:
             return
-        await act(self._operator)
-        if undone is None or undone is self._undo:  # what ended while it was asked about is yet to be undone
+        is_first = await act(self._operator) is not False
+        if not is_first:  # what somebody else did before is not ours to undo
+            done, back = f"{done} already: nothing was changed", None
+        # What ended while an undo was asked about is yet to be undone.
+        if undone is self._undo or (undone is None and is_first):
             self._undo = back
         self.dashboard.say(done if back is None else f"{done}; u undoes it")
         self.dashboard.action_look()

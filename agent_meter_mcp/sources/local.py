@@ -248,11 +248,11 @@ class LocalSource:
 
     refusal = ""
 
-    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
-        await (await self._open()).set_switch(self._caller, kind, name, True, reason)
+    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> bool:
+        return (await (await self._open()).set_switch(self._caller, kind, name, True, reason)).changed
 
-    async def resume(self, kind: SwitchKind, name: str | None) -> None:
-        await (await self._open()).set_switch(self._caller, kind, name, False, None)
+    async def resume(self, kind: SwitchKind, name: str | None) -> bool:
+        return (await (await self._open()).set_switch(self._caller, kind, name, False, None)).changed
 
     async def set_limit(
         self,

@@ -277,11 +277,13 @@ class RemoteSource:
             f"this key has the role {self._role}, and only shows: to change anything takes the role operator"
         )
 
-    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
-        await self._act("set_kill_switch", engaged=True, reason=reason, **_switched(kind, name))
+    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> bool:
+        told = await self._act("set_kill_switch", engaged=True, reason=reason, **_switched(kind, name))
+        return bool(told.get("changed"))
 
-    async def resume(self, kind: SwitchKind, name: str | None) -> None:
-        await self._act("set_kill_switch", engaged=False, **_switched(kind, name))
+    async def resume(self, kind: SwitchKind, name: str | None) -> bool:
+        told = await self._act("set_kill_switch", engaged=False, **_switched(kind, name))
+        return bool(told.get("changed"))
 
     async def set_limit(
         self,
@@ -314,8 +316,10 @@ class RemoteSource:
     async def set_agent(self, agent_id: str, changes: dict[str, str | None]) -> None:
         await self._link.call(("set_agent", {"agent": agent_id, **changes}))
 
-    async def _act(self, tool: str, **given: Any) -> None:
-        await self._link.call((tool, {name: value for name, value in given.items() if value is not None}))
+    async def _act(self, tool: str, **given: Any) -> dict[str, Any]:
+        sent = {name: value for name, value in given.items() if value is not None}
+        (told,) = await self._link.call((tool, sent))
+        return told
 
 
 def _switched(kind: SwitchKind, name: str | None) -> dict[str, Any]:

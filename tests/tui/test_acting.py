@@ -479,6 +479,60 @@ async def test_a_stop_is_undone_and_so_is_that_it_went_on(settings: Settings, le
         ]
 
 
+async def test_who_was_stopped_by_somebody_else_meanwhile_is_not_let_go_on_by_an_undo(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "ann")
+    await use(ledger, "bob")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(agents(app)) == 2)
+        app.acting.stop_or_resume("agent", "bob")
+        await on(pilot, app, Confirm)
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "bob is stopped; u undoes it"))
+        app.acting.stop_or_resume("agent", "ann")
+        await on(pilot, app, Confirm)
+        await ledger.set_switch(OPERATOR, "agent", "ann", True, "incident 17")
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "ann is stopped already: nothing was changed"))
+        await pilot.press("u")
+        await on(pilot, app, Confirm)
+        assert shows(app, "Let agent bob go on")
+        await pilot.press("y")
+        await until_told(pilot, lambda: _stopped(ledger, ["ann"]))
+
+
+async def test_who_was_stopped_anew_meanwhile_is_not_let_go_on(settings: Settings, ledger: Ledger) -> None:
+    await use(ledger, "ann")
+    await ledger.set_switch(OPERATOR, "agent", "ann", True, "a test")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: shows(app, "■ STOPPED"))
+        await pilot.press("x")
+        await on(pilot, app, Confirm)
+        await ledger.set_switch(OPERATOR, "agent", "ann", False, None)
+        await ledger.set_switch(OPERATOR, "agent", "ann", True, "incident 17")
+        await until(pilot, lambda: app.looked.known.switches[0].reason == "incident 17")
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "was stopped anew by somebody else meanwhile"))
+        assert await _stopped(ledger, ["ann"])
+
+
+async def test_who_is_let_go_on_is_told_what_stops_it_still(settings: Settings, ledger: Ledger) -> None:
+    """It was said that it goes on."""
+    await use(ledger, "boss")
+    await use(ledger, "ann")
+    await ledger.set_agent(OPERATOR, "ann", {"parent": "boss"})
+    for name in ("boss", "ann"):
+        await ledger.set_switch(OPERATOR, "agent", name, True, "why not")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(app.looked.known.switches) == 2)
+        for name, done in (("ann", "ann goes on only when agent boss does"), ("boss", "boss goes on; u")):
+            app.acting.stop_or_resume("agent", name)
+            await on(pilot, app, Confirm)
+            await pilot.press("y")
+            await until(pilot, lambda done=done: notes(app, done))
+
+
 async def test_a_palette_that_is_closed_while_it_looks_for_commands_ends_nothing(
     settings: Settings, ledger: Ledger
 ) -> None:
@@ -528,10 +582,10 @@ class SlowAt(LocalSource):
         self._agent = agent
         self.may = anyio.Event()
 
-    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> None:
+    async def stop(self, kind: SwitchKind, name: str | None, reason: str) -> bool:
         if name == self._agent:
             await self.may.wait()
-        await super().stop(kind, name, reason)
+        return await super().stop(kind, name, reason)
 
 
 async def test_what_ends_while_an_undo_is_asked_about_can_be_undone_after_it(
