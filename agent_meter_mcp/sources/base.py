@@ -69,8 +69,8 @@ class Snapshot(Value):
 
 
 class Detail(Value):
-    """One agent: the limits that match it, what it holds, its own usage by service, operation and model, its
-    events, and what was done to it.
+    """One agent: the limits that match it, what it holds, its own usage by service, operation and model, and
+    its events.
 
     `sessions` is its usage by project and session, `sources` by who measured it, `bars` its spend as in a
     snapshot; `refused` is its last refusal.
@@ -80,7 +80,6 @@ class Detail(Value):
     held: tuple[Reservation, ...]
     usage: Summary
     events: tuple[StoredEvent, ...]
-    actions: tuple[AuditEntry, ...]
     sessions: Summary
     sources: Summary
     bars: tuple[tuple[int, int], ...]

@@ -174,7 +174,6 @@ class LocalSource:
 
     def _detail(self, looking: Looking, agent_id: str, wanted: Range) -> Detail:
         own = UsageFilter(agent=agent_id)
-        audit = [] if self._is_agent else looking.audit()
 
         def used(window: str, *group_by: Dimension) -> Summary:
             query = self._query(looking, window, group_by)
@@ -188,7 +187,6 @@ class LocalSource:
             tuple(held for held in looking.reservations() if held.who.agent == agent_id),
             used(wanted.window, "service", "operation", "model"),
             events(own, EVENTS_SHOWN),
-            tuple(entry for entry in audit if entry.target == f"agent {agent_id}"),
             used(wanted.window, "project", "session"),
             used(wanted.window, "source"),
             bars_of(used(wanted.chart_window, wanted.chart)),

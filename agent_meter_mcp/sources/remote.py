@@ -47,8 +47,6 @@ ASK_S = 3.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 """Before it listens again, each time a little longer."""
 AGENTS_PAGE = 200
-OWN_ACTIONS_MAX = 100
-"""Of so many control actions, the newest, those of one agent are shown."""
 
 
 class Status(Value):
@@ -159,7 +157,7 @@ class RemoteSource:
                 )
             )
             agents, alerts = tasks.create_task(self._agents()), tasks.create_task(self._alerts())
-            actions = tasks.create_task(self._actions(ACTIONS_SHOWN))
+            actions = tasks.create_task(self._actions())
         used, spent, events, limits = asked.result()
         with self._link.reading():
             views = tuple(words.limit_view(one, status.at_us) for one in limits["limits"])
@@ -198,7 +196,7 @@ class RemoteSource:
                     ("list_usage_events", {"agent": agent_id, "limit": 1, "outcome": "rejected"}),
                 )
             )
-            held, actions = tasks.create_task(self._held()), tasks.create_task(self._actions(OWN_ACTIONS_MAX))
+            held = tasks.create_task(self._held())
         limits, *used, events, refused = asked.result()
         with self._link.reading():
             usage, sessions, sources, spent = (
@@ -209,7 +207,6 @@ class RemoteSource:
                 tuple(hold for hold in held.result() if hold.who.agent == agent_id),
                 usage,
                 tuple(words.event(one) for one in events["events"]),
-                tuple(action for action in actions.result() if action.target == f"agent {agent_id}"),
                 sessions,
                 sources,
                 bars_of(spent),
@@ -263,9 +260,9 @@ class RemoteSource:
         with self._link.reading():
             return tuple(words.hold(one) for one in told["reservations"])
 
-    async def _actions(self, most: int) -> tuple[AuditEntry, ...]:
+    async def _actions(self) -> tuple[AuditEntry, ...]:
         """The newest control actions; none for an agent, who may not see them."""
-        return () if self._role == "agent" else await self._audited(most)
+        return () if self._role == "agent" else await self._audited(ACTIONS_SHOWN)
 
     # Acting
 
