@@ -74,6 +74,10 @@ class Filler:
         for command, result in zip(commands, applied.results, strict=True):
             self._count(command, result)
 
+    def forget_asked(self) -> None:
+        """Of what was asked so far, nobody says what came."""
+        self._asked.clear()
+
     def _command(self, deed: Deed, at_us: int) -> Command:
         intake = self._intake
         if isinstance(deed, Report):
@@ -181,6 +185,7 @@ def go_on(path: str, month: Month, seed: int, rate: float) -> Iterator[Made]:
             due = int((time.monotonic() - began) * rate) - written
             at_us = system_clock_us()
             filler.write([next(live).deed for _ in range(min(due, 1000))], at_us)
+            filler.forget_asked()
             written += due
             yield filler.made
             time.sleep(TURN_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent_meter_mcp.core.commands import Reserve
 from agent_meter_mcp.core.queries import AgentsQuery
-from agent_meter_mcp.demo.filling import make
+from agent_meter_mcp.demo.filling import go_on, make
 from agent_meter_mcp.demo.month import Month
 from agent_meter_mcp.store.sqlite import open_store
 
@@ -157,6 +159,22 @@ def test_interrupted_it_leaves_nothing_behind(home: Path) -> None:
         _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert list(home.glob("large.db*")) == []
+
+
+def test_what_goes_on_keeps_nothing_of_what_was_asked(home: Path) -> None:
+    """It grew for as long as it went on, by some 40 MB an hour at 200 events a second."""
+    month = Month(3, 12, FEW, UNTIL_US)
+    make(str(home / "live.db"), month, 3, lambda done: None)
+    before = kept()
+    for done in go_on(str(home / "live.db"), month, 3, 1000.0):
+        if done.refused >= 20:
+            assert kept() <= before
+            break
+
+
+def kept() -> int:
+    gc.collect()
+    return sum(isinstance(one, Reserve) for one in gc.get_objects())
 
 
 def test_it_goes_on_at_the_rate_that_is_asked_for_until_ctrl_c(ok: Run, home: Path) -> None:
