@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from agent_meter_mcp.core.models import KillSwitch, SwitchKind
-    from agent_meter_mcp.sources.base import Operator, Reader
+    from agent_meter_mcp.sources.base import Operator, Reader, Snapshot
 
     from .app import Dashboard
     from .dialogs import Answer, Confirm, Dialog
@@ -86,6 +86,11 @@ class Acting:
     def refusal(self) -> str:
         """Why nothing can be changed from here; "" where it can."""
         return ONLY_SHOWS if self._operator is None else self._operator.refusal
+
+    @property
+    def known(self) -> Snapshot:
+        """What is acted on: that of the last look, also while the screen is paused."""
+        return (self.dashboard.waiting or self.dashboard.looked).known
 
     def may_act(self) -> bool:
         """Says why not."""
@@ -155,14 +160,13 @@ class Acting:
         """The wider switch that stops it all the same, when its own is released."""
         from agent_meter_mcp.core.limits import Policy
 
-        known = self.dashboard.looked.known
+        known = self.known
         others = [one for one in known.switches if (one.kind, one.name) != (kind, name)]
         return Policy((view.agent for view in known.agents), switches=others).still_stopped(kind, name)
 
     def _switch(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
         """The switch of its own that stops it."""
-        switches = self.dashboard.looked.known.switches
-        return next((one for one in switches if (one.kind, one.name) == (kind, name)), None)
+        return next((one for one in self.known.switches if (one.kind, one.name) == (kind, name)), None)
 
     # Undoing
 

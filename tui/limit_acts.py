@@ -133,7 +133,7 @@ class LimitActs:
 
     async def preview(self, wish: Wish) -> Preview:
         """Whom it would bind now, and how they stand. Raises MeterError."""
-        reader, agents, key = self._acting.reader, self._acting.dashboard.looked.known.agents, wish.key
+        reader, agents, key = self._acting.reader, self._acting.known.agents, wish.key
         limits = await reader.limits()
         usage = await reader.usage(
             key.window, *limit_preview.dimensions(key.subject), service=key.service, zone=wish.zone

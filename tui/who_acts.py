@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import NotFound
+from agent_meter_mcp.core.errors import Conflict, NotFound
 from agent_meter_mcp.core.figures import amount
 from agent_meter_mcp.core.models import METRICS, Agent
 from agent_meter_mcp.core.text import shown
@@ -64,7 +64,7 @@ class WhoActs:
 
     def switch_service(self) -> None:
         async def choose() -> None:
-            switches = self._acting.dashboard.looked.known.switches
+            switches = self._acting.known.switches
             stopped = {switch.name for switch in switches if switch.kind == "service"}
             names = sorted({*(await self.used())["service"], *(name for name in stopped if name)})
             rows = [
@@ -90,7 +90,7 @@ class WhoActs:
                         Cell(shown(one.agent.owner or "")),
                     ),
                 )
-                for one in self._acting.dashboard.looked.known.agents
+                for one in self._acting.known.agents
             ]
             chosen = await self._acting.answer(Choose(title, _AGENTS, rows))
             if chosen is not None:
@@ -100,7 +100,7 @@ class WhoActs:
 
     def seen(self) -> dict[str, list[str]]:
         """Agents, tiers and owners as of the last look, for completion."""
-        agents = [one.agent for one in self._acting.dashboard.looked.known.agents]
+        agents = [one.agent for one in self._acting.known.agents]
         found = {
             "agent": {agent.agent_id for agent in agents},
             "tier": {agent.tier for agent in agents},
@@ -118,7 +118,7 @@ class WhoActs:
 
     def _agent(self, agent_id: str) -> Agent:
         """As it was at the last look. Raises NotFound."""
-        for one in self._acting.dashboard.looked.known.agents:
+        for one in self._acting.known.agents:
             if one.agent.agent_id == agent_id:
                 return one.agent
         raise NotFound(f"no agent of the name {shown(agent_id)} has been seen yet")
@@ -129,6 +129,8 @@ class WhoActs:
         if changes is None:
             return
         name = shown(agent_id)
+        if self._agent(agent_id) != agent:
+            raise Conflict(f"{name} was changed by somebody else meanwhile, so nothing was done; look again")
         if not changes:
             self._acting.dashboard.say(f"{name} is so already: nothing was changed")
             return

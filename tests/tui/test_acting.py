@@ -430,6 +430,35 @@ async def test_an_agent_is_given_a_tier_an_owner_and_a_parent(settings: Settings
         assert (coder.tier, coder.owner) == (None, None)
 
 
+async def test_what_somebody_else_changed_about_an_agent_is_not_overwritten(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("e")
+        await on(pilot, app, AgentDialog)
+        await ledger.set_agent(OPERATOR, "coder", {"tier": "gold"})
+        await until(pilot, lambda: app.looked.known.agents[0].agent.tier == "gold")
+        await pilot.press("tab", *"free", "ctrl+s")
+        await until(pilot, lambda: notes(app, "coder was changed by somebody else meanwhile"))
+        assert (await _agent(ledger, "coder")).tier == "gold"
+
+
+async def test_who_was_stopped_while_it_is_paused_is_asked_about_as_one_that_is(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await use(ledger, "coder")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("p")
+        await ledger.set_switch(OPERATOR, "agent", "coder", True, "incident 17")
+        await until(pilot, lambda: app.waiting is not None)
+        await pilot.press("x")
+        await on(pilot, app, Confirm)
+        assert shows(app, "Let coder go on? It is stopped now (incident 17).")
+
+
 async def _agent(ledger: Ledger, agent_id: str) -> Any:
     from agent_meter_mcp.core.queries import AgentsQuery
 
