@@ -20,7 +20,7 @@ from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 
-from agent_meter_mcp.core.errors import InvalidInput, MeterError
+from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.sources.base import RANGES
 
@@ -201,8 +201,7 @@ class Dashboard(App[None]):
             for name in [name for name, one in self.available_themes.items() if one.ansi]:
                 self.unregister_theme(name)
         known = self.available_themes
-        if wanted not in ("", themes.AUTO) and wanted not in known:
-            raise InvalidInput("theme", f"must be {themes.AUTO} or one of {', '.join(sorted(known))}")
+        themes.check(wanted, known)
         last = self.choices.get("theme", known, themes.AUTO)
         few = self.console.color_system == "standard"
         return themes.chosen(wanted or last, known, few=few)

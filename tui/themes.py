@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
+
+from agent_meter_mcp.core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
 AUTO = "auto"
 _LIGHT_FROM = 7
@@ -147,6 +149,12 @@ def chosen(
     is_light = _is_light(environment)
     its_own = "ansi-light" if is_light else "ansi-dark"
     return its_own if few and its_own in known else (LIGHT if is_light else DARK).name
+
+
+def check(wanted: str, known: Iterable[str] = (*BUILTIN_THEMES, *(one.name for one in THEMES))) -> None:
+    """Raises InvalidInput: there is no such theme."""
+    if wanted not in ("", AUTO, *known):
+        raise InvalidInput("theme", f"must be {AUTO} or one of {', '.join(sorted(known))}")
 
 
 def _is_light(environment: Mapping[str, str]) -> bool:

@@ -112,6 +112,8 @@ def _serve(wanted: Wanted, key: str, *arguments: str) -> None:
         from . import web
     except ImportError as error:
         raise InvalidInput("web", "needs more: pip install 'agent-meter-mcp[web]'") from error
+    if wanted.theme:
+        tui("themes").check(wanted.theme)
     os.environ[KEY_VARIABLE] = key
     more = () if wanted.allow_actions else ("--read-only",)
     more += ("--theme", wanted.theme) if wanted.theme else ()

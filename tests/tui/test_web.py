@@ -73,6 +73,16 @@ def site(settings: Settings) -> Generator[Site]:
         yield served
 
 
+def test_a_theme_that_there_is_not_is_said_at_once(settings: Settings) -> None:
+    """It was served, and every tab ended as it began."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "agent_meter_mcp", "dashboard", "--web", "--port", "0", "--theme", "nonsense"],
+        env={**os.environ, "AGENT_METER_DB": settings.db}, capture_output=True, text=True, timeout=WAIT_S,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "--theme: must be auto or one of" in ran.stderr
+
+
 @asynccontextmanager
 async def browser(site: Site, *, admitted: bool = True) -> AsyncGenerator[aiohttp.ClientSession]:
     """One that was given the link, or one that was not."""
