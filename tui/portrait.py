@@ -12,7 +12,18 @@ from .format import age, short_count, spark, until
 from .happening import limits_by_id, measured, why_refused
 from .limit_view import clock
 from .roster import STATES, state_of, word_of
-from .view import NAME_WIDTH, NOTHING, Cell, Row, cost_cell, limit_row, moment, name_cell, what_of
+from .view import (
+    NAME_WIDTH,
+    NOTHING,
+    Cell,
+    Row,
+    amounts_of,
+    cost_cell,
+    limit_row,
+    moment,
+    name_cell,
+    what_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,12 +95,11 @@ def _held(detail: Detail, now_us: int) -> list[Cell]:
     lines: list[Cell] = []
     for hold in detail.held[:HELD_SHOWN]:
         what = shown(hold.operation or hold.who.service or "", width=40)
-        cost = hold.usage.cost_nano_usd
-        told = [what] + ([dollars(cost)] if cost is not None else [])
+        told = ", ".join(word for word in (what, amounts_of(hold)) if word)
         ends = until(hold.expires_at_us, now_us)
         since = age(max(now_us - hold.reserved_at_us, SECOND_US))
         name = shown(hold.reservation_id, width=40)
-        lines.append(Cell(f"holds {name} ({', '.join(told)}), for {since}, until in {ends}"))
+        lines.append(Cell(f"holds {name} ({told}), for {since}, until in {ends}"))
     more = len(detail.held) - HELD_SHOWN
     return lines + ([Cell(f"and {counted(more, 'reservation')} more")] if more > 0 else [])
 

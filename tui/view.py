@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, overload
 
-from agent_meter_mcp.core.figures import UNKNOWN, cost_of, number, percent
-from agent_meter_mcp.core.models import EACH
+from agent_meter_mcp.core.figures import UNKNOWN, amount, cost_of, number, percent
+from agent_meter_mcp.core.models import EACH, METRICS
 from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import Totals
 from agent_meter_mcp.core.text import shown
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
-    from agent_meter_mcp.core.models import Limit, LimitKey, Subject
+    from agent_meter_mcp.core.models import Limit, LimitKey, Reservation, Subject
     from agent_meter_mcp.core.queries import Group, LimitView
 
     Style = Literal["", "alarm", "warn", "good", "dim", "held"]
@@ -131,6 +131,12 @@ def matching_rows(rows: Iterable[Row], typed: str) -> list[Row]:
 def moment(at_us: int, zone: tzinfo, form: str = "%d %b %H:%M:%S") -> str:
     """A time of day, and a date, in the zone of who looks."""
     return format(time_of(at_us, zone), form)
+
+
+def amounts_of(held: Reservation) -> str:
+    """ "1 request, 1,500 tokens, $0.04": all that it holds."""
+    stated = zip(METRICS, held.usage.stated, strict=True)
+    return ", ".join(amount(metric, value) for metric, value in stated if value)
 
 
 def time_cell(at_us: int, zone: tzinfo, form: str) -> Cell:

@@ -6,8 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import Conflict, NotFound
-from agent_meter_mcp.core.figures import amount
-from agent_meter_mcp.core.models import METRICS, Agent
+from agent_meter_mcp.core.models import Agent
 from agent_meter_mcp.core.text import shown
 
 from . import undo
@@ -17,7 +16,7 @@ from .dialogs import Confirm
 from .format import age, until
 from .roster import word_of
 from .table import Column
-from .view import Cell, Row
+from .view import Cell, Row, amounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,13 +156,13 @@ class WhoActs:
         if chosen is None:
             return
         words = (
-            f"Release {_amounts(held[chosen])} that {shown(agent_id)} holds for {_purpose(held[chosen])}?"
+            f"Release {amounts_of(held[chosen])} that {shown(agent_id)} holds for {_purpose(held[chosen])}?"
             " Nothing was used of it, that says; it cannot be undone. If the agent is still at it, what it"
             " settles later counts all the same."
         )
         if await self._acting.answer(Confirm(words, "Release", grave=True)) is not None:
             await self._acting.do(
-                f"{_amounts(held[chosen])} of {shown(agent_id)} are free again",
+                f"{amounts_of(held[chosen])} of {shown(agent_id)} are free again",
                 lambda operator: operator.release(chosen),
                 None,
             )
@@ -174,7 +173,7 @@ def _hold_row(held: Reservation, now_us: int) -> Row:
         held.reservation_id,
         (
             Cell(_purpose(held)),
-            Cell(_amounts(held)),
+            Cell(amounts_of(held)),
             Cell(age(max(now_us - held.reserved_at_us, 0))),
             Cell(until(held.expires_at_us, now_us)),
         ),
@@ -183,8 +182,3 @@ def _hold_row(held: Reservation, now_us: int) -> Row:
 
 def _purpose(held: Reservation) -> str:
     return shown(" ".join(part for part in (held.who.service, held.operation) if part))
-
-
-def _amounts(held: Reservation) -> str:
-    stated = zip(METRICS, held.usage.stated, strict=True)
-    return ", ".join(amount(metric, value) for metric, value in stated if value)

@@ -169,9 +169,8 @@ async def test_an_agent_has_a_page_of_its_own(settings: Settings, ledger: Ledger
         OPERATOR, LimitKey(Subject("agent", "*"), None, "cost_usd", "day"), 10 * 100 * CENT
     )
     await use(ledger, "coder", 300, "openai")
-    await ledger.reserve(
-        OPERATOR, Report(Who("coder", "openai"), Usage(cost_nano_usd=CENT, cost_source="reported"))
-    )
+    held = Usage(input_tokens=1500, cost_nano_usd=CENT, cost_source="reported")
+    await ledger.reserve(OPERATOR, Report(Who("coder", "openai"), held))
     async with watching(settings) as (app, pilot):
         await until(pilot, lambda: len(agents(app)) == 1)
         await pilot.press("enter")
@@ -180,6 +179,7 @@ async def test_an_agent_has_a_page_of_its_own(settings: Settings, ledger: Ledger
         assert "each agent · cost_usd/day" in page
         assert "openai · chat" in page
         assert "holds " in page
+        assert "(openai, 1 request, 1,500 tokens, $0.01)" in page
         await use(ledger, "coder", 200, "search")
         await until(pilot, lambda: any("search · chat" in line for line in screen_text(app)))
         await pilot.press("x")
