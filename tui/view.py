@@ -6,6 +6,7 @@ Every text that an agent chose goes through `core.text.shown`: no control code a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -139,8 +140,9 @@ def amounts_of(held: Reservation) -> str:
     return ", ".join(amount(metric, value) for metric, value in stated if value)
 
 
+@lru_cache(maxsize=512)
 def time_cell(at_us: int, zone: tzinfo, form: str) -> Cell:
-    """A time in few cells; in a file it is a whole one."""
+    """A time in few cells; in a file it is a whole one. The same ones are there look after look."""
     return Cell(moment(at_us, zone, form), "dim", moment(at_us, zone, TIME_IN_FULL))
 
 
