@@ -181,13 +181,10 @@ def _limits_table(views: list[LimitView], now_us: int) -> str:
         Column("Max", right=True, last=1),
         Column("Full", right=True),
         Column("Frees in", right=True, drop=1),
-        Column("Note", shrinks=8, last=3),
+        Column("Note", shrinks=8, last=3, rare=True),
         Column("Id", drop=3),
     ]
-    rows = [_limit_row(view, now_us) for view in views]
-    if all(row[-2] == "" for row in rows):
-        columns, rows = [*columns[:-2], columns[-1]], [[*row[:-2], row[-1]] for row in rows]
-    return table(columns, rows)
+    return table(columns, [_limit_row(view, now_us) for view in views])
 
 
 def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:

@@ -96,13 +96,10 @@ def _events_table(found: tuple[StoredEvent, ...], limits: Mapping[str, str], zon
         Column("Tokens", right=True, last=3),
         Column("Cost", right=True, last=1),
         Column("Outcome"),
-        Column("Refused by", shrinks=12, last=2),
+        Column("Refused by", shrinks=12, last=2, rare=True),
         Column("Id", spare=True),
     ]
-    rows = [_event_row(event, limits, when) for event in found]
-    if all(event.outcome != "rejected" for event in found):
-        columns, rows = [*columns[:-2], columns[-1]], [[*row[:-2], row[-1]] for row in rows]
-    return table(columns, rows)
+    return table(columns, [_event_row(event, limits, when) for event in found])
 
 
 def _event_row(
@@ -180,7 +177,7 @@ def _agents_table(found: tuple[AgentView, ...], zone: str, now_us: int) -> str:
     when = moments(seen, zone_of(zone), now_us)
     columns = [
         Column("Agent", shrinks=20),
-        Column("Name", shrinks=8, drop=4),
+        Column("Name", shrinks=8, drop=4, rare=True),
         Column("Status"),
         Column(f"Last seen ({zone_name(zone)})", drop=2),
         Column("Tier", shrinks=6, drop=5),
@@ -191,10 +188,7 @@ def _agents_table(found: tuple[AgentView, ...], zone: str, now_us: int) -> str:
         Column("Tightest limit", right=True, drop=1),
         Column("Full", right=True),
     ]
-    rows = [_agent_row(view, when) for view in found]
-    if all(view.agent.name is None for view in found):
-        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
-    return table(columns, rows)
+    return table(columns, [_agent_row(view, when) for view in found])
 
 
 def _agent_row(view: AgentView, when: Callable[[int | None], str]) -> list[str | Cell]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from agent_meter_mcp.core.figures import percent, shortened, width_of
+from agent_meter_mcp.core.figures import UNKNOWN, percent, shortened, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,8 @@ class Column(NamedTuple):
     """`shrinks` is the width (in cells) to which it may be shortened, 0: not at all.
 
     Columns with a `drop` above 0 are left out when all cannot fit, the highest first; a `spare` one before
-    any other is shortened, one with a `last` above 0 only where all that can be shortened is not enough.
+    any other is shortened, one with a `last` above 0 only where all that can be shortened is not enough. A
+    `rare` one is left out where no row has anything in it.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Column(NamedTuple):
     drop: int = 0
     spare: bool = False
     last: int = 0
+    rare: bool = False
 
 
 class Cell(NamedTuple):
@@ -90,6 +92,12 @@ def table(
     body = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     if total is not None:
         body.append([cell if isinstance(cell, Cell) else Cell(cell) for cell in total])
+    told = [
+        index
+        for index, column in enumerate(columns)
+        if not column.rare or any(row[index].text not in ("", UNKNOWN) for row in body)
+    ]
+    columns, body = [columns[index] for index in told], [[row[index] for index in told] for row in body]
     natural = [
         max([width_of(column.title), *(width_of(row[index].text) for row in body)])
         for index, column in enumerate(columns)

@@ -215,6 +215,21 @@ def test_reservations_are_listed_until_they_end(ok: Run) -> None:
     assert row[-1] == held["reservation_id"]
 
 
+def test_units_that_are_held_are_told(ok: Run) -> None:
+    """Of a hold that has nothing else, no amount was seen."""
+
+    async def hold() -> None:
+        settings = load_settings()
+        async with open_ledger(settings) as ledger:
+            await ledger.reserve(
+                process_caller(settings), Report(Who("a", "s"), Usage(units_micro=7_500_000))
+            )
+
+    asyncio.run(hold())
+    head, row = (line.split() for line in ok("reservations").lines)
+    assert dict(zip(head, row, strict=False))["Units"] == "7.5"
+
+
 def test_alerts_say_which_threshold_of_which_limit_was_reached(ok: Run) -> None:
     each = ("--agent", "*", "--service", "s", "--metric", "cost_usd", "--window", "day")
     ok("limit", "set", *each, "--max", "10")
