@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import Conflict
 from agent_meter_mcp.core.text import shown
 
 from . import limit_preview, limit_view, undo
@@ -128,7 +127,7 @@ class LimitActs:
             await self._acting.do(
                 f"{name} is removed",
                 lambda operator: operator.remove_limit(limit.limit_id),
-                undo.set_again(limit),
+                undo.set_again(self._acting.reader, limit, None),
             )
 
     async def preview(self, wish: Wish) -> Preview:
@@ -145,11 +144,8 @@ class LimitActs:
     async def _set(self, wish: Wish, seen: Limit | None) -> None:
         """`seen` is the limit that the person has seen: only that one is changed, none made since."""
         name, most = what_of(wish.key), exact(wish.key.metric, wish.max)
-        before = await undo.limit_of(self._acting.reader, wish.key)
-        if before != seen:
-            raise Conflict(
-                f"the limit {name} was changed by somebody else meanwhile, so nothing was done; look again"
-            )
+        reader = self._acting.reader
+        before = await undo.limit_as(reader, wish.key, None if seen is None else wish_of(seen))
         if before is not None and wish_of(before) == wish:
             self._acting.dashboard.say(f"{name} is {most} already: nothing was changed")
             return
@@ -159,7 +155,6 @@ class LimitActs:
                 wish.key, wish.max, action=wish.action, zone=wish.zone, thresholds=wish.thresholds
             )
 
-        reader = self._acting.reader
-        back = undo.remove_again(reader, wish.key) if before is None else undo.set_again(before)
+        back = undo.remove_again(reader, wish) if before is None else undo.set_again(reader, before, wish)
         was = "" if before is None or before.max == wish.max else f"{exact(wish.key.metric, before.max)} → "
         await self._acting.do(f"{name}: {was}{most}", act, back)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import NotFound
+from agent_meter_mcp.core.errors import Conflict
 from agent_meter_mcp.core.figures import target
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
-from .limit_form import exact
+from .limit_form import exact, wish_of
 from .view import what_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from agent_meter_mcp.core.models import Limit, LimitKey, SwitchKind
     from agent_meter_mcp.sources.base import Operator, Reader
+
+    from .limit_form import Wish
 
 
 class Undo(Value):
@@ -27,17 +29,25 @@ class Undo(Value):
     act: Callable[[Operator], Awaitable[object]]
 
 
-async def limit_of(reader: Reader, key: LimitKey) -> Limit | None:
-    """The limit with this key as it is now."""
+async def limit_as(reader: Reader, key: LimitKey, seen: Wish | None) -> Limit | None:
+    """The limit with this key, which is still as it was seen (None: it is not there). Raises Conflict."""
     limits = [view.limit for view in await reader.limits()]
-    return next((limit for limit in limits if limit.key == key), None)
+    now = next((limit for limit in limits if limit.key == key), None)
+    if (None if now is None else wish_of(now)) != seen:
+        raise changed_meanwhile(f"the limit {what_of(key)}")
+    return now
 
 
-def set_again(limit: Limit) -> Undo:
-    """After it was changed or removed."""
+def changed_meanwhile(what: str) -> Conflict:
+    return Conflict(f"{what} was changed by somebody else meanwhile, so nothing was done; look again")
+
+
+def set_again(reader: Reader, limit: Limit, after: Wish | None) -> Undo:
+    """It was changed to what is `after` it, or (None) removed."""
     name, most = what_of(limit.key), exact(limit.key.metric, limit.max)
 
     async def act(operator: Operator) -> None:
+        await limit_as(reader, limit.key, after)
         await operator.set_limit(
             limit.key, limit.max, action=limit.action, zone=limit.zone, thresholds=limit.thresholds
         )
@@ -45,15 +55,14 @@ def set_again(limit: Limit) -> Undo:
     return Undo(f"Set {name} to {most} again, as it was before?", f"{name}: {most} again", act)
 
 
-def remove_again(reader: Reader, key: LimitKey) -> Undo:
+def remove_again(reader: Reader, made: Wish) -> Undo:
     """After it was made."""
-    name = what_of(key)
+    name = what_of(made.key)
 
     async def act(operator: Operator) -> None:
-        limit = await limit_of(reader, key)
-        if limit is None:
-            raise NotFound(f"the limit {name} is not there any more")
-        await operator.remove_limit(limit.limit_id)
+        limit = await limit_as(reader, made.key, made)
+        if limit is not None:
+            await operator.remove_limit(limit.limit_id)
 
     return Undo(f"Remove the limit {name}, which was made just now?", f"{name} is removed again", act)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import Conflict, NotFound
+from agent_meter_mcp.core.errors import NotFound
 from agent_meter_mcp.core.models import Agent
 from agent_meter_mcp.core.text import shown
 
@@ -129,7 +129,7 @@ class WhoActs:
             return
         name = shown(agent_id)
         if self._agent(agent_id) != agent:
-            raise Conflict(f"{name} was changed by somebody else meanwhile, so nothing was done; look again")
+            raise undo.changed_meanwhile(name)
         if not changes:
             self._acting.dashboard.say(f"{name} is so already: nothing was changed")
             return

@@ -274,6 +274,25 @@ async def test_undoing_a_new_limit_removes_it(settings: Settings, ledger: Ledger
         await until_told(pilot, lambda: _has(ledger, 0))
 
 
+async def test_an_undo_overwrites_nothing_that_somebody_else_set_since(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await ledger.set_limit(OPERATOR, EACH, 10 * DOLLAR)
+    async with watching(settings) as (app, pilot):
+        await open_limits(app, pilot, 1)
+        await pilot.press("plus")
+        await on(pilot, app, RaiseDialog)
+        app.screen.query_one("#max", Input).value = "20"
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "u undoes it"))
+        await ledger.set_limit(OPERATOR, EACH, 3 * DOLLAR)
+        await pilot.press("u")
+        await on(pilot, app, Confirm)
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "changed by somebody else"))
+        assert await maximum(ledger) == [3 * DOLLAR]
+
+
 async def test_escape_sets_nothing(settings: Settings, ledger: Ledger) -> None:
     await ledger.set_limit(OPERATOR, EACH, 10 * DOLLAR)
     async with watching(settings) as (app, pilot):
