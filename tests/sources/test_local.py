@@ -189,9 +189,9 @@ async def test_more_usage_between_two_looks_than_is_listed_is_seen_of_all(
 @pytest.mark.parametrize(
     ("home", "path", "where"),
     [
-        ("/home/ann", "/home/ann/x/meter.db", "~/x/meter.db"),
-        ("/home/ann", "/home/anna/meter.db", "/home/anna/meter.db"),
-        ("/home/ann", "/backup/home/ann/meter.db", "/backup/home/ann/meter.db"),
+        ("/people/ann", "/people/ann/x/meter.db", "~/x/meter.db"),
+        ("/people/ann", "/people/anna/meter.db", "/people/anna/meter.db"),
+        ("/people/ann", "/backup/people/ann/meter.db", "/backup/people/ann/meter.db"),
         ("/", "/srv/meter.db", "~/srv/meter.db"),
     ],
 )
