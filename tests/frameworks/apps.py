@@ -51,7 +51,7 @@ def litestar() -> Any:
 
 
 def django() -> Any:
-    """Around the whole app. It knows no lifespan."""
+    """Around the whole app. It knows no lifespan: the middleware has it to itself."""
     http, urls = import_module("django.http"), import_module("django.urls")
     settings = import_module("django.conf").settings
     go_on = asyncio.Event()

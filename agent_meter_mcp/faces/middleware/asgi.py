@@ -113,9 +113,12 @@ class MeterMiddleware:
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The meter is open from before the app starts until after it has ended."""
         attachment = self._metering.attachment
+        has_heard = False
 
         async def receive_and_open() -> Message:
+            nonlocal has_heard
             message = await receive()
+            has_heard = True
             if message["type"] == "lifespan.startup":
                 try:
                     await attachment.open()
@@ -130,7 +133,15 @@ class MeterMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive_and_open, close_and_send)
+            try:
+                await self._app(scope, receive_and_open, close_and_send)
+            except Exception:
+                if has_heard:
+                    raise
+            if not has_heard:  # Django, and others, know no lifespan: then it is the meter's alone
+                for said in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+                    await receive_and_open()
+                    await close_and_send({"type": said})
         finally:
             await attachment.close()
 

@@ -560,7 +560,7 @@ def test_without_a_lifespan_each_event_loop_is_served(settings: Settings) -> Non
     assert asyncio.run(recorded()) == 3
 
 
-async def test_an_app_without_a_lifespan_of_its_own_is_left_alone(settings: Settings) -> None:
+async def test_an_app_without_a_lifespan_of_its_own_has_that_of_the_meter(settings: Settings) -> None:
     async def http_only(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError("only HTTP here")
@@ -568,10 +568,9 @@ async def test_an_app_without_a_lifespan_of_its_own_is_left_alone(settings: Sett
         await send({"type": "http.response.body"})
 
     app = MeterMiddleware(http_only, "my-api")
-    with pytest.raises(ValueError, match="only HTTP"):
-        await app({"type": "lifespan"}, asyncio.Queue[Any]().get, Exchange().send)
-    async with client_of(app) as client:
+    async with living(app) as said, client_of(app) as client:
         assert (await client.get("/a/17/b")).status_code == 204
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     async with own(settings) as books:
         (stored,) = await books.settled()
     assert stored.event.operation == "GET /a/{}/b"
