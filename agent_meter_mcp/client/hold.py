@@ -49,7 +49,7 @@ class Hold:
         on_error: OnError,
         counters: Counter[str],
     ) -> None:
-        self._place = place
+        self.place = place
         self._report = report
         self._ttl_us = ttl_us
         self._raise_on_denial = raise_on_denial
@@ -95,7 +95,7 @@ class Hold:
         `on_error` decides.
         """
         try:
-            self._granted = await self._place.reserve(self._report, self._ttl_us)
+            self._granted = await self.place.reserve(self._report, self._ttl_us)
         except UNAVAILABLE as error:
             self._failure = error
             self._granted = self._without_meter(error)
@@ -123,7 +123,7 @@ class Hold:
         if reservation_id is None:
             self._ended = True
             return ReservationSettled("Released.", None, "released")
-        settled = await self._place.release(reservation_id)
+        settled = await self.place.release(reservation_id)
         self._ended = True
         return settled
 
@@ -133,7 +133,7 @@ class Hold:
         reservation_id = self.reservation_id
         if reservation_id is None:
             return ReservationSettled("There is no hold to extend.", None, "open")
-        return await self._place.extend(reservation_id, check.ttl_of(ttl))
+        return await self.place.extend(reservation_id, check.ttl_of(ttl))
 
     async def __aenter__(self) -> Self:
         return await self.ask()
@@ -178,7 +178,7 @@ class Hold:
 
     async def _settle(self, settle: Settle) -> Callable[[], ReservationSettled]:
         if self._failure is None:
-            tell = await self._place.settle(settle)
+            tell = await self.place.settle(settle)
         else:
             tell = await self._record(settle)
         self._ended = True
@@ -192,7 +192,7 @@ class Hold:
             duration_ms=settle.duration_ms,
             metadata=settle.metadata,
         )
-        recorded = await self._place.record_unheld(used, self._report, self._ttl_us)
+        recorded = await self.place.record_unheld(used, self._report, self._ttl_us)
         return lambda: ReservationSettled(reservation_id=None, **recorded.as_dict())
 
     def _without_meter(self, error: MeterError) -> Granted:

@@ -119,6 +119,10 @@ class Meter:
             counters=self.counters,
         )
 
+    def adopt(self, hold: Hold) -> None:
+        """It was made by another meter of the same ledger, which may be closed by now: it ends here."""
+        hold.place = self._place
+
     async def __aenter__(self) -> Self:
         """Raises StoreError when a local file cannot be opened. A remote meter need not be there yet."""
         await self._place.open()

@@ -13,14 +13,13 @@ import asyncio
 import atexit
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anyio import CancelScope
+from anyio import CancelScope, to_thread
 
 from agent_meter_mcp.client.background import Background
-from agent_meter_mcp.core.errors import MeterError
 
 from .owed import Debt, Owed
 
@@ -39,7 +38,9 @@ GATHER_S = 0.005
 PENDING_MAX = 1000
 """Settlements under way at most; who brings one more waits for it."""
 ENDS_WITHIN_S = 10.0
-"""How long a process that ends waits for what is under way, at most."""
+"""How long an app that ends waits for what is under way, at most: who takes much longer is killed."""
+STRAGGLE_S = 1.0
+"""How long it waits for requests that its server has cancelled just before."""
 OPEN_AGAIN_S = 1.0
 """How long a meter that could not be opened is not tried again."""
 
@@ -50,6 +51,8 @@ class Attachment:
     def __init__(self, make: Callable[[], Meter], meter: Meter | None = None) -> None:
         self._make = make
         self._given = meter
+        self.holds: set[object] = set()
+        """Of requests that have not ended."""
         self._here: tuple[asyncio.AbstractEventLoop, Meter] | None = None
         self._apart: Apart | None = None
         self._lock = threading.Lock()
@@ -69,20 +72,28 @@ class Attachment:
 
     async def close(self) -> None:
         """Finishes what is under way, also in a scope that is cancelled."""
-        self._living = False
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-        self._start_deferred()
         with CancelScope(shield=True):
-            if self._pending:
-                await asyncio.wait(self._pending)
-            if self._owed is not None:
-                (_, owed), self._owed = self._owed, None
-                await owed.close()
-            if self._here is not None:
-                (_, meter), self._here = self._here, None
-                await meter.__aexit__(None, None, None)
+            if self._living:
+                await self._wait_for_stragglers()
+            self._living = False
+            if self._due is not None:
+                self._due.cancel()
+                self._due = None
+            self._start_deferred()
+            owed, here, apart = self._owed, self._here, self._apart
+            self._owed = self._here = self._apart = None
+            if apart is not None:
+                await to_thread.run_sync(apart.close)
+            await finish(self._pending, None if owed is None else owed[1], None if here is None else here[1])
+
+    async def _wait_for_stragglers(self) -> None:
+        """Servers cancel what lasts too long, and do not wait for it before they say that the app ends."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STRAGGLE_S
+        while self.holds:
+            if loop.time() > until:
+                return
+            await asyncio.sleep(STRAGGLE_S / 100)
 
     async def run(self, work: Work[T]) -> T:
         """What `work` answers. Raises what it raises, and StoreError when the meter cannot be opened."""
@@ -178,15 +189,27 @@ class Apart:
         atexit.unregister(self.close)
         if not self.background.is_here:
             return
-        try:
-            if self.opening.done() and self.opening.exception() is None:
-                wait(tuple(self._pending), ENDS_WITHIN_S)
-                self.background.run(self._end())
-        except MeterError:  # it has been logged where it happened
-            pass
-        finally:
-            self.background.close()
+        if self.opening.done() and self.opening.exception() is None:
+            self.background.run(self._end())
+        self.background.close()
 
     async def _end(self) -> None:
-        await self._owed.close()
-        await self.meter.__aexit__(None, None, None)
+        await finish([asyncio.wrap_future(each) for each in tuple(self._pending)], self._owed, self.meter)
+
+
+async def finish(pending: Collection[asyncio.Future[None]], owed: Owed | None, meter: Meter | None) -> None:
+    """What is under way, and then closes. What is not done in time is given up, and said to be lost: somebody
+    has the ledger locked for longer than a server may take to end."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + ENDS_WITHIN_S
+    if pending:
+        _, late = await asyncio.wait(pending, timeout=ENDS_WITHIN_S)
+        for each in late:
+            each.cancel()
+    if owed is not None:
+        await owed.close(until - loop.time())
+    if meter is not None:
+        closing = loop.create_task(meter.__aexit__(None, None, None))
+        await asyncio.wait((closing,), timeout=max(until - loop.time(), 0))
+        if closing.done():
+            closing.result()

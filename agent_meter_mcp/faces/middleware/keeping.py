@@ -10,7 +10,7 @@ from agent_meter_mcp.core.check import TTL_DEFAULT
 from agent_meter_mcp.core.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
-    from agent_meter_mcp.client import Hold
+    from agent_meter_mcp.client import Hold, Meter
 
     from .attachment import Attachment
 
@@ -29,10 +29,12 @@ class Kept:
         self._stopped = hold.reservation_id is None
         self._task: asyncio.Task[None] | None = None
         self._due: asyncio.TimerHandle | None = None
+        attachment.holds.add(self)
         self._wait()
 
     def stop(self) -> None:
         self._stopped = True
+        self._attachment.holds.discard(self)
         if self._due is not None:
             self._due.cancel()
 
@@ -45,7 +47,7 @@ class Kept:
 
     async def _extend(self) -> None:
         try:
-            await self._attachment.run(lambda _: self.hold.extend(TTL_DEFAULT))
+            await self._attachment.run(self._extend_at)
         except Exception as error:  # whatever it is, it is ours, and not to be the app's
             if self._stopped:  # it has been settled meanwhile
                 return
@@ -53,3 +55,7 @@ class Kept:
             if isinstance(error, Conflict | NotFound):  # it is over: what was used counts when it is settled
                 return
         self._wait()
+
+    async def _extend_at(self, meter: Meter) -> None:
+        meter.adopt(self.hold)
+        await self.hold.extend(TTL_DEFAULT)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_meter_mcp.client.errors import UNAVAILABLE
+from agent_meter_mcp.core.errors import Overloaded
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -22,6 +23,7 @@ TOGETHER = 500
 """So many share a transaction, once one has been taken."""
 PAUSE_S, PAUSE_MAX_S = 0.25, 5.0
 """Before the first attempt; before each of the next ones, twice as long."""
+ENDED = "the app ended before the meter could take it."
 _log = logging.getLogger(__name__)
 
 
@@ -46,14 +48,19 @@ class Owed:
             await debt.attempt()
         except UNAVAILABLE as error:
             self._add(debt, error)
+        except asyncio.CancelledError:
+            debt.lost(Overloaded(ENDED))
+            raise
         except Exception as error:
             debt.lost(error)
 
-    async def close(self) -> None:
-        """Tries once more, and gives up what is not taken then."""
+    async def close(self, within_s: float) -> None:
+        """Tries once more, and gives up what is not taken then, or in time."""
         self._closing.set()
         if self._task is not None:
-            await asyncio.wait((self._task,))
+            await asyncio.wait((self._task,), timeout=max(within_s, 0))
+            if self._task.cancel():
+                await asyncio.wait((self._task,))
 
     def _add(self, debt: Debt, error: Exception) -> None:
         if len(self._waiting) >= OWED_MAX or self._closing.is_set():
@@ -76,12 +83,9 @@ class Owed:
                 if why is not None and is_last:
                     return
                 pause_s = min(pause_s * 2, PAUSE_MAX_S)
-        except BaseException as error:  # the event loop ends
-            why = error
-            raise
         finally:
             while self._waiting:
-                self._waiting.popleft().lost(why or RuntimeError("the app has ended"))
+                self._waiting.popleft().lost(why or Overloaded(ENDED))
 
     async def _try_all(self) -> Exception | None:
         """One, and if it is taken all others. Why one was not."""

@@ -33,6 +33,7 @@ class Settlement:
 
     async def attempt(self, meter: Meter) -> None:
         """Raises UNAVAILABLE where nothing has been written, and it can be tried again."""
+        meter.adopt(self._hold)  # the app may have ended meanwhile, and begun again
         try:
             await self._end()
         except UNAVAILABLE as error:
