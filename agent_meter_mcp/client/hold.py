@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Unpack
 
 from anyio import CancelScope
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
     OnError = Literal["allow", "deny"]
 
+SAY_AGAIN_S = 1.0
+"""How long the same failure is not said again: every request has it, and the log may be on the full disk."""
+SAID_MAX = 64
+_said: dict[str, float] = {}
+"""What was said lately, and when."""
 _log = logging.getLogger(__name__)
 
 
@@ -202,10 +208,13 @@ class Hold:
 
 
 def without_meter(error: MeterError, on_error: OnError, counters: Counter[str]) -> dict[str, Any]:
-    """The fields of a decision that the meter could not take. Said aloud, and counted."""
+    """The fields of a decision that the meter could not take. Counted, and said aloud."""
     allowed = on_error == "allow"
-    counters["allowed_without_meter" if allowed else "denied_without_meter"] += 1
-    _log.warning("%s without the meter: %s", "allowed" if allowed else "denied", error)
+    answer = "allowed" if allowed else "denied"
+    counters[f"{answer}_without_meter"] += 1
+    if _is_new(f"{answer}: {error}"):
+        so_far = counters[f"{answer}_without_meter"]
+        _log.warning("%s without the meter (%d so far): %s", answer, so_far, error)
     message = f"{'Allowed' if allowed else 'Not allowed'}: the meter could not be asked ({error})"
     return {
         "message": message,
@@ -213,3 +222,13 @@ def without_meter(error: MeterError, on_error: OnError, counters: Counter[str]) 
         "reasons": (Reason("unreachable", message),),
         "retry_after_s": None if allowed else 1,
     }
+
+
+def _is_new(what: str) -> bool:
+    now_s = time.monotonic()
+    if now_s - _said.get(what, -SAY_AGAIN_S) < SAY_AGAIN_S:
+        return False
+    if len(_said) >= SAID_MAX:
+        _said.clear()
+    _said[what] = now_s
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -605,6 +606,18 @@ async def test_a_meter_that_fails_breaks_nothing_and_hides_nothing(
         else:
             assert metered.counters["unmetered"] == 1
     assert "without the meter" in caplog.text
+
+
+async def test_a_meter_that_fails_for_long_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = MeterMiddleware(FastAPI(), "my-api", db=tmp_path / "no" / "such" / "folder" / "x.db")
+    began = time.monotonic()
+    async with client_of(app) as client:
+        for _ in range(100):
+            await client.get("/")
+    assert app.counters["allowed_without_meter"] == 100
+    assert 1 <= caplog.text.count("without the meter") <= 1 + time.monotonic() - began
 
 
 async def test_prices_that_cannot_be_read_are_no_way_past_a_limit(books: Books, tmp_path: Path) -> None:
