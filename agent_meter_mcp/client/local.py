@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.errors import Overloaded
+from agent_meter_mcp.core.errors import MeterError, Overloaded
 from agent_meter_mcp.core.told import (
     decided_fields,
     hold_fields,
@@ -37,6 +37,7 @@ class LocalPlace:
         self._caller = process_caller(settings)
         self._ledger = ledger
         self._opened: AbstractAsyncContextManager[Ledger] | None = None
+        self._failure: MeterError = Overloaded("this meter is not open: use it inside `async with Meter()`.")
 
     @property
     def default_agent(self) -> str | None:
@@ -45,13 +46,17 @@ class LocalPlace:
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
-            raise Overloaded("this meter is not open: use it inside `async with Meter()`.")
+            raise self._failure.alone()
         return self._ledger
 
     async def open(self) -> None:
         if self._ledger is None:
             opened = open_ledger(self._settings)
-            self._ledger = await opened.__aenter__()
+            try:
+                self._ledger = await opened.__aenter__()
+            except MeterError as error:
+                self._failure = error
+                raise
             self._opened = opened
 
     async def close(self) -> None:

@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CancelScope, to_thread
 
 from agent_meter_mcp.client.background import Background
+from agent_meter_mcp.core.errors import MeterError
 
 from .owed import Debt, Owed
 
@@ -96,7 +98,7 @@ class Attachment:
             await asyncio.sleep(STRAGGLE_S / 100)
 
     async def run(self, work: Work[T]) -> T:
-        """What `work` answers. Raises what it raises, and StoreError when the meter cannot be opened."""
+        """What `work` answers. Raises what it raises. A meter that cannot be opened is one that fails."""
         meter = self._in_this_loop()
         if meter is not None:
             if self._deferred:
@@ -104,7 +106,8 @@ class Attachment:
                 await asyncio.sleep(0)  # they are handed to the writer now, and `work` goes along
             return await work(meter)
         apart = self._elsewhere()
-        await asyncio.shield(asyncio.wrap_future(apart.opening))
+        with suppress(MeterError):
+            await asyncio.shield(asyncio.wrap_future(apart.opening))
         return await asyncio.wrap_future(apart.background.start(work(apart.meter)))
 
     async def later(self, work: Work[None], lost: Lost) -> None:
@@ -151,8 +154,9 @@ class Attachment:
 
     def _elsewhere(self) -> Apart:
         with self._lock:
-            if self._apart is None or not self._apart.background.is_here or self._apart.may_be_replaced():
+            if self._apart is None or not self._apart.background.is_here:
                 self._apart = Apart(self._make())
+            self._apart.open_again()
             return self._apart
 
 
@@ -174,22 +178,20 @@ class Apart:
         self._pending.add(pending)
         pending.add_done_callback(self._pending.discard)
 
-    def may_be_replaced(self) -> bool:
-        """It could not be opened, and that was a while ago."""
+    def open_again(self) -> None:
+        """If it could not be opened, and that was a while ago."""
         if not self.opening.done() or self.opening.exception() is None:
-            return False
-        if time.monotonic() - self._since < OPEN_AGAIN_S:
-            return False
-        atexit.unregister(self.close)
-        self.background.close()
-        return True
+            return
+        if time.monotonic() - self._since >= OPEN_AGAIN_S:
+            self._since = time.monotonic()
+            self.opening = self.background.start(self.meter.__aenter__())
 
     def close(self) -> None:
         """Writes what is under way, or keeps it on disk. After a fork it is that of the process before."""
         atexit.unregister(self.close)
         if not self.background.is_here:
             return
-        if self.opening.done() and self.opening.exception() is None:
+        if self.opening.done():
             self.background.run(self._end())
         self.background.close()
 

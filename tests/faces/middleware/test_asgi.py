@@ -604,7 +604,7 @@ async def test_a_meter_that_fails_breaks_nothing_and_hides_nothing(
             assert metered.counters["denied_without_meter"] == 1
             assert str(tmp_path) not in answer.text
         else:
-            assert metered.counters["unmetered"] == 1
+            assert metered.counters["allowed_without_meter"] == 1
     assert "without the meter" in caplog.text
 
 
@@ -613,7 +613,7 @@ async def test_a_meter_that_fails_for_long_does_not_fill_the_log(
 ) -> None:
     app = MeterMiddleware(FastAPI(), "my-api", db=tmp_path / "no" / "such" / "folder" / "x.db")
     began = time.monotonic()
-    async with client_of(app) as client:
+    async with living(app), client_of(app) as client:
         for _ in range(100):
             await client.get("/")
     assert app.counters["allowed_without_meter"] == 100

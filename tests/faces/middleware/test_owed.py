@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from agent_meter_mcp import Meter, MeterMiddleware
 from agent_meter_mcp.core.errors import StoreBusy
 from agent_meter_mcp.core.models import StoredEvent
 from agent_meter_mcp.core.queries import EventsQuery, UsageFilter
-from agent_meter_mcp.faces.middleware import owed
+from agent_meter_mcp.faces.middleware import attachment, owed
 from agent_meter_mcp.faces.middleware.attachment import Attachment
 from agent_meter_mcp.faces.middleware.owed import Debt, Owed
 from agent_meter_mcp.store.sqlite import driver, open_store
@@ -119,6 +119,28 @@ async def test_who_was_let_in_without_the_meter_is_recorded_later_once_each(tmp_
         assert (await client.get("/hello")).status_code == 200
     assert len(found) == 20
     assert len(events(db)) == 21
+    assert app.counters["unsettled"] == 0
+
+
+@pytest.mark.parametrize("with_lifespan", [True, False])
+async def test_who_was_let_in_before_the_ledger_could_be_opened_is_recorded_later(
+    tmp_path: Path, with_lifespan: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as in an app that starts while the disk is full."""
+    monkeypatch.setattr(attachment, "OPEN_AGAIN_S", 0.01)
+    db = tmp_path / "later" / "meter.db"
+    app = api(db, None)
+    async with living(app) if with_lifespan else nullcontext(), client_of(app) as client:
+        for _ in range(20):
+            assert (await client.get("/hello")).status_code == 200
+        db.parent.mkdir()
+        count = 20
+        while app.counters["allowed_without_meter"] == count:  # until it is tried again
+            assert (await client.get("/hello")).status_code == 200
+            count += 1
+        assert len(await recorded(db, count)) == count
+        await app._metering.attachment.close()  # pyright: ignore[reportPrivateUsage] - as at the process's exit
+    assert app.counters["allowed_without_meter"] >= 20
     assert app.counters["unsettled"] == 0
 
 
