@@ -317,6 +317,9 @@ class Dashboard(App[None]):
                 trouble, failures = "", 0
             except MeterError as error:
                 trouble, failures = shown(str(error)), failures + 1
+            except asyncio.CancelledError as error:
+                error.__traceback__ = None  # the worker keeps it, and it would keep all that was read
+                raise
             if page is self.page and page.trouble != trouble:
                 page.trouble = trouble
                 page.show(self.looked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -109,6 +111,40 @@ async def test_a_page_that_takes_longer_than_a_look_is_shown_while_many_write(
             while not rows(app, "#services"):
                 await use(ledger, "coder")
                 await pilot.pause(0.02)
+    await reader.close()
+
+
+class Read:
+    """What it has read so far."""
+
+
+class Endless(Troubled):
+    """One that never tells what a page asks."""
+
+    read: weakref.ref[Read] | None = None
+
+    async def usage(self, *words: Any, **more: Any) -> Any:
+        read = Read()
+        self.read = weakref.ref(read)
+        await anyio.sleep_forever()
+
+
+async def test_what_was_read_for_a_page_that_is_left_is_let_go_of(settings: Settings, ledger: Ledger) -> None:
+    """The error by which its reading was ended kept all of it until garbage was looked for."""
+    await use(ledger, "coder")
+    reader = Endless(settings)
+    async with watching(settings, reader=reader) as (app, pilot):
+        await until(pilot, lambda: agents(app) == ["coder"])
+        await pilot.press("3")
+        await until(pilot, lambda: reader.read is not None)
+        assert reader.read is not None
+        assert reader.read() is not None
+        gc.disable()
+        try:
+            await pilot.press("1")
+            await until(pilot, lambda: reader.read is not None and reader.read() is None)
+        finally:
+            gc.enable()
     await reader.close()
 
 
