@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from functools import partial
@@ -69,6 +70,7 @@ class LocalSource:
         self._version: int | None = None
         self._mark: Mark | None = None
         self._crowd, self._used = Crowd(), Used()
+        self._looking = asyncio.Lock()
         self._ahead: tuple[Range, Ahead[Snapshot | None]] | None = None
 
     async def close(self) -> None:
@@ -209,7 +211,10 @@ class LocalSource:
         return tuple(await self._look(lambda looking: looking.audit(limit=AUDIT_SHOWN)))
 
     async def _look(self, read: Callable[[Looking], T]) -> T:
-        return await (await self._open()).look(self._caller, read)
+        """One after the other: as many as read at once, so many remember what they have read."""
+        ledger = await self._open()
+        async with self._looking:
+            return await ledger.look(self._caller, read)
 
     @property
     def _is_agent(self) -> bool:

@@ -9,7 +9,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -25,7 +25,7 @@ from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
 from agent_meter_mcp.sources import local
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
 from agent_meter_mcp.sources.local import LocalSource
-from agent_meter_mcp.store.sqlite import open_store, told
+from agent_meter_mcp.store.sqlite import open_store, reading, told
 
 from .ledgers import OPERATOR, START_US, Clock, Step, steps, usages, whos
 
@@ -265,3 +265,27 @@ async def test_of_looks_that_begin_at_once_none_leaves_the_file_open(tmp_path: P
     await source.close()
     left = [thread.name for thread in threading.enumerate() if thread not in before]
     assert not [name for name in left if name.startswith("agent-meter")]
+
+
+async def test_looks_that_begin_at_once_are_read_by_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that reads remembers what it has read, some 25 MB of a month: with hasty keys there were four."""
+    settings = load_settings({"AGENT_METER_DB": str(tmp_path / "meter.db")})
+    async with open_ledger(settings) as ledger:
+        await ledger.record(OPERATOR, Report(Who("coder", "api"), Usage()))
+    made: list[object] = []
+    connect = reading.Reader.__init__
+
+    def noted(self: reading.Reader, connection: Any) -> None:
+        made.append(self)
+        connect(self, connection)
+
+    monkeypatch.setattr(reading.Reader, "__init__", noted)
+    source = LocalSource(settings, OPERATOR, "UTC")
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(source.usage, "24h", "agent", "service")
+            tasks.start_soon(source.snapshot, RANGES[0])
+    await source.close()
+    assert len(made) == 1
