@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_meter_mcp.core.errors import NotFound, StoreUnusable
 from agent_meter_mcp.core.models import FILES_SETTLED_NS, Who
@@ -211,10 +211,18 @@ class LocalSource:
         return tuple(await self._look(lambda looking: looking.audit(limit=AUDIT_SHOWN)))
 
     async def _look(self, read: Callable[[Looking], T]) -> T:
-        """One after the other: as many as read at once, so many remember what they have read."""
+        """One after the other: as many as read at once, so many remember what they have read. Who is
+        cancelled does not wait for the thread that reads; the next one does."""
         ledger = await self._open()
-        async with self._looking:
-            return await ledger.look(self._caller, read)
+        await self._looking.acquire()
+        reading = asyncio.create_task(ledger.look(self._caller, read))
+        reading.add_done_callback(self._has_looked)
+        return await asyncio.shield(reading)
+
+    def _has_looked(self, reading: asyncio.Task[Any]) -> None:
+        self._looking.release()
+        if not reading.cancelled():
+            reading.exception()  # perhaps nobody waits for it any more
 
     @property
     def _is_agent(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from agent_meter_mcp.core.commands import Record, Refusal, Refuse, SetSwitch
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import UsageEvent
 from agent_meter_mcp.core.queries import SummaryQuery, UsageFilter
+from agent_meter_mcp.ledger import Looking
 from agent_meter_mcp.sources import local
 from agent_meter_mcp.sources.base import RANGES, Range, Snapshot
 from agent_meter_mcp.sources.local import LocalSource
@@ -287,5 +290,23 @@ async def test_looks_that_begin_at_once_are_read_by_one_connection(
         for _ in range(8):
             tasks.start_soon(source.usage, "24h", "agent", "service")
             tasks.start_soon(source.snapshot, RANGES[0])
+    assert len(made) == 1
+    begun, may_end = threading.Event(), threading.Event()
+
+    def read(_: Looking) -> None:
+        begun.set()
+        may_end.wait(30)
+
+    given_up = asyncio.create_task(source._look(read))  # pyright: ignore[reportPrivateUsage] - what each look is
+    await anyio.to_thread.run_sync(begun.wait, 30)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    following = asyncio.create_task(source.usage("24h", "agent"))
+    left = asyncio.create_task(source.usage("24h", "agent"))
+    await anyio.sleep(0.05)
+    left.cancel()
+    may_end.set()
+    assert (await following).total.requests == 1
     await source.close()
     assert len(made) == 1
