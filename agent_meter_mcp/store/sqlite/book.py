@@ -86,8 +86,8 @@ class Book:
 
     def __init__(self, connection: Connection, *, writes: bool = False) -> None:
         self.connection = connection
-        self._cursor = connection.cursor()
-        """For what each transaction asks."""
+        self.cursor = connection.cursor()
+        """For what each transaction says: to make one for each statement takes as long as some of them."""
         self._writes = writes
         self.policy = Policy()
         self.last = 0
@@ -126,12 +126,12 @@ class Book:
         if len(self._counters) > COUNTERS_MAX:
             self._counters.clear()
             self._plans.clear()
-        [(version,)] = self._cursor.execute("PRAGMA data_version").fetchall()
+        [(version,)] = self.cursor.execute("PRAGMA data_version").fetchall()
         if version == self._version:
             return False
         self._version = version
         self.generation += 1
-        [(self.last, epoch, self.next_expiry_us)] = self._cursor.execute(_LOOK).fetchall()
+        [(self.last, epoch, self.next_expiry_us)] = self.cursor.execute(_LOOK).fetchall()
         if epoch != self._epoch:
             self._check_format()
             self._read_changes(epoch)
@@ -237,7 +237,7 @@ class Book:
         generation = self.generation
         behind = [counter for counter in counters if counter.generation != generation]
         if behind:
-            heads = heads_of(self._cursor, behind)
+            heads = heads_of(self.cursor, behind)
             if not self._writes:
                 self._look_for_new_counters()
             for counter in behind:
@@ -265,7 +265,7 @@ class Book:
 
     def _look_for_new_counters(self) -> None:
         """What others have begun to count is to be read from the file; it was computed until now."""
-        found = self._cursor.execute(
+        found = self.cursor.execute(
             "SELECT id, limit_id, scope FROM counter WHERE id > ?", (self._newest_counter,)
         )
         for number, limit_id, scope in found:

@@ -106,7 +106,7 @@ class Snapshot:
     def __enter__(self) -> Reader:
         try:
             self._reader = self._readers.take()
-            self._reader.cursor.execute("BEGIN")
+            self._reader.book.cursor.execute("BEGIN")
         except driver.Error as error:
             raise driver.meter_error(error, self._path) from error
         return self._reader
@@ -117,7 +117,7 @@ class Snapshot:
             if isinstance(error, driver.Error):
                 raise error
             if reader.connection.in_transaction:
-                reader.cursor.execute("COMMIT")
+                reader.book.cursor.execute("COMMIT")
         except driver.Error as failure:  # of a damaged file, even the end of a read can fail
             reader.connection.close()
             raise driver.meter_error(failure, self._path) from failure
@@ -132,8 +132,6 @@ class Reader:
 
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
-        self.cursor = connection.cursor()
-        """For what begins and ends each read."""
         self.book = Book(connection)
         self.remembered = Remembered(connection)
         self.told = Told()

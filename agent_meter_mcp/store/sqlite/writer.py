@@ -38,9 +38,8 @@ class Writer:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.cursor = connection.cursor()
-        """For what each transaction says. To make one for each statement takes as long as some of them."""
         self.book = Book(connection, writes=True)
+        self.cursor = self.book.cursor
         self.book.settle_events = self._put_down_before
         self.book.put_down = self.put_down
         self.names = Names(connection)

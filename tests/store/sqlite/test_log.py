@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from agent_meter_mcp.core.commands import Ask, SetLimit
 from agent_meter_mcp.core.errors import StoreUnusable
-from agent_meter_mcp.store.sqlite import open_store
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage
+from agent_meter_mcp.store.sqlite import driver, open_store
 
 from .processes import Process, now_us, play
-from .roles import one_event
+from .roles import WHO, one_event
 
 LOGS = [("-wal",), ("-shm",), ("-wal", "-shm")]
 
@@ -112,3 +114,20 @@ def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
     with pytest.raises(StoreUnusable, match="deleted or replaced"):
         store.event("api", "0")
     store.close()
+
+
+def test_nothing_that_was_asked_or_written_holds_on_to_the_log(tmp_path: Path) -> None:
+    """A statement that was not read to its end would keep its moment, and the log would grow behind it."""
+    path = str(tmp_path / "usage.db")
+    at_us = now_us()
+    with closing(open_store(path)) as ours, closing(open_store(path)) as theirs:
+        key = LimitKey(Subject("agent", "*"), None, "tokens", "60s")
+        ours.apply([SetLimit("each", key, 3, "operator")], at_us)
+        ask = Ask(WHO, Usage(input_tokens=1))
+        for number in range(6):  # over the limit from the fourth on, and each sent twice
+            for store in (ours, theirs, ours):
+                store.apply([one_event(f"event {number}")], at_us)
+                assert [each.peek([ask], at_us)[0].allowed for each in (ours, theirs)] == [number < 2] * 2
+            with closing(driver.connect(path, synchronous="FULL", busy_timeout_s=0)) as other:
+                assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+            assert Path(f"{path}-wal").stat().st_size == 0
