@@ -31,9 +31,8 @@ def run_fairness(options: Options) -> Iterator[Row]:
         for side in ("ours", "floor") if number % 2 else ("floor", "ours"):
             path = options.folder / f"fair-{side}-{number}.db"
             _ledger(path)
-            if side == "floor":
-                _without_turns(path)
-            with Workers([_writer(path, seed) for seed in range(WRITERS)]) as workers:
+            jobs = [_writer(path, seed, turns=side == "ours") for seed in range(WRITERS)]
+            with Workers(jobs) as workers:
                 answers = workers.run(seconds)
             written = [answer["written"] for answer in answers]
             shares[side].append(min(written) / max(max(written), 1))
@@ -64,21 +63,14 @@ def run_fairness(options: Options) -> Iterator[Row]:
     )
 
 
-def _writer(path: Path, seed: int) -> Job:
-    return ("write", {"path": str(path), "seed": seed, "synchronous": "FULL", "prepared": 20_000})
+def _writer(path: Path, seed: int, *, turns: bool = True) -> Job:
+    arguments = {"path": str(path), "seed": seed, "synchronous": "FULL", "prepared": 20_000, "turns": turns}
+    return ("write", arguments)
 
 
 def _ledger(path: Path) -> None:
     with closing(plain.new_store(path)) as store:
         store.apply(binding_limits(3), system_clock_us())
-
-
-def _without_turns(path: Path) -> None:
-    """Where the lock files cannot be opened, there is no turnstile: the same file, the same statements."""
-    for lock in ("queue", "turn"):
-        place = path.with_name(f"{path.name}-{lock}")
-        place.unlink()
-        place.mkdir()
 
 
 def run_denials(options: Options) -> Iterator[Row]:

@@ -98,14 +98,20 @@ def _wait_until(moment: float) -> None:
     time.sleep(max(moment - time.monotonic(), 0))
 
 
-def write(path: str, seed: int, synchronous: str, prepared: int, at_us: int | None = None) -> None:
-    """Single events without a pause, or one for each order without a time. `at_us` stops the clock."""
+def write(
+    path: str, seed: int, synchronous: str, prepared: int, at_us: int | None = None, *, turns: bool = True
+) -> None:
+    """Single events without a pause, or one for each order without a time. `at_us` stops the clock. Without
+    `turns` it waits by SQLite's busy handler alone."""
     from agent_meter_mcp.runtime import system_clock_us
     from agent_meter_mcp.store.sqlite import open_store
 
     from .workload import Workload
 
     store = open_store(path, synchronous=synchronous, busy_timeout_s=60)
+    if not turns:
+        store._writer.connection.execute("PRAGMA busy_timeout=60000")  # pyright: ignore[reportPrivateUsage]  no setting
+        store._turnstile.close()  # pyright: ignore[reportPrivateUsage]  no setting
     records = iter(Workload(seed=seed).records(prepared))
     _ready()
     for line in sys.stdin:

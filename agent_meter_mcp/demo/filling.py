@@ -129,7 +129,7 @@ def make(path: str, month: Month, seed: int, progress: Callable[[int], None]) ->
             os.fsync(complete.fileno())
         os.rename(making, path)
     finally:
-        for ending in ("", "-wal", "-shm", "-queue", "-turn"):
+        for ending in ("", "-wal", "-shm", "-queue"):
             with suppress(FileNotFoundError):
                 os.unlink(making + ending)
     return made

@@ -83,11 +83,16 @@ def _uri_path(path: str) -> str:
     return absolute.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether another connection was in the way, which passes."""
+    return _code(error) == _BUSY
+
+
 def meter_error(error: Exception, path: str) -> MeterError:
     """What a failure of SQLite means for the person who reads it."""
     if isinstance(error, MeterError):
         return error
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & _PRIMARY
+    code = _code(error)
     if code in (_BUSY, _LOCKED):
         return StoreBusy(f"{path} is locked by another process. Nothing was written; try again in a moment.")
     if code == _FULL:
@@ -114,3 +119,8 @@ def meter_error(error: Exception, path: str) -> MeterError:
             " nobody has deleted the -wal or the -shm beside the file (then stop everything that uses it)."
         )
     return StoreError(f"SQLite failed on {path}: {error}")
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code; 0: it is none of SQLite's."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & _PRIMARY

@@ -32,9 +32,9 @@ class Standing:
         self.process = os.getpid()
         self._file = _identity(path)
         beside = os.path.realpath(path)
-        self._folder = os.path.dirname(path) if beside == path and os.name == "posix" else None
+        self._folder = _opened_folder(os.path.dirname(path)) if beside == path else None
         """Where all of them are by these very names, so that none goes or comes without changing it."""
-        self._settled: tuple[int, int, int] | None = None
+        self._settled: int | None = None
         """How the folder was when they were there, and it had not changed for a while."""
         self._look_again_s = 0.0
         found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
@@ -59,7 +59,7 @@ class Standing:
         folder = _changed(self._folder)
         if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
             self._look_at_each()
-            is_settled = folder is not None and time.time_ns() - folder[2] > FILES_SETTLED_NS
+            is_settled = folder is not None and time.time_ns() - folder > FILES_SETTLED_NS
             self._settled = folder if is_settled else None
             self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 
@@ -88,6 +88,9 @@ class Standing:
         """The store closes. False when its connections belong to another process and must be left alone."""
         if self.process != os.getpid():
             return False
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
         self.is_taken_over = any(
             _identity(log) not in (None, identity) and os.path.getsize(log) for log, identity in self._log
         )
@@ -122,13 +125,19 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _changed(folder: str | None) -> tuple[int, int, int] | None:
-    """Which folder that is, and when anything in it last came, went or was renamed: a time nobody can set."""
+def _opened_folder(path: str) -> int | None:
+    """A descriptor, which is twice as quickly looked at as a path; None where there is none of a folder."""
+    if os.name != "posix":
+        return None
     try:
-        status = os.stat(folder) if folder is not None else None
+        return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
-    return status and (status.st_dev, status.st_ino, status.st_ctime_ns)
+
+
+def _changed(folder: int | None) -> int | None:
+    """When anything in it last came, went or was renamed, or it itself was, in ns: a time nobody can set."""
+    return None if folder is None else os.fstat(folder).st_ctime_ns
 
 
 def _forked(path: str) -> StoreUnusable:

@@ -111,6 +111,8 @@ class SqliteStore:
         self._turnstile = Turnstile(path, busy_timeout_s)
         self._writing = allocate_lock()
         self._opening = allocate_lock()
+        # Who writes waits at the turnstile, which is fair, and SQLite's own waiting is not.
+        connection.execute("PRAGMA busy_timeout=0")
         self._writer = Writer(connection)
         self._readers: Readers | None = None
 
@@ -130,20 +132,29 @@ class SqliteStore:
 
     def _transaction(self, commands: Sequence[Command], now_us: int, *, careful: bool) -> Applied:
         writer, execute = self._writer, self._writer.cursor.execute
-        with self._turnstile:
-            self._standing.check_files()
-            execute("BEGIN IMMEDIATE")
-            try:
-                writer.begin(now_us, careful)
-                results = _handle_all(writer, commands)
-                writer.finish()
-                execute("COMMIT")
-            except BaseException:
-                if writer.connection.in_transaction:
-                    execute("ROLLBACK")
-                writer.forget()
-                raise
+        try:
+            self._turnstile.pass_with(self._begin)
+            writer.begin(now_us, careful)
+            results = _handle_all(writer, commands)
+            writer.finish()
+            execute("COMMIT")
+        except BaseException:
+            if writer.connection.in_transaction:
+                execute("ROLLBACK")
+            writer.forget()
+            raise
         return Applied(results, tuple(writer.alerts))
+
+    def _begin(self) -> bool:
+        """Whether nobody else is writing: then this is. Whoever waited looks again at the files, too."""
+        self._standing.check_files()
+        try:
+            self._writer.cursor.execute("BEGIN IMMEDIATE")
+        except driver.Error as error:
+            if driver.is_busy(error):
+                return False
+            raise
+        return True
 
     def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
         with self.snapshot() as reader:

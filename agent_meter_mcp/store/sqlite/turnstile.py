@@ -1,9 +1,9 @@
 """Fair turns at one file, between processes.
 
-SQLite's own busy handler lets whole processes starve. Here a writer takes lock A, then lock B, and gives A
-up: who releases B cannot overtake the one that already holds A. Both are polled, so that a wait has an end.
-This is fairness only: SQLite's lock stays the guard of the data, and where there is no flock (Windows) there
-is no turnstile."""
+SQLite's own busy handler lets whole processes starve. Here a writer takes the lock of a queue, then SQLite's
+write lock, and gives the queue up: who has just written cannot overtake the one that already waits for SQLite
+with the queue in its hand. Both are polled, so that a wait has an end. This is fairness only: SQLite's lock
+stays the guard of the data, and where there is no flock (Windows) there is no queue."""
 
 from __future__ import annotations
 
@@ -32,36 +32,40 @@ _LONG_PAUSE_S = 0.002
 
 
 class Turnstile:
-    """Two lock files beside the database: `<path>-queue` and `<path>-turn`. For one thread at a time."""
+    """One lock file beside the database: `<path>-queue`. For one thread at a time.
+
+    `wait_s` is how long somebody waits in all, in the queue and for SQLite.
+    """
 
     def __init__(self, path: str, wait_s: float) -> None:
         self._path = path
         self._wait_s = wait_s
         # Whoever comes by a symbolic link stands in the same queue.
-        beside = os.path.realpath(path)
-        self._queue = _open_lock(f"{beside}-queue")
-        self._turn = _open_lock(f"{beside}-turn")
+        self._queue = _open_lock(f"{os.path.realpath(path)}-queue")
 
-    def __enter__(self) -> None:
-        if self._queue is None or self._turn is None:
+    def pass_with(self, begin: Callable[[], bool]) -> None:
+        """Calls `begin`, which tries to take SQLite's lock, in turn, until it has. Raises StoreBusy."""
+        queue = self._queue
+        if queue is None:
+            if not begin():
+                self._poll(begin, self._end())
             return
         end = 0.0
-        if not _try_lock(self._queue):
-            end = time.monotonic() + self._wait_s
-            self._poll(self._queue, end)
+        if not _try_lock(queue):
+            end = self._end()
+            self._poll(lambda: _try_lock(queue), end)
         try:
-            if not _try_lock(self._turn):
-                self._poll(self._turn, end or time.monotonic() + self._wait_s)
+            if not begin():
+                self._poll(begin, end or self._end())
         finally:
-            fcntl.flock(self._queue, fcntl.LOCK_UN)
+            fcntl.flock(queue, fcntl.LOCK_UN)
 
-    def __exit__(self, *_: object) -> None:
-        if self._turn is not None:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+    def _end(self) -> float:
+        return time.monotonic() + self._wait_s
 
-    def _poll(self, lock: int, end: float) -> None:
+    def _poll(self, is_taken: Callable[[], bool], end: float) -> None:
         patient_from = time.monotonic() + _LONG_WAIT_S
-        while not _try_lock(lock):
+        while True:
             now = time.monotonic()
             if now >= end:
                 raise StoreBusy(
@@ -69,12 +73,13 @@ class Turnstile:
                     "Nothing was written; try again in a moment."
                 )
             time.sleep(_PAUSE_S if now < patient_from else _LONG_PAUSE_S)
+            if is_taken():
+                return
 
     def close(self) -> None:
-        for lock in (self._queue, self._turn):
-            if lock is not None:
-                os.close(lock)
-        self._queue = self._turn = None
+        if self._queue is not None:
+            os.close(self._queue)
+        self._queue = None
 
 
 def _open_lock(path: str) -> int | None:
@@ -96,9 +101,13 @@ def _try_lock(lock: int) -> bool:
 
 def alone(path: str, wait_s: float, work: Callable[[], None]) -> None:
     """Runs `work` (making or migrating the file) while no other process does. Raises StoreBusy."""
+
+    def done() -> bool:
+        work()
+        return True
+
     turnstile = Turnstile(path, wait_s)
     try:
-        with turnstile:
-            work()
+        turnstile.pass_with(done)
     finally:
         turnstile.close()

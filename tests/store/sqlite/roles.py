@@ -9,14 +9,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agent_meter_mcp.core.commands import Record, Release, Reserve, Settle
 from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
-from agent_meter_mcp.store.sqlite.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Command
@@ -227,24 +227,22 @@ def writer(path: str, name: str, synchronous: str, checkpoint_pages: int) -> Non
 # -- standing in the way ---------------------------------------------------------------------------------
 
 
-def hold_turn(path: str) -> None:
-    """Takes the writers' turn, and keeps it until it is told something."""
-    with Turnstile(path, 10.0):
+def hold_queue(path: str) -> None:
+    """Stands at the head of the writers' queue until it is told something."""
+    with _at_the_head(path):
         say("held")
         hear()
     say("gone")
 
 
-def hold_queue(path: str) -> None:
-    """Stands at the head of the writers' queue, whoever has the turn, until it is told something."""
+@contextmanager
+def _at_the_head(path: str) -> Generator[None]:
     import fcntl
 
     lock = os.open(f"{path}-queue", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    say("held")
-    hear()
+    yield
     os.close(lock)
-    say("gone")
 
 
 def hold_write_lock(path: str) -> None:
@@ -259,8 +257,8 @@ def hold_write_lock(path: str) -> None:
 
 
 def hold_both(path: str) -> None:
-    """Keeps the turn and SQLite's write lock."""
-    with Turnstile(path, 10.0):
+    """Keeps the queue and SQLite's write lock."""
+    with _at_the_head(path):
         hold_write_lock(path)
 
 
@@ -280,7 +278,6 @@ ROLES: dict[str, Callable[..., None]] = {
         callers,
         hold_both,
         hold_queue,
-        hold_turn,
         hold_write_lock,
         look,
         open_and_record,

@@ -162,7 +162,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-HOLDERS = ["hold_turn", "hold_queue", "hold_write_lock", "hold_both"]
+HOLDERS = ["hold_queue", "hold_write_lock", "hold_both"]
 
 
 @pytest.mark.parametrize("role", HOLDERS)

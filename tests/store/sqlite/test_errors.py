@@ -195,7 +195,7 @@ def test_a_folder_that_is_missing(tmp_path: Path) -> None:
 )
 def test_any_name_is_the_name_of_the_file(name: str, tmp_path: Path) -> None:
     made(tmp_path / name)
-    assert set(os.listdir(tmp_path)) == {name, f"{name}-queue", f"{name}-turn"}
+    assert set(os.listdir(tmp_path)) == {name, f"{name}-queue"}
     assert play("look", str(tmp_path / name), ["before"]) == ["before"]
 
 
@@ -282,7 +282,7 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "usage.db"))
     record(store, "1")
     assert {entry.name: entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir()} == dict.fromkeys(
-        ("usage.db", "usage.db-wal", "usage.db-shm", "usage.db-queue", "usage.db-turn"), 0o600
+        ("usage.db", "usage.db-wal", "usage.db-shm", "usage.db-queue"), 0o600
     )
     store.close()
 
