@@ -559,7 +559,7 @@ async def test_who_was_stopped_anew_meanwhile_is_not_let_go_on(settings: Setting
         await on(pilot, app, Confirm)
         await ledger.set_switch(OPERATOR, "agent", "ann", False, None)
         await ledger.set_switch(OPERATOR, "agent", "ann", True, "incident 17")
-        await until(pilot, lambda: app.looked.known.switches[0].reason == "incident 17")
+        await until(pilot, lambda: [one.reason for one in app.looked.known.switches] == ["incident 17"])
         await pilot.press("y")
         await until(pilot, lambda: notes(app, "was stopped anew by somebody else meanwhile"))
         assert await _stopped(ledger, ["ann"])
