@@ -39,6 +39,7 @@ from agent_meter_mcp.secrets import SecretsFile
 
 from .auth import Authentication, KnownHosts
 from .connections import PunctualProtocol
+from .ending import Ending
 from .http.app import build_api
 from .http.bodies import BoundedBodies
 from .http.metrics import Metrics
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.settings import Settings
 
 GRACE_S = 2
-"""How long streams may stay open once it was told to stop."""
+"""How long requests may still take once it was told to stop."""
 MCP_PATH = "/mcp"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _SERVER = Caller("operator", "serve")
@@ -137,8 +138,9 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
         has_keys = any(key.is_valid(now_us) for key in await ledger.keys(_SERVER))
         if not has_keys and not is_loopback(host):
             raise _without_keys(host)
+        site = Ending(build_site(ledger, settings, host))
         config = uvicorn.Config(
-            build_site(ledger, settings, host),
+            site,
             http=PunctualProtocol,
             log_config=None,
             access_log=False,
@@ -149,7 +151,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, tls: Tl
         http = _Server(config)
         async with anyio.create_task_group() as tasks:
             if sys.platform != "win32":
-                tasks.start_soon(_stop_on_signal, http)
+                tasks.start_soon(_stop_on_signal, http, site)
             url = (
                 f"{'http' if tls is None else 'https'}://{_place(host)}:{listener.getsockname()[1]}{MCP_PATH}"
             )
@@ -169,11 +171,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _stop_on_signal(server: _Server) -> None:
+async def _stop_on_signal(server: _Server, site: Ending) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             server.force_exit = server.should_exit
             server.should_exit = True
+            site.begin()
 
 
 def _announce(settings: Settings, host: str, url: str, *, needs_key: bool) -> None:
