@@ -49,6 +49,15 @@ class Position(NamedTuple):
         before = self.refused if second == self.refused_s else 0
         return upto._replace(refused_s=second, refused=before + item.count)
 
+    def of(self, last: Position) -> Position:
+        """The same place in a ledger that has come to `last`. Times go on from one ledger to the next, but a
+        new one numbers its alerts and corrections from 1, and an older copy from where it was: a number that
+        the ledger has not come to is one of another ledger, and says of this one that nothing was sent."""
+        return self._replace(
+            alert=self.alert if self.alert <= last.alert else 0,
+            correction=self.correction if self.correction <= last.correction else 0,
+        )
+
     @property
     def oldest_us(self) -> int:
         """Nothing that was recorded before is unsent: rows of refusals grow for some seconds only."""

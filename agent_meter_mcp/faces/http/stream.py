@@ -60,7 +60,9 @@ async def watch(
     of recording, whichever process recorded it, and once more when it was corrected. `refusal` comes at the
     first of a second, and with the `count` of those that followed within about a second."""
     items = call.ledger.subscribe(call.caller)
-    told = Position.parse(last_event_id) if last_event_id else await current(call.ledger, call.caller)
+    sent = Position.parse(last_event_id) if last_event_id else None
+    last = await current(call.ledger, call.caller)
+    told = last if sent is None else sent.of(last)
     state = request.app.state
     if len(state.streams) >= STREAMS_MAX:
         raise Overloaded(f"{STREAMS_MAX} streams are open, and there may not be more. Try again later.")

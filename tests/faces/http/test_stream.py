@@ -178,6 +178,25 @@ async def test_alerts_and_control_actions_are_resumed_too(site: Site) -> None:
         assert (await watcher.next()).data["id"] == "two"
 
 
+async def test_who_comes_from_another_ledger_is_told_the_alerts_and_corrections_of_this_one(
+    site: Site,
+) -> None:
+    """One begun anew, or an older copy, has come to none of the numbers that a browser sends back."""
+    await use(site.meter, id="one", requests=1)
+    async with watching(site) as watcher, site.client() as client:
+        await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 4})
+        event, _, action, *refused, _ = (await watcher.next()).id.split("-")
+    await use(site.meter, id="one", requests=2)
+    elsewhere = "-".join((event, "57", action, *refused, "1000"))
+    async with watching(site, last=elsewhere) as watcher:
+        missed = await watcher.several(2)
+        assert sorted(told.kind for told in missed) == ["alert", "usage"]  # half of the limit; the correction
+        await use(site.meter, id="two", requests=2)
+        assert sorted(told.kind for told in await watcher.several(3)) == ["alert", "alert", "usage"]
+        await use(site.meter, id="one", requests=3)
+        assert (await watcher.next()).data["requests"] == 3
+
+
 async def test_whoever_leaves_between_alerts_of_one_moment_gets_the_others(site: Site) -> None:
     async with watching(site) as watcher, site.client() as client:
         await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 1})
