@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 FAILURES_MAX = 64
 """In a row: then it is the meter that is ill. To find one line among a thousand takes eleven."""
 SAID_WIDTH = 200
+_DATE = "occurred_at"
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +55,11 @@ class Entry(NamedTuple):
     @property
     def is_record(self) -> bool:
         return self.kept is not None and "reservation_id" not in self.kept and "asked" not in self.kept
+
+    def undated(self) -> Entry:
+        """The same record, of the moment at which it is sent."""
+        kept = _undated(self.kept or {})
+        return Entry(json.dumps(kept, ensure_ascii=False), kept)
 
 
 class Drain:
@@ -175,11 +181,16 @@ class Drain:
                 self._try_later(records[0], error)
             return
         self._failures = 0
+        ahead: list[Entry] = []
         for entry, answer in zip(records, answers, strict=True):
-            if isinstance(answer, MeterError):
+            if _is_ahead(answer, entry.kept):
+                ahead.append(entry.undated())
+            elif isinstance(answer, MeterError):
                 await self._refuse([entry], str(answer))
             else:
                 self._counters["drained"] += 1
+        if ahead:
+            await self._drain_records(ahead)
 
     async def _drain_end(self, entry: Entry, kept: dict[str, Any]) -> None:
         """Of a hold, or of what was to be held."""
@@ -203,6 +214,8 @@ class Drain:
 
     async def _drain_asked(self, asked: dict[str, Any], record: dict[str, Any]) -> None:
         (answer,) = await record_all(self._connection, [json.dumps(record)], probing=True)
+        if _is_ahead(answer, record):
+            (answer,) = await record_all(self._connection, [json.dumps(_undated(record))], probing=True)
         if isinstance(answer, Conflict):
             await settle_asked(self._connection, asked, record, probing=True)
         elif isinstance(answer, MeterError):
@@ -240,6 +253,17 @@ class Drain:
             shown(why.rstrip("."), width=SAID_WIDTH),
             kept,
         )
+
+
+def _is_ahead(answer: object, record: dict[str, Any] | None) -> bool:
+    """Whether the meter refuses a record for when it occurred: its time is that of our clock, which may be
+    ahead. It has happened by now all the same, so the meter's own time is as near as can be told."""
+    is_refused = isinstance(answer, InvalidInput) and answer.field == _DATE
+    return is_refused and record is not None and _DATE in record
+
+
+def _undated(record: dict[str, Any]) -> dict[str, Any]:
+    return {field: said for field, said in record.items() if field != _DATE}
 
 
 def _called(entry: Entry) -> str:

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anyio import to_thread
@@ -85,6 +86,24 @@ async def test_a_line_that_can_never_be_sent_is_put_aside(
         assert (spool / REFUSED).read_bytes().replace(b"\n", b"") == line
     assert (spool / REFUSED).stat().st_mode & 0o077 == 0
     assert str(spool / REFUSED) in caplog.text
+
+
+async def test_what_a_clock_that_is_ahead_has_dated_counts_when_it_is_sent(
+    url: str, settings: Settings, tmp_path: Path
+) -> None:
+    """The same record would have been taken without a word, had the meter been there."""
+    used: dict[str, Any] = {"service": "s", "agent": "bot", "occurred_at": "2999-01-01T00:00:00Z"}
+    kept = [
+        {**used, "id": "1"},
+        {"record": {**used, "id": "2"}, "asked": {"service": "s", "agent": "bot", "id": "2"}},
+    ]
+    spool = left(url, tmp_path, record("0"), *(json.dumps(line).encode() for line in kept))
+    async with Meter(url=url, spool=tmp_path) as meter:
+        await until(lambda: meter.counters["drained"] == 3)
+        await until(lambda: not waiting(spool))
+        assert meter.counters["rejected"] == 0
+    assert await ids(settings) == ["0", "1", "2"]
+    assert {one.event.occurred_at_us for one in await events(settings)} == {None}
 
 
 async def test_where_nothing_can_be_put_aside_the_rest_is_sent_all_the_same(
