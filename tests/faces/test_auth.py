@@ -306,20 +306,54 @@ async def test_health_is_told_to_known_hosts_only(meter: Meter) -> None:
         assert (await web.get("/healthz", headers={"host": "evil.example"})).status_code == 421
 
 
-@pytest.mark.parametrize("hosts", [[], ["127.0.0.1", "evil.example"], ["127.0.0.1", "127.0.0.1"]])
-async def test_a_request_names_one_host(meter: Meter, hosts: list[str]) -> None:
-    status: list[int] = []
+async def said_to(site: ASGIApp, path: str, *hosts: str, kind: str = "http") -> Message:
+    """How the answer to a request begins whose target and Host headers are not those of a browser."""
+    told: list[Message] = []
 
     async def send(message: Message) -> None:
-        status.extend([message["status"]] if "status" in message else [])
+        told.append(message)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     headers = [(b"host", host.encode()) for host in hosts]
-    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/x", "headers": headers}
-    await site_of(meter.ledger)(scope, receive, send)
-    assert status == [421]
+    scope: dict[str, Any] = {
+        "type": kind, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": headers,
+    }  # fmt: skip
+    await site(scope, receive, send)
+    return told[0]
+
+
+@pytest.mark.parametrize("hosts", [[], ["127.0.0.1", "evil.example"], ["127.0.0.1", "127.0.0.1"]])
+async def test_a_request_names_one_host(meter: Meter, hosts: list[str]) -> None:
+    assert (await said_to(site_of(meter.ledger), "/x", *hosts))["status"] == 421
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/healthz", "evil.example", 200),
+        ("HTTPS://[::1]:80/healthz", "localhost", 200),
+        ("http://evil.example/healthz", "localhost", 421),
+        ("http://localhost@evil.example/healthz", "localhost", 421),
+        ("http:///healthz", "localhost", 400),
+        ("ftp://localhost/healthz", "localhost", 400),
+        ("localhost:80", "localhost", 400),
+        ("*", "localhost", 400),
+    ],
+)
+async def test_a_request_for_a_whole_url_is_for_the_host_in_it(
+    meter: Meter, target: str, host: str, status: int
+) -> None:
+    """Whatever the Host header says: so HTTP has it, and so a proxy that decides by the URL understands it."""
+    assert (await said_to(site_of(meter.ledger), target, host))["status"] == status
+
+
+async def test_a_websocket_is_for_nobody(meter: Meter) -> None:
+    """A page of any site may open one, and KnownHosts does not look at it."""
+    told = await said_to(site_of(meter.ledger), "/v1/stream", "evil.example", kind="websocket")
+    assert told == {"type": "websocket.close", "code": 1008, "reason": "not served here"}
 
 
 async def test_no_page_of_another_site_may_read_anything(meter: Meter) -> None:

@@ -113,6 +113,24 @@ async def test_a_services_key_vouches_for_requests_whose_signature_it_names(serv
     assert [one["status"] for one in answer.json()["results"]] == ["recorded", "rejected", "rejected"]
 
 
+async def test_who_has_signed_reports_nothing_of_another_agent_that_signs(service: Service) -> None:
+    service.secrets(SECRETS.replace("[agents]", '[agents]\nann = "anns-secret"'))
+    body = json.dumps({"records": [record(1), record(2, agent={"agentId": "ann"})]}).encode()
+    signed = {"X-Agent-Id": "ann", "X-Agent-Signature": attest.signature_of("anns-secret", body)}
+    answer = (await service.post("/v1/usage/batch", body, headers=signed)).json()
+    assert [one["status"] for one in answer["results"]] == ["rejected", "recorded"]
+    assert [stored.event.who.agent for stored in await service.events()] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    "caller", [Caller("operator", "olga"), Caller("agent", "ann", bound_to="ann")], ids=lambda one: one.role
+)
+async def test_nobody_but_a_service_vouches_for_a_signature(service: Service, caller: Caller) -> None:
+    answer = await service.batch(record(1, requestSignature=SIGNATURE), caller=caller)
+    assert answer.json()["results"][0]["code"] == "forbidden"
+    assert await service.events() == []
+
+
 async def test_an_agents_key_alone_is_not_its_signature(service: Service) -> None:
     bot = Caller("agent", "bot", bound_to="bot-123")
     body = json.dumps({"records": [record(1)]}).encode()
@@ -172,6 +190,8 @@ async def test_without_a_secret_there_are_no_receipts_and_no_attestations(servic
     assert (await service.post("/v1/receipts/verify", sent)).status_code == 404
     asked = {"service": "my-api", "day": "2026-11-24"}
     assert (await service.post("/v1/attestations", asked)).status_code == 404
+    curious = Caller("service", "k", bound_to="other")  # is not told which services have a secret
+    assert (await service.post("/v1/attestations", asked, curious)).status_code == 403
 
 
 # Attestations
