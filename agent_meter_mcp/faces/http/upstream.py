@@ -114,8 +114,8 @@ async def usage_of_agent(
 ) -> Response:
     """The newest usage of an agent, in the order in which it was recorded. Link leads to what is older."""
     ledger, caller = _asked(request)
-    agent = agent_id if agent_id is not None else caller.default_agent or caller.bound_to
-    if agent is None or (agent_id is None and caller.role == "service"):
+    agent = agent_id if agent_id is not None else _agent_of(caller)
+    if agent is None:
         raise InvalidInput("agent_id", "is required: say whose usage")
     chosen = UsageFilter(agent=name(agent, "agent_id"), service=optional_name(service_id, "service_id"))
     query = EventsQuery(chosen, min(limit, EVENTS_PAGE_MAX), check.before_seq(cursor))
@@ -190,7 +190,7 @@ async def record_session_batch(request: Request) -> Response:
     signing = await signing_of(request, caller)
     sent = read_json(await request.body())
     sessions = list_in(sent, "sessions", SESSIONS_MAX)
-    agent = cast("dict[str, Any]", sent).get("agentName") or caller.default_agent or caller.bound_to
+    agent = cast("dict[str, Any]", sent).get("agentName") or _agent_of(caller)
     if not isinstance(agent, str):
         raise InvalidInput("agentName", "is required: say whose sessions these are")
     reports: list[Report] = []
@@ -224,8 +224,13 @@ async def sessions_status(request: Request) -> wire.SessionsStatus:
     """Whether the key is good: upstream's setup asks before it stores one."""
     _, caller = _asked(request)
     allow(caller, "use")
-    return wire.SessionsStatus(ok=True, role=caller.role, agent=caller.bound_to)
+    return wire.SessionsStatus(ok=True, role=caller.role, agent=_agent_of(caller))
 
 
 def _asked(request: Request) -> tuple[Ledger, Caller]:
     return request.app.state.ledger, request.scope[CALLER]
+
+
+def _agent_of(caller: Caller) -> str | None:
+    """Whose usage it is where nobody says so. What a service's key is bound to is no agent."""
+    return caller.default_agent or (caller.bound_to if caller.role == "agent" else None)

@@ -308,6 +308,19 @@ async def test_sessions_that_cannot_be_are_named_and_the_others_are_stored(servi
     assert (await service.post("/v1/sessions/batch", b"{")).status_code == 400
 
 
+async def test_a_services_key_says_whose_sessions_it_syncs(service: Service) -> None:
+    """It is bound to a service, and that is nobody who could have used anything."""
+    key = Caller("service", "k", bound_to=str(SESSION["api"]))
+    answer = await service.post("/v1/sessions/batch", {"sessions": [SESSION]}, key)
+    assert (answer.status_code, answer.json()["field"]) == (422, "agentName")
+    answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [SESSION]}, key)
+    assert answer.json()["accepted"] == 1
+    assert [stored.event.who.agent for stored in await service.events()] == ["lap"]
+    assert (await service.get("/v1/sessions/status", key)).json() == {
+        "ok": True, "role": "service", "agent": None,
+    }  # fmt: skip
+
+
 async def test_an_agents_key_may_sync_its_own_sessions(service: Service) -> None:
     lap = Caller("agent", "lap", bound_to="lap", default_agent="lap")
     answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [SESSION]}, lap)
