@@ -42,7 +42,7 @@ from .connections import PunctualProtocol
 from .ending import Ending
 from .http.app import build_api
 from .http.bodies import BoundedBodies
-from .http.metrics import Metrics
+from .http.metrics import Counted, Metrics
 from .mcp import OwnedSessions, build_server, http_caller
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
                 await stack.enter_async_context(app.router.lifespan_context(app))
             yield
 
-    sessions = BoundedBodies(OwnedSessions(mcp))
+    metrics: Metrics = api.state.metrics
+    sessions = Counted(BoundedBodies(OwnedSessions(mcp)), metrics)
     routes = [Route(MCP_PATH, sessions), Route(f"{MCP_PATH}/", sessions), Mount("/", api)]
     owner = process_caller(settings) if _is_ours_alone(settings, host) else None
-    metrics: Metrics = api.state.metrics
     app = Starlette(routes=routes, lifespan=lifespan)
     site = Authentication(app, ledger, owner, refused=metrics.refused)
     return KnownHosts(site, (*LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))

@@ -254,6 +254,15 @@ async def test_wrong_keys_are_logged_now_and_then_and_without_themselves(
     ]
 
 
+async def test_answers_of_mcp_are_counted_too(meter: Meter) -> None:
+    """Whoever watches for failures watches all that this port answers."""
+    site = site_of(meter.ledger)
+    async with living(site), browser(site) as web:
+        assert (await web.put("/mcp", json={})).status_code == 405
+        told = (await web.get("/metrics")).text
+    assert 'agent_meter_http_responses_total{role="operator",status="405"} 1.0' in told
+
+
 # From where
 
 
@@ -346,7 +355,7 @@ async def test_a_request_names_one_host(meter: Meter, hosts: list[str]) -> None:
 async def test_a_request_for_a_whole_url_is_for_the_host_in_it(
     meter: Meter, target: str, host: str, status: int
 ) -> None:
-    """Whatever the Host header says: so HTTP has it, and so a proxy that decides by the URL understands it."""
+    """Whatever the Host header says: so HTTP has it, and a proxy that decides by the URL."""
     assert (await said_to(site_of(meter.ledger), target, host))["status"] == status
 
 
