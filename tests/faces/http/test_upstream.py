@@ -245,8 +245,13 @@ async def test_an_agent_over_its_limit_gets_429_and_everything_is_stored(service
     assert (later.status_code, later.json()["duplicatesIgnored"]) == (200, 10)
 
 
-async def test_a_limit_that_never_comes_back_says_a_minute(service: Service) -> None:
-    await service.limit(0, "total", Subject())
+@pytest.mark.parametrize(("maximum", "window"), [(0, "total"), (1, "7d"), (1, "year")])
+async def test_a_limit_that_comes_back_late_or_never_says_a_minute(
+    service: Service, maximum: int, window: str
+) -> None:
+    """Upstream's clients sleep for as long as they are told, and then send what was used meanwhile."""
+    await service.limit(maximum, window, Subject())
+    await service.batch(record(0))
     answer = await service.batch(record(1))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
 
