@@ -54,12 +54,28 @@ class Entry(NamedTuple):
 
     @property
     def is_record(self) -> bool:
-        return self.kept is not None and "reservation_id" not in self.kept and "asked" not in self.kept
+        """Also one of work for which budget was asked: nobody knows whether it was held."""
+        return self.kept is not None and "reservation_id" not in self.kept
+
+    @property
+    def was_asked(self) -> bool:
+        return self.kept is not None and "asked" in self.kept
+
+    @property
+    def record(self) -> dict[str, Any]:
+        kept = self.kept or {}
+        return kept["record"] if self.was_asked else kept
+
+    @property
+    def sent(self) -> str:
+        """The record's JSON; as ASCII, where it is written anew, because half a character is no UTF-8."""
+        return json.dumps(self.record) if self.was_asked else self.line
 
     def undated(self) -> Entry:
         """The same record, of the moment at which it is sent."""
-        kept = _undated(self.kept or {})
-        return Entry(json.dumps(kept, ensure_ascii=False), kept)
+        record = {field: said for field, said in self.record.items() if field != _DATE}
+        kept = {**(self.kept or {}), "record": record} if self.was_asked else record
+        return Entry(json.dumps(kept), kept)
 
 
 class Drain:
@@ -171,7 +187,7 @@ class Drain:
             self._untried += [entry.line for entry in records]
             return
         try:
-            answers = await record_all(self._connection, [entry.line for entry in records], probing=True)
+            answers = await record_all(self._connection, [entry.sent for entry in records], probing=True)
         except MeterError as error:
             self._note(error)
             if half := len(records) // 2:
@@ -182,13 +198,18 @@ class Drain:
             return
         self._failures = 0
         ahead: list[Entry] = []
+        held: list[Entry] = []
         for entry, answer in zip(records, answers, strict=True):
-            if _is_ahead(answer, entry.kept):
+            if _is_ahead(answer, entry.record):
                 ahead.append(entry.undated())
+            elif isinstance(answer, Conflict) and entry.was_asked:
+                held.append(entry)
             elif isinstance(answer, MeterError):
                 await self._refuse([entry], str(answer))
             else:
                 self._counters["drained"] += 1
+        for entry in held:
+            await self._drain_end(entry, entry.kept or {})
         if ahead:
             await self._drain_records(ahead)
 
@@ -201,7 +222,7 @@ class Drain:
             if "reservation_id" in kept:
                 await settle_over(self._connection, kept, probing=True)
             else:
-                await self._drain_asked(kept["asked"], kept["record"])
+                await settle_asked(self._connection, kept["asked"], kept["record"], probing=True)
         except (NotFound, Conflict, InvalidInput, Forbidden) as error:
             await self._refuse([entry], str(error))
         except MeterError as error:
@@ -211,15 +232,6 @@ class Drain:
         else:
             self._counters["drained"] += 1
         self._failures = 0
-
-    async def _drain_asked(self, asked: dict[str, Any], record: dict[str, Any]) -> None:
-        (answer,) = await record_all(self._connection, [json.dumps(record)], probing=True)
-        if _is_ahead(answer, record):
-            (answer,) = await record_all(self._connection, [json.dumps(_undated(record))], probing=True)
-        if isinstance(answer, Conflict):
-            await settle_asked(self._connection, asked, record, probing=True)
-        elif isinstance(answer, MeterError):
-            raise answer
 
     def _note(self, error: MeterError) -> None:
         """Raises it, unless it may be about what was sent."""
@@ -255,15 +267,10 @@ class Drain:
         )
 
 
-def _is_ahead(answer: object, record: dict[str, Any] | None) -> bool:
+def _is_ahead(answer: object, record: dict[str, Any]) -> bool:
     """Whether the meter refuses a record for when it occurred: its time is that of our clock, which may be
     ahead. It has happened by now all the same, so the meter's own time is as near as can be told."""
-    is_refused = isinstance(answer, InvalidInput) and answer.field == _DATE
-    return is_refused and record is not None and _DATE in record
-
-
-def _undated(record: dict[str, Any]) -> dict[str, Any]:
-    return {field: said for field, said in record.items() if field != _DATE}
+    return isinstance(answer, InvalidInput) and answer.field == _DATE and _DATE in record
 
 
 def _called(entry: Entry) -> str:

@@ -95,15 +95,32 @@ async def test_what_a_clock_that_is_ahead_has_dated_counts_when_it_is_sent(
     used: dict[str, Any] = {"service": "s", "agent": "bot", "occurred_at": "2999-01-01T00:00:00Z"}
     kept = [
         {**used, "id": "1"},
+        {**used, "id": "half a character", "operation": "\ud800"},
         {"record": {**used, "id": "2"}, "asked": {"service": "s", "agent": "bot", "id": "2"}},
     ]
     spool = left(url, tmp_path, record("0"), *(json.dumps(line).encode() for line in kept))
     async with Meter(url=url, spool=tmp_path) as meter:
         await until(lambda: meter.counters["drained"] == 3)
         await until(lambda: not waiting(spool))
-        assert meter.counters["rejected"] == 0
+        assert meter.counters["rejected"] == 1
     assert await ids(settings) == ["0", "1", "2"]
     assert {one.event.occurred_at_us for one in await events(settings)} == {None}
+
+
+async def test_what_was_let_in_without_the_meter_shares_requests(
+    url: str, settings: Settings, seen: list[str], tmp_path: Path
+) -> None:
+    """An outage leaves one of them for each request of an app."""
+    used = [{"service": "s", "agent": "bot", "id": str(number)} for number in range(50)]
+    left(url, tmp_path, *(json.dumps({"record": one, "asked": one}).encode() for one in used))
+    async with Meter(url=url, spool=tmp_path / "other") as meter:
+        hold = meter.reserve(**used[7], ttl="1h")  # pyright: ignore[reportArgumentType] - a dict of fields
+        await hold.ask()
+        seen.clear()
+        async with Meter(url=url, spool=tmp_path) as drains:
+            await until(lambda: drains.counters["drained"] == 50)
+    assert seen == ["/v1/usage/batch", "/v1/reservations", f"/v1/reservations/{hold.reservation_id}/settle"]
+    assert len(await ids(settings)) == 50
 
 
 async def test_where_nothing_can_be_put_aside_the_rest_is_sent_all_the_same(
