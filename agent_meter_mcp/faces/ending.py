@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 RETRY_S = 1
 """By then there may be another server: one that is restarted takes about as long."""
+METHOD_HEADER, LISTEN = "mcp-method", "subscriptions/listen"
+"""By which an MCP client asks to be told of changes, in a POST."""
 
 
 class Ending:
-    """ASGI middleware around all others. After `begin`, whoever listens (GET, answered by an event stream) is
-    told that the stream is over. Everybody else is answered, as long as the server waits for them: a request
-    that it cancels is 503 if its answer has not begun."""
+    """ASGI middleware around all others. After `begin`, whoever listens is told that the stream is over.
+    Everybody else is answered, as long as the server waits for them: a request that it cancels is 503 if its
+    answer has not begun."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,7 +50,7 @@ class Ending:
 
         async def watched(message: Message) -> None:
             await answer.send(message)
-            if answer.is_open_stream and scope["method"] == "GET" and task not in self._listening:
+            if answer.is_open_stream and task not in self._listening and _listens(scope):
                 self._listening.add(task)
                 if self._has_begun:
                     task.cancel()
@@ -63,6 +65,12 @@ class Ending:
                 await answer.end(scope, receive)
         finally:
             self._listening.discard(task)
+
+
+def _listens(scope: Scope) -> bool:
+    """Whether a request that is answered by an event stream is there for that alone: the answer to the call
+    of a tool is one as well, and has an end."""
+    return scope["method"] == "GET" or Headers(scope=scope).get(METHOD_HEADER) == LISTEN
 
 
 class _Answer:

@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 from anyio import to_thread
 from mcp import Client
+from mcp.client.subscriptions import SubscriptionLost
 
 from .test_serve import SECONDS, called, serving
 
@@ -42,12 +42,19 @@ def test_who_listens_is_told_that_it_is_over_and_nobody_waits_for_them(tmp_path:
     assert said == ""  # no word of requests that had to be cancelled
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_mcp_clients_that_listen_leave_no_traceback(tmp_path: Path, mode: Any) -> None:
+async def test_an_mcp_client_with_a_session_leaves_no_traceback(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, process):
-        async with Client(url, mode=mode) as client:
+        async with Client(url, mode="legacy") as client:
             await called(client, "record_usage", service="openai")
             assert await to_thread.run_sync(stopped, process) == ""
+
+
+async def test_an_mcp_client_that_listens_by_a_request_is_told_that_it_is_over(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, process):
+        async with Client(url) as client, client.listen(resource_subscriptions=["meter://alerts"]) as events:
+            assert await to_thread.run_sync(stopped, process) == ""
+            with pytest.raises(SubscriptionLost):
+                await anext(events)
 
 
 def test_a_request_that_does_not_come_to_its_end_is_told_to_come_again(tmp_path: Path) -> None:
