@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import json
 import os
@@ -175,6 +176,15 @@ def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _):
         answer = httpx2.post(url, content=b"x" * (5 * 1024 * 1024), headers=POST)
         assert answer.status_code == 413
+
+
+def test_a_body_for_mcp_may_be_packed_and_is_bounded_as_any_other(tmp_path: Path) -> None:
+    packed = {**POST, "content-encoding": "gzip"}
+    with serving(tmp_path) as (url, _):
+        answer = httpx2.post(url, content=gzip.compress(json.dumps(HELLO).encode()), headers=packed)
+        assert answer.status_code == 200
+        bomb = httpx2.post(url, content=gzip.compress(b" " * 5 * 1024 * 1024), headers=packed)
+        assert (bomb.status_code, bomb.json()["code"]) == (413, "body_too_large")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals end a process there without a word")
