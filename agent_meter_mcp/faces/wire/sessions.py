@@ -17,6 +17,7 @@ from agent_meter_mcp.core.errors import Conflict, InvalidInput, MeterError
 from agent_meter_mcp.core.models import Usage, Who
 from agent_meter_mcp.core.money import nano_usd
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
+from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.intake import Report
 
 from .fields import Several, parse_time
@@ -25,7 +26,6 @@ from .upstream import kept_text
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Source
-    from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
 SESSIONS_MAX = 1000
@@ -262,9 +262,11 @@ async def record_sessions(
     ]
     if not again:
         return answers
+    # A service's key reads nothing, but may correct what it may record: nothing is told of what is read here.
+    reader = Caller("viewer", caller.name) if caller.role == "service" else caller
     try:
-        times = await _times(ledger, caller, [reports[place] for place in again])
-    except MeterError:  # who may not read cannot correct either: the conflict stays
+        times = await _times(ledger, reader, [reports[place] for place in again])
+    except MeterError:  # the conflict stays
         return answers
     again = [place for place in again if (reports[place].who.service, reports[place].id) in times]
     corrected = await ledger.record_many(

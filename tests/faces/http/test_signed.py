@@ -276,7 +276,11 @@ async def test_what_the_sync_script_sends_is_stored_once(service: Service) -> No
     assert (stored.event.source, usage.cost_source) == ("import", "reported")
 
 
-async def test_a_session_that_has_gone_on_is_corrected(service: Service) -> None:
+@pytest.mark.parametrize("role", ["operator", "agent", "service"])
+async def test_a_session_that_has_gone_on_is_corrected(service: Service, role: Any) -> None:
+    """By whoever may record it: a service's key reads nothing."""
+    bound_to = {"operator": None, "agent": "lap", "service": str(SESSION["api"])}[role]
+    caller = Caller(role, "k", bound_to=bound_to)
     later = {**SESSION, "ts": "2026-11-23T21:00:00.000Z", "totalCalls": 5, "tokensOut": 900, "costUsd": 0.5}
     for sent, accepted in (
         (SESSION, 1),
@@ -284,11 +288,11 @@ async def test_a_session_that_has_gone_on_is_corrected(service: Service) -> None
         (later, 0),
         ({**later, "ts": "2026-11-23T22:00:00Z"}, 0),
     ):
-        answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [sent]})
+        answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [sent]}, caller)
         assert (answer.json()["accepted"], answer.json()["rejected"]) == (accepted, [])
     (stored,) = await service.events()
     assert (stored.event.usage.requests, stored.event.usage.cost_nano_usd) == (5, 500_000_000)
-    shrunk = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [SESSION]})
+    shrunk = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [SESSION]}, caller)
     assert len(shrunk.json()["rejected"]) == 1
 
 
