@@ -95,7 +95,7 @@ async def _serve(settings: Settings) -> None:
 
     async with AsyncExitStack() as opened:
         ledger = await opened.enter_async_context(open_ledger(settings))
-        from .mcp import build_server, local_caller
+        from .mcp import build_server, local_caller, run_stdio
 
         caller_of = local_caller(process_caller(settings), os.environ)
         server = build_server(ledger, caller_of, timezone=settings.timezone)
@@ -103,7 +103,7 @@ async def _serve(settings: Settings) -> None:
             if sys.platform != "win32":
                 tasks.start_soon(_end_on_signal, opened)
             collect_seldom()
-            await server.run_stdio_async()
+            await run_stdio(server)
             tasks.cancel_scope.cancel()
 
 

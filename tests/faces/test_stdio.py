@@ -75,7 +75,11 @@ class Raw:
 
     def ask(self, request: dict[str, Any] | str) -> dict[str, Any]:
         self.say(request if isinstance(request, str) else json.dumps(request))
-        return json.loads(self._out.readline())
+        return json.loads(self.line())
+
+    def line(self) -> str:
+        """What it says next."""
+        return self._out.readline()
 
     def call(self, tool: str, arguments: str) -> dict[str, Any]:
         """A call whose arguments are JSON text, as they are."""
@@ -87,8 +91,14 @@ class Raw:
         return self.process.communicate(timeout=SECONDS)
 
 
+def asked(number: int, method: str, params: dict[str, Any]) -> str:
+    """A request as a line."""
+    return json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+
+
 @contextmanager
-def started(folder: Path, *arguments: str, **more: str) -> Generator[Raw]:
+def begun(folder: Path, *arguments: str, **more: str) -> Generator[Raw]:
+    """The process, to which nobody has said anything yet."""
     process = subprocess.Popen(
         [*MODULE, *arguments],
         env=environment(folder, **more),
@@ -98,13 +108,19 @@ def started(folder: Path, *arguments: str, **more: str) -> Generator[Raw]:
         text=True,
     )
     try:
-        raw = Raw(process)
-        assert raw.ask(HELLO)["result"]["serverInfo"]["name"] == "agent-meter"
-        raw.say('{"jsonrpc":"2.0","method":"notifications/initialized"}')
-        yield raw
+        yield Raw(process)
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, **more: str) -> Generator[Raw]:
+    """The process after the handshake."""
+    with begun(folder, *arguments, **more) as raw:
+        assert raw.ask(HELLO)["result"]["serverInfo"]["name"] == "agent-meter"
+        raw.say('{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        yield raw
 
 
 @contextmanager
@@ -140,6 +156,53 @@ def test_closing_stdin_ends_it_without_a_word(tmp_path: Path) -> None:
     with started(tmp_path) as raw:
         assert raw.rest() == ("", "")
         assert raw.process.returncode == 0
+
+
+def test_what_was_asked_before_stdin_closed_is_answered(tmp_path: Path) -> None:
+    with started(tmp_path) as raw:
+        for number in range(10, 30):
+            used = {"service": "s", "model": "claude-opus-4-5", "input_tokens": number, "id": f"e-{number}"}
+            raw.say(asked(number, "tools/call", {"name": "record_usage", "arguments": used}))
+        raw.say(asked(30, "tools/call", {"name": "get_usage_summary", "arguments": {}}))
+        raw.say(asked(31, "no/such/thing", {}))
+        said, complained = raw.rest()
+        answers = {answer["id"]: answer for answer in map(json.loads, said.splitlines())}
+        assert sorted(answers) == list(range(10, 32))
+        for number in range(10, 30):
+            recorded = answers[number]["result"]["structuredContent"]
+            assert (recorded["id"], recorded["status"]) == (f"e-{number}", "recorded")
+        assert answers[30]["result"]["isError"] is False
+        assert (raw.process.returncode, complained) == (0, "")
+
+
+def test_what_is_cancelled_or_never_ends_is_not_waited_for_when_stdin_closes(tmp_path: Path) -> None:
+    with started(tmp_path) as raw, database(tmp_path) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # nothing is answered while somebody else is writing
+        raw.say(asked(10, "tools/call", {"name": "record_usage", "arguments": {"service": "s"}}))
+        raw.say(asked(11, "tools/list", {}))
+        assert json.loads(raw.line())["id"] == 11
+        gone = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 10}}
+        raw.say(json.dumps(gone))
+        raw.say(asked(12, "tools/list", {}))
+        assert json.loads(raw.line())["id"] == 12
+        connection.rollback()
+        assert raw.rest() == ("", "")
+        assert connection.execute("SELECT count(*) FROM event").fetchone() == (1,)
+    modern = {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    }
+    with begun(tmp_path) as raw:
+        wanted = {"notifications": {"resourceSubscriptions": ["meter://alerts"]}}
+        raw.say(asked(1, "subscriptions/listen", {**wanted, **modern}))
+        assert json.loads(raw.line())["method"] == "notifications/subscriptions/acknowledged"
+        raw.say(asked(2, "tools/list", modern))
+        said, complained = raw.rest()
+        assert 2 in [json.loads(line).get("id") for line in said.splitlines()]
+        assert (raw.process.returncode, complained) == (0, "")
 
 
 @POSIX

@@ -6,10 +6,12 @@
 - `reports`: summary, events, agents, limits.
 - `control`: agents, limits and kill switches.
 - `callers`: who is asking.
+- `unanswered`: stdin and stdout, which do not end before what was asked is answered.
 - `resources`, `prompts`, `completion`, `changes`: what there is beside the tools.
 """
 
 from .callers import CallerOf, OwnedSessions, http_caller, local_caller
 from .server import build_server
+from .unanswered import run_stdio
 
-__all__ = ["CallerOf", "OwnedSessions", "build_server", "http_caller", "local_caller"]
+__all__ = ["CallerOf", "OwnedSessions", "build_server", "http_caller", "local_caller", "run_stdio"]

@@ -1,0 +1,142 @@
+"""Stdin and stdout, on which what was asked before stdin closed is answered.
+
+At the end of its input the SDK cancels what it is doing and answers "Connection closed", also to usage that
+is recorded all the same: whoever pipes requests into the process would report it again, and count it twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from mcp.server import MCPServer
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+
+if TYPE_CHECKING:
+    from contextvars import Context
+    from types import TracebackType
+    from typing import Self
+
+    from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream
+    from mcp.types import JSONRPCMessage, RequestId
+
+ENDLESS = ("subscriptions/listen",)
+"""What is not answered before it is ended."""
+ANSWERED_WITHIN_S = 60.0
+"""More than anything takes; nothing keeps a process longer whose client is gone."""
+
+
+async def run_stdio(server: MCPServer[Any]) -> None:
+    """Serves until stdin has closed and what was asked before is answered."""
+    low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  MCPServer serves stdio without a word to us
+    async with stdio_server() as (incoming, outgoing):
+        asked = Unanswered()
+        await low.run(Asked(incoming, asked), Answers(outgoing, asked), low.create_initialization_options())
+
+
+class Unanswered:
+    """The requests that wait for an answer."""
+
+    def __init__(self) -> None:
+        self._ids: set[RequestId] = set()
+        self._fewer = anyio.Event()
+
+    def asks(self, message: JSONRPCMessage) -> None:
+        """Something came in. Who has cancelled a request gets no answer to it."""
+        if isinstance(message, JSONRPCRequest) and message.method not in ENDLESS:
+            self._ids.add(message.id)
+        elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+            cancelled = (message.params or {}).get("requestId")
+            if isinstance(cancelled, (str, int)):
+                self._answered(cancelled)
+
+    def answers(self, message: JSONRPCMessage) -> None:
+        """Something went out."""
+        if isinstance(message, (JSONRPCResponse, JSONRPCError)) and message.id is not None:
+            self._answered(message.id)
+
+    async def wait(self) -> None:
+        """Until there is none, but not for ever."""
+        with anyio.move_on_after(ANSWERED_WITHIN_S):
+            while self._ids:
+                await self._fewer.wait()
+
+    def _answered(self, number: RequestId) -> None:
+        self._ids.discard(number)
+        if not self._ids:
+            self._fewer.set()
+            self._fewer = anyio.Event()
+
+
+class Asked:
+    """What comes in. It ends when all of it is answered."""
+
+    def __init__(self, stream: ContextReceiveStream[SessionMessage | Exception], asked: Unanswered) -> None:
+        self._stream = stream
+        self._asked = asked
+
+    @property
+    def last_context(self) -> Context | None:
+        """In which the last message was sent: the SDK looks for it by this name."""
+        return self._stream.last_context
+
+    async def receive(self) -> SessionMessage | Exception:
+        try:
+            item = await self._stream.receive()
+        except anyio.EndOfStream:
+            await self._asked.wait()
+            raise
+        if isinstance(item, SessionMessage):
+            self._asked.asks(item.message)
+        return item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Answers:
+    """What goes out."""
+
+    def __init__(self, stream: ContextSendStream[SessionMessage], asked: Unanswered) -> None:
+        self._stream = stream
+        self._asked = asked
+
+    async def send(self, item: SessionMessage, /) -> None:
+        await self._stream.send(item)
+        self._asked.answers(item.message)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
