@@ -47,8 +47,13 @@ AGENT_FIELDS = ("name", "tier", "owner", "parent")
 
 
 def known_lineage(reads: Reads, agent: str) -> tuple[str, ...]:
-    """The agent and its ancestors; nothing for one that the ledger has not heard of. Reads the store."""
-    return reads.policy().lineage(agent) if reads.names("agent", agent, 1) == [agent] else ()
+    """The agent and its ancestors; nothing for one that the ledger has not heard of. Reads the store.
+
+    A budget, or a stop, is for somebody: that one is known before it uses anything.
+    """
+    policy = reads.policy()
+    heard_of = reads.names("agent", agent, 1) == [agent] or policy.is_about(agent)
+    return policy.lineage(agent) if heard_of else ()
 
 
 class Report(Value):

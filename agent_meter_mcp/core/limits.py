@@ -109,6 +109,13 @@ class Policy:
             found.update(level)
         return frozenset(found)
 
+    def is_about(self, agent_id: str) -> bool:
+        """Whether an operator has given this agent a limit of its own, or has stopped it."""
+        return any(switch.kind == "agent" and switch.name == agent_id for switch in self.switches) or any(
+            limit.key.subject.kind == "agent" and limit.key.subject.name == agent_id
+            for limit in self.limits.values()
+        )
+
     def check_parent(self, agent_id: str, parent: str) -> None:
         """Raises InvalidInput when the link would make a cycle or a tree deeper than 8."""
         above = self.lineage(parent)

@@ -84,8 +84,8 @@ def allow_agent(
     )
     if caller.bound_to in parent_lineage:
         raise Forbidden(
-            f"{bound}; {agent!r} exists already, and is none of them: give a child a name that nobody has. "
-            "Nothing was changed."
+            f"{bound}; {agent!r} exists already, and is none of them: give a child a name that nobody has, "
+            "or have an operator make it your child with set_agent. Nothing was changed."
         )
     raise Forbidden(
         f"{bound}, not for {agent!r}. Leave `agent` out, or name a child with parent={caller.bound_to!r}. "

@@ -325,8 +325,8 @@ class Ledger(Keyring):
         return await self.look(caller, lambda looking: looking.names(kind, prefix, limit), refusals=False)
 
     async def knows(self, caller: Caller, kind: str, name: str) -> bool:
-        """Whether anybody has heard of an agent or a service (of any of `names`) by this name."""
-        return name in await self.names(caller, kind, name, 1)
+        """Whether anybody has heard of an agent or a service (of any of `names`) by this name, or has it."""
+        return name == caller.bound_to or name in await self.names(caller, kind, name, 1)
 
     def subscribe(self, caller: Caller | None = None, *, maximum: int = BACKLOG_MAX) -> Subscription:
         """What happens from now on: `async with ledger.subscribe() as items: async for item in items: ...`.

@@ -121,6 +121,16 @@ async def test_a_price_is_missed_only_where_a_model_would_have_one(tools: Tools)
     assert "'nobody-knows-it' has no price here" in settled["message"]
 
 
+async def test_usage_is_from_neither_the_future_nor_before_1970(tools: Tools) -> None:
+    record = {"agent": "bot", "service": "s"}
+    text = await tools.refused("record_usage", **record, occurred_at="2026-11-24T12:05:01Z")
+    assert "occurred_at: is 301 s in the future; at most 300 s are" in text
+    text = await tools.refused("record_usage", **record, occurred_at="1969-12-31T23:59:59Z")
+    assert "occurred_at: is before 1970" in text
+    for moment in ("2026-11-24T12:05:00Z", "1970-01-01T00:00:00Z"):
+        assert (await tools("record_usage", **record, occurred_at=moment))["status"] == "recorded"
+
+
 async def test_the_same_id_counts_once(tools: Tools) -> None:
     call = {"service": "openai", "agent": "bot", "id": "call-1", "cost_usd": 1}
     assert (await tools("record_usage", **call))["status"] == "recorded"

@@ -107,6 +107,12 @@ async def test_an_agent_stops_itself_and_cannot_start_again(seeded: Meter) -> No
         assert (await operator("set_kill_switch", engaged=False, agent="bot"))["changed"] is True
 
 
+async def test_an_agent_that_stops_itself_is_not_asked_if_that_is_its_name(meter: Meter) -> None:
+    async with meter.tools(BOT) as tools:
+        stopped = await tools("set_kill_switch", engaged=True, agent="bot", reason="I loop")
+        assert stopped["message"].endswith("until an operator releases it.")
+
+
 async def test_a_service_records_at_itself_only(seeded: Meter) -> None:
     async with seeded.tools(SERVICE) as tools:
         await tools("record_usage", service="openai", agent="ann")

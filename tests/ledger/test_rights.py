@@ -9,7 +9,7 @@ import pytest
 
 from agent_meter_mcp.core.commands import Settle
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput, NotFound
-from agent_meter_mcp.core.models import Usage, Who
+from agent_meter_mcp.core.models import LimitKey, Subject, Usage, Who
 from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.intake import Report
@@ -233,6 +233,32 @@ async def test_an_agent_that_has_a_key_is_not_adopted_before_it_has_said_a_word(
         newcomer = Caller("agent", "agent newcomer", bound_to="newcomer")
         await ledger.record(newcomer, report("newcomer"))
         (agent,) = (await ledger.agents(newcomer, AgentsQuery())).agents
+        assert agent.agent.parent is None
+
+
+SPOKEN_OF: dict[str, Callable[[Ledger], Awaitable[Any]]] = {
+    "a limit": lambda ledger: ledger.set_limit(
+        OPERATOR, LimitKey(Subject("agent", "newcomer"), None, "requests", "day"), 5
+    ),
+    "a kill switch": lambda ledger: ledger.set_switch(OPERATOR, "agent", "newcomer", True, "not yet"),
+    "an owner": lambda ledger: ledger.set_agent(OPERATOR, "newcomer", {"owner": "olga"}),
+    "a child": lambda ledger: ledger.record(
+        OPERATOR, Report(Who("its child", "openai", "newcomer"), Usage())
+    ),
+}
+
+
+@pytest.mark.parametrize("thing", SPOKEN_OF)
+async def test_who_was_spoken_of_is_not_adopted_before_it_has_said_a_word(ledger: Ledger, thing: str) -> None:
+    """An operator gives an agent its budget before it starts: nobody else uses that up meanwhile."""
+    async with ledger:
+        await SPOKEN_OF[thing](ledger)
+        claimed = Report(Who("newcomer", "openai", "bot"), Usage())
+        for act in (ledger.record, ledger.reserve):
+            with pytest.raises(Forbidden, match="'newcomer' exists already"):
+                await act(AGENT, claimed)
+        await ledger.record(OPERATOR, report("newcomer"))
+        (agent,) = (await ledger.agents(OPERATOR, AgentsQuery(agent="newcomer"))).agents
         assert agent.agent.parent is None
 
 
