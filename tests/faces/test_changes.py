@@ -87,6 +87,19 @@ async def test_a_crossed_threshold_is_told_to_those_who_watch(meter: Meter, mode
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_resource_may_be_watched_by_any_uri_by_which_it_can_be_read(meter: Meter, mode: str) -> None:
+    """JavaScript's encodeURIComponent, for one, leaves !'()* as they are."""
+    uris = ("meter://agents/bot%40x%20(1)", "meter://agents/bot@x (1)", "meter://summary/%64ay")
+    async with meter.tools() as tools, watching(meter, mode, *uris) as watcher:
+        await tools("set_limit", agent="*", max=10, metric="cost_usd", window="day", thresholds=[100])
+        await tools("record_usage", service="openai", agent="bot@x (1)", cost_usd=10)
+        for uri in uris:
+            assert (await watcher.client.read_resource(uri)).contents
+        assert {await watcher.next() for _ in uris} == set(uris)
+        assert watcher.so_far() == []
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_what_nobody_watches_is_told_to_nobody(meter: Meter, mode: str) -> None:
     async with meter.tools() as tools, watching(meter, mode, "meter://agents/ann") as watcher:
         await tools("set_limit", agent="*", max=10, metric="cost_usd", window="day")

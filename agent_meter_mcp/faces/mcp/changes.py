@@ -8,6 +8,7 @@ a server nobody watches does not look at the file again and again.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ class Changes:
         self._following = anyio.Event()
         self._turn = anyio.Lock()
         self._watched: dict[Connection, set[str]] = {}
+        self._listened: Counter[str] = Counter()
+        """What is watched by way of the bus, as it was written, and how often."""
         self.bus = InMemorySubscriptionBus()
 
     @asynccontextmanager
@@ -81,6 +84,12 @@ class Changes:
                 await self._check(ctx, uri)
             if uris:
                 await self._begin()
+            self._listened.update(uris)
+            try:
+                return await call_next(ctx)
+            finally:
+                self._listened.subtract(uris)
+                self._listened = +self._listened
         return await call_next(ctx)
 
     def serve_handshake_clients(self, server: MCPServer[Any]) -> None:
@@ -144,12 +153,11 @@ class Changes:
 
     async def _tell(self, alert: Alert) -> None:
         uris = await self._touched(alert)
-        for uri in uris:
+        for uri in [uri for uri in self._listened if _plain(uri) in uris]:
             await self.bus.publish(ResourceUpdated(uri=uri))
         for connection, watched in list(self._watched.items()):
-            for uri in uris:
-                if uri in watched:
-                    await connection.send_resource_updated(uri)
+            for uri in [uri for uri in watched if _plain(uri) in uris]:
+                await connection.send_resource_updated(uri)
 
     async def _touched(self, alert: Alert) -> list[str]:
         """The resources that show a change of this limit's counter."""
@@ -162,6 +170,14 @@ class Changes:
             if subject.kind in ("agent", "tier") and agent:
                 uris.append(_AGENTS + quote(agent, safe=""))
         return uris
+
+
+def _plain(uri: str) -> str:
+    """One of the ways to write a URI: of `@` and `%40` a client may write either, and is told of that one."""
+    for prefix in (_AGENTS, _SUMMARIES):
+        if uri.startswith(prefix):
+            return prefix + quote(unquote(uri.removeprefix(prefix)), safe="")
+    return uri
 
 
 def _too_many() -> MCPError:
