@@ -49,6 +49,7 @@ class PriceBook:
         self._own: OwnPrices | None = None
         self._own_version = ""
         self._signature: tuple[int, ...] | None = None
+        self._was_good = False
         self._clock = clock
         self._checked_s: float | None = None
         self._list: PriceList | None = None
@@ -151,6 +152,9 @@ class PriceBook:
             with self._lock:
                 self._refresh(self._path)
                 self._checked_s = now_s
+        problem = self.problem
+        if problem is not None and not self._was_good:
+            raise PricesUnusable(problem.field, problem.problem)
         return self._own
 
     def _refresh(self, path: Path) -> None:
@@ -159,12 +163,10 @@ class PriceBook:
             if signature != self._signature:
                 self._own, self._own_version = (None, "") if signature is None else _own_prices_in(path)
                 self._signature = signature
-            self.problem = None
+            self.problem, self._was_good = None, True
         except InvalidInput as error:
             known, self.problem = self.problem, PricesUnusable(error.field, error.problem)
-            if self._checked_s is None:
-                raise self.problem from None
-            if str(known) != str(error):
+            if self._was_good and str(known) != str(error):
                 import logging  # which a process that records once need not pay for
 
                 told = "%s. Until that is put right, the last good prices stay in force."

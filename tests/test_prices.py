@@ -597,6 +597,18 @@ def test_a_file_that_was_never_valid_is_an_error_each_time(
         override.book.preload()
 
 
+def test_a_file_that_was_never_valid_is_read_once_a_second_too(override: OverrideFile) -> None:
+    """What names no model goes on without a cost meanwhile, and the writer must not read it for each."""
+    override.write("[models")
+    with pytest.raises(PricesUnusable):
+        override.cost(ONE_TOKEN, 0)
+    override.write(MINE.format(1))
+    with pytest.raises(PricesUnusable):
+        override.cost(ONE_TOKEN, 0.999_999)
+    assert override.cost(ONE_TOKEN, 1) == 1_000
+    assert override.book.problem is None
+
+
 def test_a_change_that_cannot_be_used_is_logged_once_for_each_mistake(
     override: OverrideFile, caplog: pytest.LogCaptureFixture
 ) -> None:
