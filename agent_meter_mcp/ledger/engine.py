@@ -107,6 +107,7 @@ class Engine:
             await self._reader.close()
             for _ in range(LONG_READS_MAX):  # until the last long read is over
                 await self._long_reads.acquire_on_behalf_of(object())
+            await to_thread.run_sync(self._write_last_refusals)
             await to_thread.run_sync(self._store.close)
         if self._refusals.unwritten:
             _log.warning("%d refusals could not be written", self._refusals.unwritten)
@@ -262,6 +263,14 @@ class Engine:
             return None
         self._refusals_written.add_done_callback(keep)
         return self._refusals_written
+
+    def _write_last_refusals(self) -> None:
+        """Those that were decided while the writer was closed. Blocks, in its place."""
+        refusals = self._refusals.take(self._clock())
+        if refusals:
+            ((_, answer),) = self._apply([lambda _: Refuse(refusals)])
+            if isinstance(answer, Failure):
+                self._refusals.put_back(refusals)
 
 
 def _kept(error: Exception) -> Exception:

@@ -330,6 +330,22 @@ async def test_counts_are_written_when_the_ledger_closes(store: AnyStore, clock:
     assert [one.count for one in last.refusals] == [8]
 
 
+async def test_a_no_that_is_said_while_the_ledger_closes_is_kept_too(
+    store: AnyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ledger_on(store, clock) as ledger:
+        await ledger.set_limit(OPERATOR, requests_per_day(), 0)
+        await refused(ledger)
+        clock.advance(0.5)
+        asked = [asyncio.create_task(refused(ledger)) for _ in range(3)]
+        await asyncio.sleep(0)
+    with fail_after(30):
+        await asyncio.gather(*asked)
+    applied = [command for batch in store.seen.batches for command in batch]
+    assert sum(one.count for last in applied if isinstance(last, Refuse) for one in last.refusals) == 3
+    assert caplog.messages == []
+
+
 async def test_what_is_lost_at_the_end_is_said(
     store: AnyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
