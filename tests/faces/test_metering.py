@@ -174,6 +174,39 @@ async def test_usage_over_a_limit_is_recorded_and_says_so(tools: Tools, meter: M
     }
 
 
+async def test_what_was_over_a_limit_once_is_not_told_to_stop_when_there_is_room_again(
+    tools: Tools, meter: Meter
+) -> None:
+    await tools("set_limit", agent="bot", max=1, metric="cost_usd", window="1m")
+    usage = {"agent": "bot", "service": "s", "id": "e-1"}
+    over = await tools("record_usage", **usage, cost_usd=90_000)
+    assert "over the limit for agent 'bot': $90,000 of $1 used in any 1m (9,000,000 %)." in over["message"]
+    again = await tools("record_usage", **usage, cost_usd=90_000)
+    assert again["message"] == over["message"].replace("Recorded", "Already recorded")
+    meter.clock.advance(120)
+    room = (
+        "It was over a limit at the time it counts at; there is room again. "
+        "Tightest limit, for agent 'bot': $0 of $1 used in any 1m (0 %)."
+    )
+    repeated = await tools("record_usage", **usage, cost_usd=90_000)
+    assert (repeated["outcome"], repeated["message"]) == ("over_limit", f"Already recorded ($90,000). {room}")
+    corrected = await tools("record_usage", **usage, cost_usd=90_001)
+    assert (corrected["outcome"], corrected["message"]) == ("over_limit", f"Corrected ($90,001). {room}")
+
+
+async def test_less_is_asked_for_only_where_less_would_fit(tools: Tools) -> None:
+    await tools("set_limit", agent="bot", max=1, metric="cost_usd", window="day")
+    await tools("set_limit", agent="bot", max=1000, metric="tokens", window="day")
+    step = {"agent": "bot", "service": "s", "input_tokens": 600}
+    await tools("record_usage", agent="bot", service="s", cost_usd=0.25, input_tokens=500)
+    denied = await tools("check_budget", **step, cost_usd=1)
+    assert "At most 500 tokens and $0.75 would fit now: ask for less, or try again" in denied["message"]
+    await tools("record_usage", agent="bot", service="s", cost_usd=0.75)
+    denied = await tools("check_budget", **step, cost_usd=1)
+    assert denied["affordable"] == {"tokens": 500, "cost_usd": 0}
+    assert "Nothing more fits now: stop, or try again" in denied["message"]
+
+
 async def test_a_rolling_limit_that_empties_as_fast_as_it_fills_does_not_run_out(tools: Tools) -> None:
     await tools("set_limit", agent="bot", metric="requests", window="1h", max=100)
     for requests, runs_out_at in ((40, None), (30, "2026-11-24T12:25:42")):

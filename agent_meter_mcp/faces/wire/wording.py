@@ -58,7 +58,8 @@ def standing(state: LimitState) -> str:
     limit, metric = state.limit, state.limit.key.metric
     held = f" and {exact_amount(metric, state.held)} held" if state.held else ""
     used = f"{exact_number(metric, state.used)} of {exact_amount(metric, limit.max)} used"
-    return f"{used}{held} {during(limit.key.window)} ({state.percent:g} %)"
+    percent = f"{state.percent:,.1f}".removesuffix(".0")
+    return f"{used}{held} {during(limit.key.window)} ({percent} %)"
 
 
 def reason(why: Reason, at_us: int) -> str:
@@ -104,13 +105,16 @@ def decision(decided: Decision, at_us: int) -> str:
 def _next_step(denied: Decision) -> str:
     if any(why.code == "kill_switch" for why in denied.reasons):
         return "Stop this work and tell the person you work for."
+    short = {why.state.limit.key.metric for why in denied.reasons if why.state and why.code == "limit"}
     left = [
         exact_amount(metric, most)
         for metric, most in zip(METRICS, denied.affordable, strict=True)
-        if most and any(why.state and why.state.limit.key.metric == metric for why in denied.reasons)
+        if most and metric in short
     ]
     fits = (
-        f"At most {' and '.join(left)} would fit now: ask for less" if left else "Nothing more fits now: stop"
+        f"At most {' and '.join(left)} would fit now: ask for less"
+        if len(left) == len(short)
+        else "Nothing more fits now: stop"
     )
     if denied.retry_after_us is None:
         return f"{fits}, or ask an operator for a higher limit; waiting alone does not help."
@@ -127,7 +131,9 @@ def recorded(answer: Recorded, usage: models.Usage | None) -> str:
         return f"{text} But {stopped(answer.switch, quoted)}. Stop working now."
     closest = tightest(state for state in answer.limits if state.exceeded) or tightest(answer.limits)
     if answer.outcome == "over_limit":
-        return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
+        if any(state.exceeded and state.limit.action == "reject" for state in answer.limits):
+            return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
+        text = f"{text} It was over a limit at the time it counts at; there is room again."
     if closest is None:
         return f"{text} No limit applies."
     text = f"{text} Tightest limit, for {subject(closest.limit)}: {standing(closest)}."
