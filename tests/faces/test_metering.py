@@ -194,6 +194,23 @@ async def test_what_was_over_a_limit_once_is_not_told_to_stop_when_there_is_room
     assert (corrected["outcome"], corrected["message"]) == ("over_limit", f"Corrected ($90,001). {room}")
 
 
+@pytest.mark.parametrize(
+    ("window", "then"),
+    [
+        ("day", "Use no more until budget comes back in 12 h."),
+        ("1m", "Use no more until budget comes back in 1 min 1 s."),
+        ("total", "Stop, or ask an operator for a higher limit."),
+    ],
+)
+async def test_who_has_just_used_up_a_limit_is_told_when_there_is_more(
+    tools: Tools, window: str, then: str
+) -> None:
+    await tools("set_limit", agent="bot", max=1, metric="requests", window=window)
+    used_up = await tools("record_usage", agent="bot", service="s")
+    assert used_up["outcome"] == "accepted"
+    assert used_up["message"].endswith(f"(100 %). {then}")
+
+
 async def test_less_is_asked_for_only_where_less_would_fit(tools: Tools) -> None:
     await tools("set_limit", agent="bot", max=1, metric="cost_usd", window="day")
     await tools("set_limit", agent="bot", max=1000, metric="tokens", window="day")

@@ -139,11 +139,11 @@ def recorded(answer: Recorded, usage: models.Usage | None) -> str:
     text = f"{text} Tightest limit, for {subject(closest.limit)}: {standing(closest)}."
     if not closest.exceeded:
         return text
-    return (
-        f"{text} {_pause(answer.retry_after_us)}"
-        if closest.limit.action == "reject"
-        else f"{text} Prefer cheaper steps."
-    )
+    if closest.limit.action != "reject":
+        return f"{text} Prefer cheaper steps."
+    # Of one that is overspent, what leaves first need not be enough.
+    back_us = closest.leaves_at_us if closest.remaining == 0 else closest.resets_at_us
+    return f"{text} {_pause(None if back_us is None else max(back_us - closest.at_us, 1))}"
 
 
 def _cost(answer: Recorded, usage: models.Usage | None) -> str:
