@@ -43,13 +43,14 @@ def audit(session: Session, /, as_json: bool, limit: int, cursor: str | None, ti
         return await ledger.audit(caller, before, size + 1), ledger.now_us()
 
     found, now_us = session.ask(ask)
-    entries = found[:size]
-    following = str(entries[-1].seq) if len(found) > size else None
     if as_json:
+        from agent_meter_mcp.faces.wire.records import Audit
+
         from .document import print_document
 
-        print_document({"entries": [_entry(entry) for entry in entries], "next_cursor": following})
+        print_document(Audit.of(found, size))
         return
+    entries = found[:size]
     if not entries:
         click.echo("Nothing was changed.")
         return
@@ -72,14 +73,8 @@ def audit(session: Session, /, as_json: bool, limit: int, cursor: str | None, ti
         for entry in entries
     ]
     click.echo(table(columns, rows))
-    if following is not None:
-        click.echo(f"Older ones: --cursor {following}")
-
-
-def _entry(entry: AuditEntry) -> dict[str, Any]:
-    from agent_meter_mcp.faces.wire.records import AuditEntry as Told
-
-    return Told.of(entry).model_dump()
+    if len(found) > size:
+        click.echo(f"Older ones: --cursor {entries[-1].seq}")
 
 
 _TOLD = ("max", "action", "zone", "thresholds", "name", "tier", "owner", "parent")

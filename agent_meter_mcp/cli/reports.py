@@ -170,11 +170,11 @@ def reservations(session: Session, as_json: bool) -> None:
 
     held, now_us = session.ask(ask)
     if as_json:
-        from agent_meter_mcp.faces.wire.records import Hold
+        from agent_meter_mcp.faces.wire.records import Holds
 
         from .document import print_document
 
-        print_document({"reservations": [Hold.of(one).model_dump() for one in held]})
+        print_document(Holds.of(held, len(held)))
         return
     if not held:
         click.echo("Nothing is held.")

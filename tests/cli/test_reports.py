@@ -12,6 +12,7 @@ from agent_meter_mcp.core.models import Usage, Who
 from agent_meter_mcp.intake import Report
 from agent_meter_mcp.runtime import open_ledger, process_caller
 from agent_meter_mcp.settings import load_settings
+from tests.faces.door import browser, living, site_of
 
 from .conftest import Run
 
@@ -282,6 +283,31 @@ def test_the_audit_says_who_changed_what_from_what_to_what(ok: Run) -> None:
     rest = ok("audit", "--limit", "4", "--cursor", page["next_cursor"], "--json").data
     assert page["entries"] + rest["entries"] == ok("audit", "--json").data["entries"]
     assert rest["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "route"),
+    [
+        (("audit", "--limit", "1"), "/v1/audit?limit=1"),
+        (("audit",), "/v1/audit"),
+        (("alerts",), "/v1/alerts"),
+        (("reservations",), "/v1/reservations"),
+    ],
+)
+def test_a_document_is_that_of_the_route(ok: Run, words: tuple[str, ...], route: str) -> None:
+    """Whoever reads the one can read the other."""
+    ok("limit", "set", "--metric", "requests", "--window", "total", "--max", "1", "--threshold", "100")
+    ok("agent", "set", "a", "--tier", "gold")
+
+    async def told() -> object:
+        settings = load_settings()
+        async with open_ledger(settings) as ledger:
+            await ledger.reserve(process_caller(settings), Report(Who("a", "s"), Usage(input_tokens=5)))
+            site = site_of(ledger)
+            async with living(site), browser(site) as http:
+                return (await http.get(route)).json()
+
+    assert asyncio.run(told()) == ok(*words, "--json").data
 
 
 EMPTY = {
