@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from agent_meter_mcp.core.errors import Forbidden, MeterError, Unauthorized
+from agent_meter_mcp.core.errors import Forbidden, MeterError, Unauthorized, Unreachable
 from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.value import Value
 
@@ -47,6 +47,8 @@ ASK_S = 3.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 """Before it listens again, each time a little longer."""
 AGENTS_PAGE = 200
+AGENTS_PAGES_MAX = 500
+"""A hundred thousand agents. A meter that has another page after those would be followed for ever."""
 
 
 class Status(Value):
@@ -243,12 +245,16 @@ class RemoteSource:
     async def _agents(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         page: dict[str, Any] = {"limit": AGENTS_PAGE}  # its answers fit the schema: the SDK has checked
-        while True:
+        for _ in range(AGENTS_PAGES_MAX):
             (told,) = await self._link.call(("list_agents", page))
             found += told["agents"]
             if told["next_cursor"] is None:
                 return found
             page["cursor"] = told["next_cursor"]
+        raise Unreachable(
+            f"{self.where} does not come to the end of its list of agents: after {AGENTS_PAGES_MAX} pages of"
+            f" {AGENTS_PAGE} it is not followed any further."
+        )
 
     async def _alerts(self) -> tuple[AlertView, ...]:
         told = await self._link.get("/v1/alerts", limit=ALERTS_SHOWN)

@@ -53,7 +53,7 @@ from tests.faces.test_serve import serving as serving_tls
 from .serving import answering, dripping, http, serving, until
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from agent_meter_mcp.core.models import Metric
     from agent_meter_mcp.core.roles import Role
@@ -115,6 +115,25 @@ class Listened:
             if scope["path"] == "/v1/stream":
                 self.resumed.append(dict(scope["headers"]).get(b"last-event-id", b"").decode())
         await self._app(scope, receive, send)
+
+
+class NeverEnding:
+    """ASGI: whoever reads a page is told of another one, each time by a new cursor."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.pages = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            last = b'"next_cursor":null'
+            if last in message.get("body", b"") and b'"agents":' in message["body"]:
+                self.pages += 1
+                # As long as the null, for the length of the body was told before.
+                message["body"] = message["body"].replace(last, b'"next_cursor":"%02d"' % (self.pages % 100))
+            await send(message)
+
+        await self._app(scope, receive, tell)
 
 
 # News
@@ -385,6 +404,18 @@ async def test_who_answers_letter_by_letter_is_not_waited_for_forever(
     async with dripping(head) as url, looking(url) as source:
         with anyio.fail_after(WAIT_S), pytest.raises(Unreachable, match="it does not answer in time"):
             await source.snapshot(ALL)
+
+
+async def test_who_has_another_page_for_ever_is_not_followed_for_ever(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "AGENTS_PAGES_MAX", 5)
+    await use(ledger, "ann")
+    site = NeverEnding(site_of(ledger))
+    async with listening(site) as url, looking(url) as source:
+        with anyio.fail_after(WAIT_S), pytest.raises(Unreachable, match="after 5 pages of 200 it is not"):
+            await source.snapshot(ALL)
+    assert site.pages == 5
 
 
 async def test_a_certificate_must_be_trusted_and_tls_be_spoken(tmp_path: Path, pem: Tls) -> None:
