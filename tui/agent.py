@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -112,7 +111,7 @@ class AgentScreen(Page):
 
     def refilter(self) -> None:
         if self._detail is not None and self.is_mounted:
-            self._show_detail(*self._detail, time.time_ns() // 1000)
+            self._show_detail(*self._detail, self.dashboard.acting.reader.now_us())
 
     def _show_detail(self, detail: Detail, wanted: Range, now_us: int) -> None:
         zone, known = self.dashboard.zone, self.dashboard.looked.known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.text import shown
@@ -82,7 +81,7 @@ class LimitActs:
         self._acting.start(choose)
 
     async def _chosen(self, title: str, views: Sequence[LimitView], *more: Row) -> str | None:
-        dashboard, now_us = self._acting.dashboard, time.time_ns() // 1000
+        dashboard, now_us = self._acting.dashboard, self._acting.reader.now_us()
         found = limit_view.ordered(views, "tightness", False, now_us)
         rows = [limit_view.row(view, now_us, dashboard.zone) for view in found]
         return await self._acting.answer(Choose(title, limit_view.columns_for(COLUMNS, rows), [*rows, *more]))

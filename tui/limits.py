@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -70,7 +69,7 @@ class LimitsPage(Page):
         self._show_rows()
 
     def _show_rows(self) -> None:
-        now_us = time.time_ns() // 1000
+        now_us = self.dashboard.acting.reader.now_us()
         views = limit_view.ordered(self.found, self.sort, self.reversed, now_us)
         rows = [limit_view.row(one, now_us, self.dashboard.zone) for one in views]
         self._columns = limit_view.columns_for(COLUMNS, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import NotFound
@@ -144,7 +143,7 @@ class WhoActs:
     # Reservations
 
     async def _holds(self, agent_id: str) -> None:
-        dashboard, now_us = self._acting.dashboard, time.time_ns() // 1000
+        dashboard, now_us = self._acting.dashboard, self._acting.reader.now_us()
         detail = await self._acting.reader.detail(agent_id, dashboard.range)
         held = {one.reservation_id: one for one in detail.held}
         if not held:

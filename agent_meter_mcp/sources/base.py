@@ -97,6 +97,10 @@ class Reader(Protocol):
     where: str
     """What is looked at, for the title."""
 
+    def now_us(self) -> int:
+        """The moment by the clock of what is looked at, as far as that is known: microseconds since 1970."""
+        ...
+
     async def changed(self) -> bool:
         """Whether anything may have been written since the last snapshot. Cheap."""
         ...

@@ -124,6 +124,11 @@ class LocalSource:
         with open_store(self._settings).snapshot() as reads:
             return self._snapshot(Looking(reads, self._caller, system_clock_us()), wanted)
 
+    def now_us(self) -> int:
+        from agent_meter_mcp.runtime import system_clock_us
+
+        return system_clock_us()
+
     async def changed(self) -> bool:
         """Raises MeterError; a file that was replaced is opened anew at the next look."""
         if self._ahead is not None:

@@ -75,6 +75,7 @@ class RemoteSource:
         self._seen: int | None = None
         self._news = False
         self._asked_s = 0.0
+        self._told_at: tuple[int, float] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._last_id: str | None = None
         self._failures = 0
@@ -90,6 +91,13 @@ class RemoteSource:
 
     def look_ahead(self, wanted: Range) -> None:
         """A meter elsewhere is asked when there is a screen that can say what it waits for."""
+
+    def now_us(self) -> int:
+        """What the meter last said, and what has passed since then: its clock may be wrong, or this one."""
+        if self._told_at is None:
+            return time.time_ns() // 1000
+        at_us, told_s = self._told_at
+        return at_us + int((time.monotonic() - told_s) * 1_000_000)
 
     # Hearing of news
 
@@ -143,6 +151,7 @@ class RemoteSource:
                 tuple(words.switch(one) for one in told["switches"]),
             )
         self._role, self._barred = status.role, ""
+        self._told_at = status.at_us, time.monotonic()
         return status
 
     # Reading

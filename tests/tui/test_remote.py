@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -9,17 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import pytest
 
-from agent_meter_mcp import Caller, Ledger, Settings, open_ledger
+from agent_meter_mcp import (
+    Caller,
+    Ledger,
+    LimitKey,
+    Report,
+    Settings,
+    Subject,
+    Usage,
+    Who,
+    open_ledger,
+    runtime,
+)
 from agent_meter_mcp.sources.remote import RemoteSource
 from agent_meter_mcp.sources.remote_link import Key
 from tests.faces.door import listening, site_of
+from tests.sources.ledgers import Clock
 from tests.sources.serving import serving
 from tui.app import Dashboard
 from tui.dialogs import Confirm
 from tui.limit_dialog import LimitDialog
 
-from .watching import LOOK_S, agents, said, until, use
+from .watching import LOOK_S, agents, said, screen_text, shows, until, use
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
@@ -136,6 +150,30 @@ async def test_a_key_that_is_not_taken_has_a_face_of_its_own(ledger: Ledger) -> 
             await ledger.revoke_key(OPERATOR, known.key_id)
             await until(pilot, lambda: "KEY REFUSED" in said(app, "#title"))
             assert agents(app) == ["ann"]
+
+
+async def test_times_to_come_are_by_the_clock_of_the_meter(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold of another ten minutes was said to end now, and a limit to reset on another day."""
+    clock = Clock()  # in 2026, on a Saturday at 22:13
+    monkeypatch.setattr(runtime, "system_clock_us", clock)
+    async with open_ledger(settings) as ledger:
+        key = LimitKey(Subject("agent", "ann"), "api", "cost_usd", "1h")
+        await ledger.set_limit(OPERATOR, key, 50_000_000)
+        await use(ledger, "ann")
+        clock.now_us += 60_000_000
+        await ledger.reserve(OPERATOR, Report(Who("ann", "api"), Usage()), 600_000_000)
+        async with listening(site_of(ledger)) as url, watching_at(url) as (app, pilot):
+            await until(pilot, lambda: agents(app) == ["ann"])
+            await pilot.press("2")
+            await until(pilot, lambda: shows(app, "agent ann"))
+            (row,) = [line for line in screen_text(app) if "agent ann" in line]
+            assert re.search(r"20 %  +23:1\d ", row), row
+            await pilot.press("1", "enter")
+            await until(pilot, lambda: shows(app, "until in "))
+            (held,) = [line for line in screen_text(app) if "until in " in line]
+            assert re.search(r"until in (10 min|9 min)", held), held
 
 
 async def test_every_page_can_be_seen_from_elsewhere(settings: Settings) -> None:
