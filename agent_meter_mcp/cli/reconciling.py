@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from io import BytesIO
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from .exporting import decimal_text
 from .table import Cell, Column, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
 
     import httpx2
@@ -147,13 +148,24 @@ def _read(place: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]:
 def _parsed(content: bytes, field: str) -> Sequence[Json]:
     if len(content) > BYTES_MAX:
         raise InvalidInput(field, f"is larger than {BYTES_MAX} bytes")
-    lines = [line for line in content.splitlines() if line.strip()]
-    if len(lines) > 1 and all(
-        line.strip().startswith(b"{") and line.strip().endswith(b"}") for line in lines
-    ):
-        return [parse(line, field) for line in lines]
+    if _is_lines(content):
+        return [parse(line, field) for line in _lines(content)]
     found = parse(content, field)
     return [found] if isinstance(found, dict) and "records" not in found else records_in(found, field)
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    """Those that are not blank, one by one: together they would be all of it a second time."""
+    return (stripped for line in BytesIO(content) if (stripped := line.strip()))
+
+
+def _is_lines(content: bytes) -> bool:
+    found = 0
+    for line in _lines(content):
+        if not (line.startswith(b"{") and line.endswith(b"}")):
+            return False
+        found += 1
+    return found > 1
 
 
 def _fetched(url: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]:
@@ -168,12 +180,12 @@ def _fetched(url: str, field: str, headers: Mapping[str, str]) -> Sequence[Json]
                 with client.stream("GET", here) as response:
                     if not response.is_success:
                         raise _refused(response, field, url, headers)
-                    content = b""
+                    content = BytesIO()  # to add to bytes would copy all that is there, each time
                     for chunk in response.iter_bytes():
-                        content += chunk
-                        if len(content) > BYTES_MAX:
+                        content.write(chunk)
+                        if content.tell() > BYTES_MAX:
                             break
-                found += _parsed(content, field)
+                found += _parsed(content.getvalue(), field)
                 following = response.links.get("next", {}).get("url")
                 if following is None:
                     return found

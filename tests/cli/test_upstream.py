@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import tracemalloc
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent_meter_mcp.cli import reconciling
 from agent_meter_mcp.core import attest
 
 from .conftest import Run
@@ -213,6 +215,22 @@ def test_a_side_may_be_a_url_and_the_other_the_ledger(run: Run, ok: Run) -> None
             assert "very-secret" not in refused.err
     gone = run("reconcile", "--service-records", f"{url}/me", "--agent", "bot")
     assert (gone.code, "cannot be had" in gone.err) == (69, True)
+
+
+def test_what_is_too_large_is_read_once_and_no_further(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was put together by copying all that was there for each piece that came."""
+    monkeypatch.setattr(reconciling, "BYTES_MAX", 2**24)
+    with answering({"/me": (200, b" " * (2**24 + 2**20), None)}) as url:
+        words = ("reconcile", "--service-records", f"{url}/me", "--agent", "bot")
+        run(*words)  # what is imported is no part of it
+        tracemalloc.start()
+        try:
+            refused = run(*words)
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert (refused.code, "is larger than 16777216 bytes" in refused.err) == (2, True)
+    assert most < 1.5 * 2**24
 
 
 def test_a_side_at_a_url_may_want_a_key(run: Run, ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
