@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 EVERYTHING = "stop everything"
 REASON = "stopped at the dashboard"
+NAMED = 3
+"""How many of the switches are named that stop something all the same."""
 _BEGAN_ON: ContextVar[Screen[Any]] = ContextVar("began_on")
 """The screen from which the action was begun."""
 ONLY_SHOWS = (
@@ -150,19 +152,23 @@ class Acting:
                 now = self._switch(kind, name)
                 if now not in (None, switch):
                     raise Conflict(f"{now} was stopped anew by somebody else meanwhile, so nothing was done")
-                back, still = stop_again(kind, name, switch.reason), self._still(kind, name)
-                told = done if still is None else f"{done} only when {shown(str(still))} does"
+                back, told = stop_again(kind, name, switch.reason), self._resumed(done, kind, name)
                 await self.do(told, lambda operator: operator.resume(kind, name), back)
 
         self.start(resume)
 
-    def _still(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
-        """The wider switch that stops it all the same, when its own is released."""
+    def _resumed(self, done: str, kind: SwitchKind, name: str | None) -> str:
+        """`done`, and what stops it, or some of it, all the same when its own switch is released."""
         from agent_meter_mcp.core.limits import Policy
 
         known = self.known
         others = [one for one in known.switches if (one.kind, one.name) != (kind, name)]
-        return Policy((view.agent for view in known.agents), switches=others).still_stopped(kind, name)
+        if kind == "everything":
+            named = ", ".join(shown(str(one), width=40) for one in others[:NAMED])
+            more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+            return f"{done} except what has a switch of its own ({named}{more})" if others else done
+        still = Policy((view.agent for view in known.agents), switches=others).still_stopped(kind, name)
+        return done if still is None else f"{done} only when {shown(str(still))} does"
 
     def _switch(self, kind: SwitchKind, name: str | None) -> KillSwitch | None:
         """The switch of its own that stops it."""
@@ -181,7 +187,8 @@ class Acting:
 
         async def put_back() -> None:
             if await self.answer(_confirm(back.question, "Undo")) is not None:
-                await self.do(back.done, back.act, None, undone=back)
+                told = back.done if back.resumed is None else self._resumed(back.done, *back.resumed)
+                await self.do(told, back.act, None, undone=back)
 
         self.start(put_back)
 

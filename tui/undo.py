@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 
 class Undo(Value):
-    """`question` says what comes back, `done` that it has."""
+    """`question` says what comes back, `done` that it has. `resumed` is what it lets go on, if it does."""
 
     question: str
     done: str
     act: Callable[[Operator], Awaitable[object]]
+    resumed: tuple[SwitchKind, str | None] | None = None
 
 
 async def limit_as(reader: Reader, key: LimitKey, seen: Wish | None) -> Limit | None:
@@ -82,6 +83,7 @@ def resume_again(kind: SwitchKind, name: str | None) -> Undo:
         f"Let {what} go on, which was stopped just now?",
         f"{what} goes on",
         lambda operator: operator.resume(kind, name),
+        (kind, name),
     )
 
 

@@ -581,6 +581,35 @@ async def test_who_is_let_go_on_is_told_what_stops_it_still(settings: Settings, 
             await until(pilot, lambda done=done: notes(app, done))
 
 
+async def test_who_undoes_a_stop_is_told_what_stops_it_still(settings: Settings, ledger: Ledger) -> None:
+    """It was said that it goes on."""
+    await use(ledger, "boss")
+    await use(ledger, "ann")
+    await ledger.set_agent(OPERATOR, "ann", {"parent": "boss"})
+    await ledger.set_switch(OPERATOR, "agent", "boss", True, "why not")
+    async with watching(settings) as (app, pilot):
+        await until(pilot, lambda: len(app.looked.known.switches) == 1)
+        app.acting.stop_or_resume("agent", "ann")
+        await on(pilot, app, Confirm)
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "ann is stopped; u undoes it"))
+        await pilot.press("u")
+        await on(pilot, app, Confirm)
+        await pilot.press("y")
+        await until(pilot, lambda: notes(app, "agent ann goes on only when agent boss does"))
+        app.acting.stop_everything()
+        await on(pilot, app, Confirm)
+        app.screen.query_one("#typed", Input).value = "stop everything"
+        await pilot.press("enter", "y")
+        await until(pilot, lambda: notes(app, "everything is stopped; u undoes it"))
+        await pilot.press("u")
+        await on(pilot, app, Confirm)
+        await pilot.press("y")
+        told = "everything goes on except what has a switch of its own (agent boss)"
+        await until(pilot, lambda: notes(app, told))
+        assert await _stopped(ledger, ["boss"])
+
+
 async def test_a_palette_that_is_closed_while_it_looks_for_commands_ends_nothing(
     settings: Settings, ledger: Ledger
 ) -> None:
