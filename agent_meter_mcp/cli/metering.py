@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent_meter_mcp.core.decide import tightest
+from agent_meter_mcp.core.decide import LimitState, tightest
 from agent_meter_mcp.core.figures import amount, dollars, length, stopped
 from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
 from agent_meter_mcp.core.text import ID_MAX, NAME_WIDTH, shown
@@ -22,10 +22,11 @@ from .times import moment, parse_moment, zone_name
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Recorded
-    from agent_meter_mcp.core.decide import Decision, LimitState, Reason
-    from agent_meter_mcp.core.models import KillSwitch, Who
+    from agent_meter_mcp.core.decide import Decision, Reason
+    from agent_meter_mcp.core.models import KillSwitch
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
+    from agent_meter_mcp.ledger.looking import Shut
 
     from .session import Session
 
@@ -135,37 +136,29 @@ def check(session: Session, /, as_json: bool, **given: Any) -> int:
 
     who, usage = options.who_of(given, session.caller), options.usage_of(given)
 
-    async def ask(ledger: Ledger, caller: Caller) -> tuple[Decision, int, list[str]]:
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[Decision, int, Shut]:
         decision, at_us = await ledger.check(caller, who, usage), ledger.now_us()
-        asks_more = decision.allowed and who.service is None and not as_json
-        return decision, at_us, await _elsewhere(ledger, caller, who) if asks_more else []
+        return decision, at_us, await ledger.shut(caller, who) if decision.allowed else ()
 
-    decision, at_us, elsewhere = session.ask(ask)
+    decision, at_us, shut = session.ask(ask)
     if as_json:
         from agent_meter_mcp.faces.wire.results import Decided
 
         from .document import print_document
 
-        print_document(Decided.of(decision, at_us))
+        print_document(Decided.of(decision, at_us, shut))
     else:
-        click.echo("\n".join([*_decided(decision, at_us, session.settings.timezone), *elsewhere]))
+        click.echo("\n".join([*_decided(decision, at_us, session.settings.timezone), *_shut(shut)]))
     return DONE if decision.allowed else NOT_ALLOWED
 
 
-async def _elsewhere(ledger: Ledger, caller: Caller, who: Who) -> list[str]:
-    """Where it would be refused all the same: without a service no limit of a single one is asked."""
-    found = [
-        (view.limit.key.service, standing(view.state))
-        for view in await ledger.limits(caller, who)
-        if view.state is not None and view.state.exceeded and view.limit.action == "reject"
-        and not view.is_replaced and view.limit.key.service is not None
-    ]  # fmt: skip
-    found += [
-        (switch.name or "", stopped(switch, named))
-        for switch in await ledger.switches(caller)
-        if switch.kind == "service"
+def _shut(services: Shut) -> list[str]:
+    """Where it would be refused all the same."""
+    told = [
+        (service, standing(why) if isinstance(why, LimitState) else stopped(why, named))
+        for service, why in services
     ]
-    return [f"but not at {shown(service, width=NAME_WIDTH)}: {why}" for service, why in found]
+    return [f"but not at {named(service)}: {why}" for service, why in told]
 
 
 def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.store.base import Store
 
     from .feed import FeedItem
+    from .looking import Shut
 
 T = TypeVar("T")
 
@@ -297,6 +298,12 @@ class Ledger(Keyring):
     async def limits(self, caller: Caller, who: Who | None = None) -> list[LimitView]:
         """All limits; for somebody, those that match, at every service if `who` names none."""
         return await self.look(caller, lambda looking: looking.limits(who), refusals=False)
+
+    async def shut(self, caller: Caller, who: Who) -> Shut:
+        """Where a `check` that names no service would be refused: it asks no limit of a single one."""
+        if who.service is not None:
+            return ()
+        return await self.look(caller, lambda looking: looking.shut(who), refusals=False)
 
     async def switches(self, caller: Caller) -> list[KillSwitch]:
         """What is stopped now; for an agent, what stops it or its tree, and stopped services."""

@@ -17,6 +17,7 @@ from agent_meter_mcp.intake import known_lineage
 from . import sight
 
 if TYPE_CHECKING:
+    from agent_meter_mcp.core.decide import LimitState
     from agent_meter_mcp.core.models import (
         Alert,
         AuditEntry,
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     )
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.store.base import Reads
+
+    Shut = tuple[tuple[str, LimitState | KillSwitch], ...]
+    """Services, and why: a limit of theirs that is used up, or a switch."""
 
 NAMED = ("agent", "service", "operation", "model", "project", "session")
 NAMES_MAX = 1000
@@ -78,6 +82,22 @@ class Looking:
         elif caller.role == "agent":
             who = Who(caller.bound_to or "", project=caller.default_project, session=caller.default_session)
         return sight.limits_of(self._reads, who, self.now_us, kind=kind)
+
+    def shut(self, who: Who) -> Shut:
+        """The services at which somebody, who names none, would be refused now whatever it asks for."""
+        reads = self._reads
+        above = () if who.parent is None else known_lineage(reads, who.parent)
+        allow_agent(self._caller, who.agent, known_lineage(reads, who.agent), above)
+        found: dict[str, LimitState | KillSwitch] = {}
+        for view in sight.limits_of(reads, who, self.now_us):
+            service, state = view.limit.key.service, view.state
+            is_hard = view.limit.action == "reject" and not view.is_replaced
+            if service is not None and state is not None and state.exceeded and is_hard:
+                found.setdefault(service, state)
+        for switch in self.switches():
+            if switch.kind == "service" and switch.name is not None:
+                found.setdefault(switch.name, switch)
+        return tuple(found.items())
 
     def rules(self) -> list[Limit]:
         """All limits, whomever they bind, without how they stand. For an agent, those that match it."""

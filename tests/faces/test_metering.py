@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Meter, Tools
+from .conftest import BOT, Meter, Tools
 
 
 async def limit_bot(tools: Tools, **limit: Any) -> str:
@@ -255,6 +255,31 @@ async def test_checking_says_what_is_left_and_changes_nothing(tools: Tools) -> N
 async def test_without_a_limit_everything_is_allowed(tools: Tools) -> None:
     answer = await tools("check_budget", agent="bot", input_tokens=1_000_000)
     assert (answer["allowed"], answer["limits"], answer["affordable"]) == (True, [], {})
+
+
+async def test_without_a_service_it_is_said_at_which_one_it_would_be_refused(
+    tools: Tools, meter: Meter
+) -> None:
+    """Who asked that way was told that no limit applies, and was refused at the next step."""
+    await limit_bot(tools, service="openai")
+    await limit_bot(tools, service="exa", max=0, action="warn")
+    await limit_bot(tools, service="deep", agent="other", max=0)
+    await tools("set_kill_switch", engaged=True, service="maps", reason="down")
+    stops = "'maps': service 'maps' was stopped by 'olga via test-client': down"
+    allowed = "Allowed: no limit applies here. Usage is metered all the same."
+    assert (await tools("check_budget", agent="bot"))["message"] == f"{allowed} But not at {stops}."
+    await tools("record_usage", service="openai", agent="bot", cost_usd=10)
+    told = f"{allowed} But not at 'openai': $10 of $10 used today (100 %); nor at {stops}."
+    answer = await tools("check_budget", agent="bot")
+    assert (answer["allowed"], answer["limits"], answer["message"]) == (True, [], told)
+    async with meter.tools(BOT) as own:
+        assert (await own("check_budget"))["message"] == told
+        spawned = await own("check_budget", agent="child", parent="bot")
+        assert spawned["message"] == f"{allowed} But not at {stops}."
+    assert (await tools("check_budget", agent="bot", service="exa"))["allowed"] is True
+    for number in range(3):
+        await tools("set_kill_switch", engaged=True, service=f"s{number}", reason="down")
+    assert (await tools("check_budget", agent="bot"))["message"].endswith("; nor at 2 more.")
 
 
 async def test_asking_for_more_than_a_limit_ever_allows_says_that_waiting_is_no_use(tools: Tools) -> None:

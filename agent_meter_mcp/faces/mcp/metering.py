@@ -28,7 +28,8 @@ async def check_budget(call: Call, arguments: take.CheckBudget) -> give.Decided:
     reserve_budget."""
     who = arguments.who(call.caller, arguments.service)
     decision = await call.ledger.check(call.caller, who, arguments.usage())
-    return give.Decided.of(decision, call.ledger.now_us())
+    shut = await call.ledger.shut(call.caller, who) if decision.allowed else ()
+    return give.Decided.of(decision, call.ledger.now_us(), shut)
 
 
 @tool("Reserve budget", take.ReserveBudget, give.BudgetReserved)

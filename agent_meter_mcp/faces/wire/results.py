@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core import decide
     from agent_meter_mcp.core.commands import Recorded, Reserved
     from agent_meter_mcp.core.models import Reservation, Usage
+    from agent_meter_mcp.ledger.looking import Shut
 
 Number = int | float
 
@@ -93,9 +94,10 @@ class Decided(Result):
     limits: list[LimitState]
 
     @classmethod
-    def of(cls, decision: "decide.Decision", at_us: int) -> Self:
+    def of(cls, decision: "decide.Decision", at_us: int, shut: "Shut" = ()) -> Self:
+        """`shut`: where it is not allowed all the same, which only the message says."""
         return cls(
-            message=wording.decision(decision, at_us),
+            message=wording.decision(decision, at_us) + wording.shut(shut),
             **told.decided_fields(decision, partial(wording.reason, at_us=at_us)),
         )
 

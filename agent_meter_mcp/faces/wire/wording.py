@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_meter_mcp.core.decide import tightest
+from agent_meter_mcp.core.decide import LimitState, tightest
 from agent_meter_mcp.core.figures import (
     counted,
     during,
@@ -27,8 +27,11 @@ from agent_meter_mcp.core.windows import zone_of
 if TYPE_CHECKING:
     from agent_meter_mcp.core import models, queries
     from agent_meter_mcp.core.commands import LimitSet, Recorded, Reserved, Switched
-    from agent_meter_mcp.core.decide import Decision, LimitState, Reason
+    from agent_meter_mcp.core.decide import Decision, Reason
     from agent_meter_mcp.core.models import Limit
+    from agent_meter_mcp.ledger.looking import Shut
+
+SHUT_TOLD = 3
 
 
 def quoted(name: str) -> str:
@@ -100,6 +103,17 @@ def decision(decided: Decision, at_us: int) -> str:
         else f" At this rate it runs out {wait(max(runs_out - at_us, 1))}."
     )
     return f"Allowed. Tightest limit, for {subject(closest.limit)}: {standing(closest)}.{outlook}"
+
+
+def shut(services: Shut) -> str:
+    """After a sentence that allows it: where it would be refused. "" where there is nothing."""
+    told = [
+        f"{quoted(name)}: {standing(why) if isinstance(why, LimitState) else stopped(why, quoted)}"
+        for name, why in services[:SHUT_TOLD]
+    ]
+    if len(services) > SHUT_TOLD:
+        told.append(f"{len(services) - SHUT_TOLD} more")
+    return f" But not at {'; nor at '.join(told)}." if told else ""
 
 
 def _next_step(denied: Decision) -> str:
