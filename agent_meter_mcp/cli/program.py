@@ -118,7 +118,7 @@ class Program(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches
 
-            meant = {name: name for name in COMMANDS}
+            meant = {name: name for name in COMMANDS} | {"version": "--version", "help": "--help"}
             meant |= {word: name for name, words in OTHER_WORDS.items() for word in words.split()}
             for close in get_close_matches(args[0], meant, 1):
                 raise click.UsageError(f"{error.message} Did you mean {meant[close]!r}?", ctx) from None

@@ -104,6 +104,8 @@ def test_a_group_alone_shows_its_help_as_an_error(run: Run, path: tuple[str, ...
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (["version"], "agent-meter: No such command 'version'. Did you mean '--version'? (see agent-meter --help)"),
+        (["help"], "agent-meter: No such command 'help'. Did you mean '--help'? (see agent-meter --help)"),
         (["sumary"], "agent-meter: No such command 'sumary'. Did you mean 'summary'? (see agent-meter --help)"),
         (["summary", "--agnet", "a"], "agent-meter summary: No such option '--agnet'."),
         (["record", "--requests", "x"], "agent-meter record: Invalid value for '--requests': 'x' is not a valid integer"),
