@@ -8,7 +8,7 @@ others, and times are nanoseconds since 1970.
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent_meter_mcp.core.errors import InvalidInput
 
@@ -19,6 +19,8 @@ Plain = str | int | float | bool
 Attributes = dict[str, Plain]
 M = TypeVar("M", bound=BaseModel)
 
+PARTS_MAX = 200_000
+"""Resources, scopes, records and attributes of a body: to read a million empty ones took seconds."""
 DIGITS_MAX = 20
 """An integer of 64 bits has no more."""
 Loose = Annotated[
@@ -51,9 +53,14 @@ class ResourceLogs(_Lenient):
 
 
 class Logs(_Lenient):
-    """A body of `POST /v1/logs`."""
+    """A body of `POST /v1/logs`. Raises InvalidInput where it has too many parts."""
 
     resourceLogs: Several[ResourceLogs | None] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_parts(cls, sent: Any) -> Any:
+        return few_parts(sent, "resourceLogs", "scopeLogs", "logRecords")
 
 
 class ScopeSpans(_Lenient):
@@ -66,9 +73,14 @@ class ResourceSpans(_Lenient):
 
 
 class Traces(_Lenient):
-    """A body of `POST /v1/traces`."""
+    """A body of `POST /v1/traces`. Raises InvalidInput where it has too many parts."""
 
     resourceSpans: Several[ResourceSpans | None] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_parts(cls, sent: Any) -> Any:
+        return few_parts(sent, "resourceSpans", "scopeSpans", "spans")
 
 
 class MeterReadings(_Lenient):
@@ -126,6 +138,36 @@ class TracesTaken(Part):
 
 class MetricsTaken(Part):
     """`{}`, always."""
+
+
+def few_parts(sent: Any, resources: str, scopes: str, records: str) -> Any:
+    """What was sent, when it has not too many parts. Raises InvalidInput as soon as that is known."""
+    parts = 0
+    for more in _sizes(sent, resources, scopes, records):
+        parts += more
+        if parts > PARTS_MAX:
+            what = "resources, scopes, records and attributes"
+            raise InvalidInput("body", f"has more than {PARTS_MAX:,} {what}: export fewer at a time")
+    return sent
+
+
+def _sizes(sent: Any, resources: str, scopes: str, records: str) -> Iterator[int]:
+    for resource in _within(sent, resources):
+        yield 1 + len(_within(_member(resource, "resource"), "attributes"))
+        for scope in _within(resource, scopes):
+            yield 1
+            for record in _within(scope, records):
+                yield 1 + len(_within(record, "attributes"))
+
+
+def _member(sent: Any, field: str) -> Any:
+    return sent.get(field) if isinstance(sent, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - it comes from JSON
+
+
+def _within(sent: Any, field: str) -> list[Any]:
+    """A list in what was sent; nothing where that is something else, which is found later."""
+    found = _member(sent, field)
+    return found if isinstance(found, list) else []  # pyright: ignore[reportUnknownVariableType] - it comes from JSON
 
 
 class Said(NamedTuple):

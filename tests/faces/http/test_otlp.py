@@ -572,6 +572,42 @@ async def test_more_records_than_can_say_anything_are_refused(site: Site, path: 
     assert await events(site) == []
 
 
+EMPTY: list[dict[str, Any]] = [{}] * 200_001
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (LOGS, {"resourceLogs": EMPTY}),
+        (LOGS, {"resourceLogs": [{"scopeLogs": EMPTY}]}),
+        (LOGS, {"resourceLogs": [{"resource": {"attributes": EMPTY}}]}),
+        (LOGS, {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": EMPTY}]}]}]}),
+        (TRACES, {"resourceSpans": EMPTY}),
+        (TRACES, {"resourceSpans": [{"scopeSpans": EMPTY[:100_000]}] * 3}),
+        (TRACES, traces({"attributes": EMPTY})),
+    ],
+)
+async def test_an_envelope_of_many_empty_parts_is_refused(site: Site, path: str, body: Any) -> None:
+    """Of more than a million, to read them kept everybody waiting for five seconds."""
+    told = problem_in(await export(site, path, body), 422, "invalid_input")
+    assert "more than 200,000 resources, scopes, records and attributes" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"resourceLogs": 5}',
+        '{"resourceLogs": [5]}',
+        '{"resourceLogs": [{"resource": [], "scopeLogs": 7}]}',
+        '{"resourceLogs": [{"scopeLogs": [[]]}]}',
+        "[]",
+    ],
+)
+async def test_an_envelope_that_is_none_is_told_what_is_wrong(site: Site, body: str) -> None:
+    told = problem_in(await export(site, LOGS, json.loads(body)), 422, "invalid_input")
+    assert "more than" not in told["detail"]
+
+
 @pytest.mark.parametrize("path", [LOGS, TRACES, METRICS])
 async def test_protobuf_is_refused_with_what_to_set(site: Site, path: str) -> None:
     async with site.client() as client:
