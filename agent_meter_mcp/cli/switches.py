@@ -18,12 +18,13 @@ from .figures import named
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.commands import Switched
-    from agent_meter_mcp.core.models import SwitchKind
+    from agent_meter_mcp.core.models import KillSwitch, SwitchKind
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
     from .session import Session
 
+STILL_SHOWN = 10
 _agent = click.argument("agent", type=options.Known("agent"))
 _service = click.argument("service", type=options.Known("service"))
 _reason = click.option("--reason", metavar="TEXT", help="Why. Everybody who is stopped reads it.")
@@ -150,13 +151,14 @@ def _switch(
     if engaged and reason is None and sys.stdin.isatty():
         reason = click.prompt("Reason", err=True)
 
-    async def work(ledger: Ledger, caller: Caller) -> tuple[Switched, str]:
+    async def work(ledger: Ledger, caller: Caller) -> tuple[Switched, str, list[KillSwitch]]:
         done = await ledger.set_switch(caller, kind, name, engaged, reason)
         # Who releases what was not stopped has perhaps mistyped, too.
         asks = name is not None and (engaged or not done.changed)
-        return done, await doubt(ledger, caller, kind, name or "") if asks else ""
+        others = await ledger.switches(caller) if name is None and not engaged else []
+        return done, await doubt(ledger, caller, kind, name or "") if asks else "", others
 
-    done, note = session.ask(work)
+    done, note, others = session.ask(work)
     what = target(kind, name, named)
     if note:
         click.echo(f"agent-meter: note: {note}", err=True)
@@ -173,4 +175,6 @@ def _switch(
         text = f"{what} is released" if done.changed else f"{what} was not stopped{by_name}; nothing changed"
         if done.still is not None:
             text += f". It stays stopped all the same: {stopped(done.still, named)}"
-        click.echo(text)
+        lines = [f"still stopped: {stopped(one, named)}" for one in others[:STILL_SHOWN]]
+        more = [f"and {len(others) - STILL_SHOWN} more"] if len(others) > STILL_SHOWN else []
+        click.echo("\n".join([text, *lines, *more]))

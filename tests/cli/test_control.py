@@ -202,6 +202,16 @@ def test_to_stop_needs_a_reason(run: Run) -> None:
     assert "--reason: say why" in refused.err
 
 
+def test_who_lets_everything_go_on_is_told_what_has_a_switch_of_its_own(ok: Run) -> None:
+    """Everything is released, it said, and the agents in question stayed where they were."""
+    for number in range(11):
+        ok("kill", "agent", f"a{number:02}", "--reason", "drill")
+    ok("kill", "everything", "--yes", "--reason", "fire")
+    told = ok("resume", "everything", "--yes").lines
+    assert told[:2] == ["everything is released", "still stopped: agent a00 was stopped by olga: drill"]
+    assert told[10:] == ["still stopped: agent a09 was stopped by olga: drill", "and 1 more"]
+
+
 def test_everything_is_stopped_only_with_a_yes(run: Run, ok: Run) -> None:
     refused = run("kill", "everything", "--reason", "x")
     assert (refused.code, "--yes" in refused.err) == (2, True)
