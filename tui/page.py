@@ -16,6 +16,7 @@ from .footer import Keys
 from .painted import Ground, ground
 from .table import LineTable
 from .themes import bold, colour_of
+from .totals import services_stopped
 from .words import Told, Words
 
 if TYPE_CHECKING:
@@ -194,9 +195,10 @@ class Page(Screen[None]):
         words.append(f" {state} ", self.coloured(style))
         if self.dashboard.acting.refusal:
             words.append(" read-only ", self.coloured("dim"))
-        agents = None if looked.snapshot is None else looked.snapshot.agents
-        for cell in self.dashboard.tally.of(agents) if agents is not None else ():
-            words.append(f" {cell.text} ", self.coloured(cell.style))
+        if looked.snapshot is not None:
+            told = [*self.dashboard.tally.of(looked.snapshot.agents), *services_stopped(looked.snapshot)]
+            for cell in told:
+                words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
             words.append(f"  filter: {self.wanted}", "bold")
         words.append(f"   {self.dashboard.where}", self.coloured("dim"))

@@ -81,6 +81,12 @@ class Tally:
         return words
 
 
+def services_stopped(snapshot: Snapshot) -> list[Cell]:
+    """How many, if any: no row of an agent tells of it, and a line of its own is not always to be had."""
+    count = sum(switch.kind == "service" for switch in snapshot.switches)
+    return [Cell(f"{counted(count, 'service')} stopped", "held")] if count else []
+
+
 def fleet_state(snapshot: Snapshot) -> LimitState | None:
     """The tightest limit for everybody together, if there is one."""
     return tightest(view.state for view in snapshot.fleet if view.state is not None)

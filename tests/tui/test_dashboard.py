@@ -23,6 +23,7 @@ from .watching import (
     overview,
     said,
     screen_text,
+    shows,
     until,
     use,
     watching,
@@ -73,6 +74,22 @@ async def test_two_keys_stop_an_agent_and_two_let_it_go_on(settings: Settings, l
         await pilot.press("y")
         await until(pilot, lambda: not any("■ STOPPED" in line for line in screen_text(app)))
         assert await ledger.switches(OPERATOR) == []
+
+
+async def test_a_service_that_is_stopped_is_told_where_there_is_one_line_for_alarms(
+    settings: Settings, ledger: Ledger
+) -> None:
+    """A refusal of a moment ago was in its place, and no other page says it but that of services."""
+    await use(ledger, "coder")
+    await ledger.set_limit(OPERATOR, LimitKey(Subject("agent", "coder"), None, "requests", "day"), 1)
+    await ledger.set_switch(OPERATOR, "service", "maps", True, "their terms forbid it")
+    assert (await ledger.reserve(OPERATOR, Report(Who("coder", "api"), Usage()))).status == "denied"
+    async with watching(settings, size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: "coder was refused" in said(app, "#alarms"))
+        assert "1 service stopped" in said(app, "#title")
+        await pilot.press("5")
+        await until(pilot, lambda: shows(app, "To what"))
+        assert shows(app, "1 service stopped")
 
 
 @pytest.mark.parametrize("key", ["n", "escape", "enter"])
