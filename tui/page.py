@@ -195,12 +195,13 @@ class Page(Screen[None]):
         words.append(f" {state} ", self.coloured(style))
         if self.dashboard.acting.refusal:
             words.append(" read-only ", self.coloured("dim"))
-        if looked.snapshot is not None:
-            told = [*self.dashboard.tally.of(looked.snapshot.agents), *services_stopped(looked.snapshot)]
-            for cell in told:
-                words.append(f" {cell.text} ", self.coloured(cell.style))
+        snapshot = looked.snapshot
+        for cell in self.dashboard.tally.of(snapshot.agents) if snapshot is not None else ():
+            words.append(f" {cell.text} ", self.coloured(cell.style))
         if self.wanted:
-            words.append(f"  filter: {self.wanted}", "bold")
+            words.append(f"  filter: {self.wanted}  ", "bold")
+        for cell in services_stopped(snapshot) if snapshot is not None else ():
+            words.append(f" {cell.text} ", self.coloured(cell.style))
         words.append(f"   {self.dashboard.where}", self.coloured("dim"))
         self.query_one("#title", Words).update(words)
 
