@@ -10,12 +10,12 @@ from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import InvalidInput, NotFound
 from agent_meter_mcp.core.figures import UNKNOWN, length, number, per
 from agent_meter_mcp.core.limits import concerns
-from agent_meter_mcp.core.models import ACTIONS, EACH, LIMIT_FIELDS, METRICS, LimitKey, Who
+from agent_meter_mcp.core.models import ACTIONS, LIMIT_FIELDS, METRICS, LimitKey, Who
 from agent_meter_mcp.core.money import typed_maximum
 from agent_meter_mcp.core.text import ID_MAX, name, optional_name, shown
 
 from . import options
-from .doubts import doubt
+from .doubts import doubts, say
 from .figures import maximum, place, standing
 from .table import Cell, Column, fullness, table
 
@@ -108,16 +108,10 @@ def set_limit(session: Session, /, as_json: bool, **given: Any) -> None:
             thresholds=given["thresholds"] or None,
         )
         # A limit may be there before its agent; but not beside one that is called nearly the same.
-        doubts = [
-            await doubt(ledger, caller, kind, given[kind], alike_only=True)
-            for kind in ("agent", "service")
-            if answer.status == "created" and given[kind] not in (None, EACH)
-        ]
-        return answer, state, [note for note in doubts if note]
+        return answer, state, await doubts(ledger, caller, given) if answer.status == "created" else []
 
     answer, state, notes = session.ask(work)
-    for note in notes:
-        click.echo(f"agent-meter: note: {note}", err=True)
+    say(notes)
     if as_json:
         from agent_meter_mcp.faces.wire.controls import LimitSet as LimitSetResult
 
@@ -152,16 +146,18 @@ def list_limits(session: Session, /, as_json: bool, **given: Any) -> None:
         optional_name(given[field], field, maximum=ID_MAX)
     optional_name(given["service"], "service")
 
-    async def work(ledger: Ledger, caller: Caller) -> tuple[list[LimitView], int]:
+    async def work(ledger: Ledger, caller: Caller) -> tuple[list[LimitView], int, list[str]]:
         agent = caller.bound_to if given["agent"] is None else given["agent"]
         who = None
         if agent is not None:
             who = Who(name(agent, "agent"), given["service"], None, given["project"], given["session"])
         views = await ledger.limits(caller, who)
         named = given["service"], given["project"], given["session"]
-        return [view for view in views if concerns(view.limit, *named)], ledger.now_us()
+        found = [view for view in views if concerns(view.limit, *named)]
+        return found, ledger.now_us(), await doubts(ledger, caller, given)
 
-    views, now_us = session.ask(work)
+    views, now_us, notes = session.ask(work)
+    say(notes)
     if as_json:
         from agent_meter_mcp.faces.wire.controls import Limits
 

@@ -16,6 +16,7 @@ from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
+from .doubts import doubts, say
 from .figures import place
 from .table import Cell, Column, fullness, table
 from .times import moments, parse_span, zone_name
@@ -57,12 +58,14 @@ def events(session: Session, /, as_json: bool, **given: Any) -> None:
     chosen = options.filter_of(given, *parse_span(given, zone, now_us))
     size, before = check.page_size(given["limit"], EVENTS_PAGE_MAX), check.before_seq(given["cursor"])
 
-    async def ask(ledger: Ledger, caller: Caller) -> tuple[EventsPage, dict[str, str]]:
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[EventsPage, dict[str, str], list[str]]:
         page = await ledger.events(caller, EventsQuery(chosen, size, before))
         asks_why = not as_json and any(event.outcome == "rejected" for event in page.events)
-        return page, await _limits_by_id(ledger, caller) if asks_why else {}
+        notes = [] if page.events else await doubts(ledger, caller, given)
+        return page, await _limits_by_id(ledger, caller) if asks_why else {}, notes
 
-    page, limits = session.ask(ask)
+    page, limits, notes = session.ask(ask)
+    say(notes)
     if as_json:
         from agent_meter_mcp.faces.wire.reports import UsageEvents
 

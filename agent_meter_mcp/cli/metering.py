@@ -16,6 +16,7 @@ from agent_meter_mcp.intake import Report
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
+from .doubts import doubts, say
 from .exits import DONE, NOT_ALLOWED
 from .figures import named, place, standing
 from .times import moment, parse_moment, zone_name
@@ -136,11 +137,13 @@ def check(session: Session, /, as_json: bool, **given: Any) -> int:
 
     who, usage = options.who_of(given, session.caller), options.usage_of(given)
 
-    async def ask(ledger: Ledger, caller: Caller) -> tuple[Decision, int, Shut]:
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[Decision, int, Shut, list[str]]:
         decision, at_us = await ledger.check(caller, who, usage), ledger.now_us()
-        return decision, at_us, await ledger.shut(caller, who) if decision.allowed else ()
+        shut = await ledger.shut(caller, who) if decision.allowed else ()
+        return decision, at_us, shut, await doubts(ledger, caller, given)
 
-    decision, at_us, shut = session.ask(ask)
+    decision, at_us, shut, notes = session.ask(ask)
+    say(notes)
     if as_json:
         from agent_meter_mcp.faces.wire.results import Decided
 

@@ -15,6 +15,7 @@ from agent_meter_mcp.core.windows import check_zone, zone_of
 from agent_meter_mcp.runtime import system_clock_us
 
 from . import options
+from .doubts import doubts, say
 from .table import Cell, Column, table
 from .times import moment, parse_span, period_name, zone_name
 
@@ -58,10 +59,12 @@ def summary(session: Session, /, as_json: bool, **given: Any) -> None:
     zone = check_zone(given["timezone"] or session.settings.timezone)
     query = summary_query(given, zone, system_clock_us())
 
-    async def ask(ledger: Ledger, caller: Caller) -> Summary:
-        return await ledger.summary(caller, query)
+    async def ask(ledger: Ledger, caller: Caller) -> tuple[Summary, list[str]]:
+        found = await ledger.summary(caller, query)
+        return found, [] if found.groups else await doubts(ledger, caller, given)
 
-    answer = session.ask(ask)
+    answer, notes = session.ask(ask)
+    say(notes)
     if as_json:
         from agent_meter_mcp.faces.wire.reports import UsageSummary
 

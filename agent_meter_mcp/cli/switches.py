@@ -12,7 +12,7 @@ from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.figures import stopped, target
 
 from . import options
-from .doubts import doubt
+from .doubts import doubt, say
 from .exits import INTERRUPTED
 from .figures import named
 
@@ -160,8 +160,7 @@ def _switch(
 
     done, note, others = session.ask(work)
     what = target(kind, name, named)
-    if note:
-        click.echo(f"agent-meter: note: {note}", err=True)
+    say([note] if note else [])
     if as_json:
         from agent_meter_mcp.faces.wire.controls import KillSwitchSet
 

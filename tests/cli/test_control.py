@@ -179,6 +179,29 @@ def test_a_limit_may_come_before_its_agent_but_not_for_one_that_is_called_nearly
         assert ok("limit", "set", *words, "--max", "6").err == ""
 
 
+def test_who_asks_about_a_mistyped_name_is_asked_whether_it_is_right(ok: Run) -> None:
+    """Why is it refused? All is well, it was said, of an agent that there is not."""
+    ok("record", "--agent", "coder", "--service", "openai")
+    for words in (
+        ("check", "--agent", "codre"),
+        ("check", "--agent", "codre", "--json"),
+        ("limit", "list", "--agent", "codre"),
+        ("events", "--agent", "codre"),
+        ("summary", "--agent", "codre"),
+        ("summary", "--agent", "coder", "--service", "opnai"),
+    ):
+        asked = "did you mean openai?" if "opnai" in words else "did you mean coder?"
+        assert asked in ok(*words).err, words
+    for words in (
+        ("check", "--agent", "ann"),
+        ("check", "--agent", "coder", "--service", "openai"),
+        ("limit", "list", "--agent", "coder"),
+        ("events", "--agent", "coder", "--outcome", "rejected"),
+        ("events", "--agent", "ann"),
+    ):
+        assert ok(*words).err == "", words
+
+
 def test_whoever_is_in_a_hurry_stops_whom_he_means(run: Run, ok: Run) -> None:
     ok("kill", "--agent", "a", "--reason", "drill")
     ok("kill", "--service=s", "--reason", "leak")
