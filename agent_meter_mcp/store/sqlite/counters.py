@@ -323,23 +323,23 @@ class Counter:
         dirty, head = self.dirty, self.head
         if not dirty:
             return
-        if self.current in dirty and head != self.current:
+        if head != self.current and self.current in dirty:
             if head is not None and head >= self.kept:
                 dirty.add(head)
             head = self.head = self.current
-        buckets = self.buckets
-        is_only_head = len(dirty) == 1 and head in dirty
-        if not is_only_head or (self.window.kind == "total" and self.first_written != self.first_us):
+        if len(dirty) > 1 or head not in dirty:
             self.version += 1
-            self.first_written = self.first_us
-        if not is_only_head:
             cells += [
-                (self.id, number % SLOTS, number, *buckets[number])
+                (self.id, number % SLOTS, number, *self.buckets[number])
                 for number in sorted(dirty)
                 if number != head
             ]
+        elif self.first_written != self.first_us and self.window.kind == "total":
+            self.version += 1
+        self.first_written = self.first_us
         if head is not None:
-            heads.append((self.id, head, *buckets[head], self.version))
+            used, held = self.buckets[head]
+            heads.append((self.id, head, used, held, self.version))
         dirty.clear()
 
     def bucket_of(self, booked_us: int) -> int:

@@ -19,19 +19,13 @@ NOTHING = (0, 0)
 
 
 class Past:
-    """`put_down` brings everything that is pending into the file."""
+    """For one transaction. `put_down` brings everything that is pending into the file."""
 
     def __init__(self, put_down: Callable[[], None]) -> None:
         self._put_down = put_down
         self._read: dict[tuple[str, str], tuple[dict[int, list[int]], Edge]] = {}
         """Per counter, used and held in each bucket (or period) that this transaction has read, and the edge
         in the first of those that were looked at last."""
-
-    def __bool__(self) -> bool:
-        return bool(self._read)
-
-    def clear(self) -> None:
-        self._read.clear()
 
     def count(self, counter: Counter, amount: int, booked_us: int) -> None:
         """Adds usage to what was read."""

@@ -35,7 +35,8 @@ class Standing:
         self._folder = _opened_folder(os.path.dirname(path)) if beside == path else None
         """Where all of them are by these very names, so that none goes or comes without changing it."""
         self._settled: int | None = None
-        """How the folder was when they were there, and it had not changed for a while."""
+        """When anything in the folder had last come, gone or been renamed (in ns), when they were there, and
+        that was a while ago."""
         self._look_again_s = 0.0
         found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
         self._log = [(log, identity) for log, identity in found if identity is not None]
@@ -56,7 +57,7 @@ class Standing:
 
     def check_files(self) -> None:
         """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
-        folder = _changed(self._folder)
+        folder = None if self._folder is None else os.fstat(self._folder).st_ctime_ns  # nobody can set that
         if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
             self._look_at_each()
             is_settled = folder is not None and time.time_ns() - folder > FILES_SETTLED_NS
@@ -133,11 +134,6 @@ def _opened_folder(path: str) -> int | None:
         return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
-
-
-def _changed(folder: int | None) -> int | None:
-    """When anything in it last came, went or was renamed, or it itself was, in ns: a time nobody can set."""
-    return None if folder is None else os.fstat(folder).st_ctime_ns
 
 
 def _forked(path: str) -> StoreUnusable:

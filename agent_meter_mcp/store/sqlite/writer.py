@@ -59,7 +59,8 @@ class Writer:
         self._inserted = 0
         self._pending_from = NEVER
         self._touched: list[Counter] = []
-        self._past = Past(self.put_down)
+        self._past: Past | None = None
+        """What this transaction has read of what lies around usage of long ago; mostly nothing."""
 
     # -- the frame of a transaction --------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class Writer:
         self.put_down()
         self.rollups.advance(self._inserted, self.book.last)
         self._inserted = 0
-        self._past.clear()
+        self._past = None
 
     def forget(self) -> None:
         """Call after ROLLBACK: what was interned or counted may not exist."""
@@ -92,12 +93,12 @@ class Writer:
             counter.dirty.clear()
         self._touched.clear()
         self.names.forget()
-        self._past.clear()
+        self._past = None
 
     def reload(self, policy: Policy | None) -> None:
         """The configuration was changed by this transaction, into `policy` if that is known."""
         self.put_down()
-        self._past.clear()
+        self._past = None
         self.book.load_policy(policy)
 
     @property
@@ -156,26 +157,28 @@ class Writer:
         room = counter.maximum - amount + own_used
         if booked_us >= counter.whole_from and counter.before + counter.used + counter.held <= room:
             return True  # mostly all of that together fits
+        if self._past is None:
+            self._past = Past(self.put_down)
         return self._past.has_room(counter, booked_us, at_us, room)
 
     def count(self, counters: Sequence[Counter], amounts: Amounts, booked_us: int, at_us: int) -> None:
         """Adds usage to every counter that binds, and raises alerts."""
-        has_past = bool(self._past)
+        past = self._past
         for counter in counters:
             amount = amounts[counter.metric]
             if not amount:
                 continue
             if not counter.dirty:
                 self._touched.append(counter)
-            if booked_us == at_us and not has_past:
+            if booked_us == at_us and past is None:
                 counter.cell[0] += amount
                 counter.used += amount
                 counter.dirty.add(counter.current)
                 if counter.first_us is None:
                     counter.first_us = at_us
             else:
-                if has_past:
-                    self._past.count(counter, amount, booked_us)
+                if past is not None:
+                    past.count(counter, amount, booked_us)
                 if not counter.add(booked_us, amount, 0):
                     continue
             if amount > 0 and counter.used >= counter.alert_at:
@@ -183,7 +186,7 @@ class Writer:
 
     def hold(self, held: Reservation, sign: int, at_us: int) -> list[Counter]:
         """Adds (1) or takes off (-1) a hold; answers the counters that bind it."""
-        self._past.clear()
+        self._past = None
         counters = self.ready(self.book.plan(held.who), at_us)
         amounts = held.usage.amounts
         for counter in counters:
