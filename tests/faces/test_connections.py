@@ -207,17 +207,17 @@ def test_who_takes_an_answer_slowly_gets_all_of_it(port: int) -> None:
 
 
 def test_many_slow_heads_hold_nobody_up(port: int) -> None:
-    with connected(port) as first:
-        slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(200)]
-        try:
-            for connection in slow:
-                connection.sendall(HEAD + b"X: " + b"a" * 15_000)
-            first.sendall(WHOLE)
-            assert first.recv(65536).startswith(b"HTTP/1.1 204")
-            assert all(heard(connection).startswith(b"HTTP/1.1 408") for connection in slow)
-        finally:
-            for connection in slow:
-                connection.close()
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(200)]
+    try:
+        for connection in slow:
+            connection.sendall(HEAD + b"X: " + b"a" * 15_000)
+        with connected(port) as another:
+            another.sendall(WHOLE)
+            assert another.recv(65536).startswith(b"HTTP/1.1 204")
+        assert all(heard(connection).startswith(b"HTTP/1.1 408") for connection in slow)
+    finally:
+        for connection in slow:
+            connection.close()
 
 
 def answer_to(server_url: str, target: str, host: str) -> tuple[int, bytes]:
