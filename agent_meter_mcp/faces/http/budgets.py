@@ -32,7 +32,10 @@ async def check_budget(call: Asked, body: take.CheckBudget) -> Response:
     Always 200; `allowed` says it."""
     who = body.who(call.caller, body.service)
     decision = await call.ledger.check(call.caller, who, body.usage())
-    return answer(give.Decided.of(decision, call.ledger.now_us()), headers=limit_headers(decision.limits))
+    shut = await call.ledger.shut(call.caller, who) if decision.allowed else ()
+    return answer(
+        give.Decided.of(decision, call.ledger.now_us(), shut), headers=limit_headers(decision.limits)
+    )
 
 
 @router.post(

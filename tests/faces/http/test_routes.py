@@ -71,6 +71,21 @@ async def test_a_reservation_is_held_listed_and_settled(client: httpx2.AsyncClie
     ] == ("reservation_id")
 
 
+async def test_a_check_without_a_service_says_at_which_one_it_would_be_refused(
+    client: httpx2.AsyncClient,
+) -> None:
+    """As the tool does: who asked here was told that no limit applies."""
+    await client.put(
+        "/v1/limits",
+        json={"agent": "bot", "service": "openai", "metric": "requests", "window": "day", "max": 0},
+    )
+    told = await ok(await client.post("/v1/check", json={"agent": "bot"}))
+    assert told["allowed"] is True
+    assert " But not at 'openai': 0 of 0 requests used today" in told["message"]
+    told = await ok(await client.post("/v1/check", json={"agent": "bot", "service": "exa"}))
+    assert "But not at" not in told["message"]
+
+
 async def test_a_denied_reservation_is_429_with_the_reason_and_the_time(client: httpx2.AsyncClient) -> None:
     limit = {"agent": "bot", "metric": "requests", "window": "1h", "max": 1}
     limit_id = (await ok(await client.put("/v1/limits", json=limit)))["limit"]["limit_id"]
