@@ -10,6 +10,7 @@ from anyio import CancelScope
 
 from agent_meter_mcp.core import check
 from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.runtime import new_id, system_clock_us
 
 from .errors import UNAVAILABLE, OverBudget
 from .fields import AMOUNTS, AmountFields, SettleFields, added, refuse_unknown, settle_of
@@ -40,9 +41,9 @@ _log = logging.getLogger(__name__)
 class Hold:
     """`async with meter.reserve(...) as hold`: what `hold.used(...)` said is settled on leaving.
 
-    That is so when the block raises, too. Where nothing was said, the estimate counts as right; if the block
-    raised, nothing counts as used. A denial raises OverBudget, unless `raise_on_denial` is False: then ask
-    `hold.allowed`.
+    That is so when the block raises, too, and for what a `settle` said that was cancelled or failed. Where
+    nothing was said, the estimate counts as right; if the block raised, nothing counts as used. A denial
+    raises OverBudget, unless `raise_on_denial` is False: then ask `hold.allowed`.
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class Hold:
         self._failure: MeterError | None = None
         self._decision: BudgetReserved | None = None
         self._used: dict[str, Any] = {}
+        self._unsettled: SettleFields = {}
+        """What a `settle` said that was cancelled, or that the meter failed at."""
+        self._record_id = report.id
         self._ended = False
 
     @property
@@ -116,11 +120,11 @@ class Hold:
 
     async def settle(self, **actual: Unpack[SettleFields]) -> ReservationSettled:
         """Ends the hold with what was used: `used` and `actual` together, or, without any, the estimate."""
-        return (await self._settle(self._actual(actual, want_limits=True)))()
+        return (await self._settle(actual, want_limits=True))()
 
     async def end(self, **actual: Unpack[SettleFields]) -> None:
         """As `settle`, for whom the states of the limits are of no use: it is cheaper."""
-        await self._settle(self._actual(actual, want_limits=False))
+        await self._settle(actual, want_limits=False)
 
     async def release(self) -> ReservationSettled:
         """Ends the hold: nothing was used."""
@@ -152,8 +156,8 @@ class Hold:
             return
         with CancelScope(shield=True):
             try:
-                if error is None or self._used:
-                    await self.end()
+                if error is None or self._used or self._unsettled:
+                    await self.end(**self._unsettled)
                 else:
                     await self.release()
             except MeterError as failure:
@@ -182,17 +186,26 @@ class Hold:
         requests = {"requests": self._report.usage.requests} if stated else {}
         return settle_of({**actual, **requests, **stated}, self.reservation_id or "", want_limits=want_limits)
 
-    async def _settle(self, settle: Settle) -> Callable[[], ReservationSettled]:
-        if self._failure is None:
-            tell = await self.place.settle(settle)
-        else:
-            tell = await self._record(settle)
+    async def _settle(self, actual: SettleFields, *, want_limits: bool) -> Callable[[], ReservationSettled]:
+        settle = self._actual(actual, want_limits=want_limits)
+        self._unsettled = actual
+        try:
+            settling = self.place.settle(settle) if self._failure is None else self._record(settle)
+            tell = await settling
+        except MeterError as error:
+            if not isinstance(error, UNAVAILABLE):  # it was heard, and is wrong
+                self._unsettled = {}
+            raise
         self._ended = True
         return tell
 
     async def _record(self, settle: Settle) -> Callable[[], ReservationSettled]:
-        """The meter could not be asked, and the work was done all the same: that is usage, and counts."""
+        """The meter could not be asked, and the work was done all the same: that is usage, and counts. It is
+        one record, however often it is tried."""
+        if self._record_id is None:
+            self._record_id = new_id(system_clock_us())
         used = self._report.replace(
+            id=self._record_id,
             usage=self._report.usage if settle.usage is None else settle.usage,
             status_code=settle.status_code,
             duration_ms=settle.duration_ms,
