@@ -55,44 +55,54 @@ _log = logging.getLogger(__name__)
 class KnownHosts:
     """Lets requests through that are meant for one of `names`, and that no page of another site has sent.
 
-    A name stands for all its ports, in the URL's form: "localhost", "[::1]".
+    A name stands for all its ports, in the URL's form: "localhost", "[::1]". `refused` is told the status of
+    each answer that is given here.
     """
 
-    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, names: Iterable[str], *, refused: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in names)
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = None
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            hosts = [_without_port(host) for host in headers.getlist("host")]
-            if not scope["path"].startswith("/"):
-                found = _parted(scope)
-                if found is None:
-                    detail = "what is asked for is neither a path nor a URL: begin it with a slash."
-                    refusal = problem(400, "Bad request", detail, code="malformed")
-                    return await refusal(scope, receive, send)
-                host, scope = found
-                hosts = [_without_port(host)]  # whatever the header says, as HTTP has it
-            if len(hosts) != 1 or hosts[0] not in self._names:
-                refusal = problem(
-                    421,
-                    "Misdirected request",
-                    "this server does not go by the name in the Host header. The names of others than this "
-                    "machine are listed in AGENT_METER_ALLOWED_HOSTS.",
-                    code="unknown_host",
-                )
-                return await refusal(scope, receive, send)
-            if not all(_site(origin) in self._names for origin in headers.getlist("origin")):
-                refusal = problem(
-                    403,
-                    "Forbidden",
-                    "a page of another site has sent this. Sites that may are listed in "
-                    "AGENT_METER_ALLOWED_HOSTS.",
-                    code="unknown_origin",
-                )
-                return await refusal(scope, receive, send)
+            scope, refusal = self._looked_at(scope)
+        if refusal is not None:
+            self._refused(refusal.status_code)
+            return await refusal(scope, receive, send)
         await self._app(scope, receive, send)
+
+    def _looked_at(self, scope: Scope) -> tuple[Scope, Response | None]:
+        """The scope of a request for a path, and what refuses it."""
+        headers = Headers(scope=scope)
+        hosts = [_without_port(host) for host in headers.getlist("host")]
+        if not scope["path"].startswith("/"):
+            found = _parted(scope)
+            if found is None:
+                detail = "what is asked for is neither a path nor a URL: begin it with a slash."
+                return scope, problem(400, "Bad request", detail, code="malformed")
+            host, scope = found
+            hosts = [_without_port(host)]  # whatever the header says, as HTTP has it
+        if len(hosts) != 1 or hosts[0] not in self._names:
+            return scope, problem(
+                421,
+                "Misdirected request",
+                "this server does not go by the name in the Host header. The names of others than this "
+                "machine are listed in AGENT_METER_ALLOWED_HOSTS.",
+                code="unknown_host",
+            )
+        if not all(_site(origin) in self._names for origin in headers.getlist("origin")):
+            return scope, problem(
+                403,
+                "Forbidden",
+                "a page of another site has sent this. Sites that may are listed in "
+                "AGENT_METER_ALLOWED_HOSTS.",
+                code="unknown_origin",
+            )
+        return scope, None
 
 
 def _parted(scope: Scope) -> tuple[str, Scope] | None:

@@ -117,7 +117,8 @@ def build_site(ledger: Ledger, settings: Settings, host: str) -> ASGIApp:
     owner = process_caller(settings) if _is_ours_alone(settings, host) else None
     app = Starlette(routes=routes, lifespan=lifespan)
     site = Authentication(app, ledger, owner, refused=metrics.refused)
-    return KnownHosts(site, (*LOOPBACK, _place(host), *map(_place, settings.allowed_hosts)))
+    names = (*LOOPBACK, _place(host), *map(_place, settings.allowed_hosts))
+    return KnownHosts(site, names, refused=metrics.refused)
 
 
 def mcp_app(server: MCPServer[Any], **options: Any) -> Starlette:

@@ -238,8 +238,11 @@ async def test_who_is_not_let_in_is_counted(meter: Meter) -> None:
         await web.get("/v1/usage")
         await web.post("/mcp", json={})
         await web.get("/v1/usage", headers=bearing("am_wrong"))
+        await web.get("/v1/usage", headers={"Host": "evil.example"})
+        await web.get("/v1/usage", headers={"Origin": "http://evil.example"})
         told = (await web.get("/metrics", headers=bearing(token))).text
-    assert 'agent_meter_http_responses_total{role="none",status="401"} 3.0' in told
+    for status, times in ((401, 3), (421, 1), (403, 1)):
+        assert f'agent_meter_http_responses_total{{role="none",status="{status}"}} {times}.0' in told
 
 
 async def test_wrong_keys_are_logged_now_and_then_and_without_themselves(
