@@ -15,7 +15,8 @@ from anyio import to_thread
 from agent_meter_mcp.core.errors import InvalidInput, Unreachable
 from agent_meter_mcp.core.text import shown
 
-from .errors import error_of
+from .errors import Failed, error_of
+from .place import check_loop
 from .results import members_of
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ class Connection:
         self._timeout_s = timeout_s
         self._counters = counters
         self._http: httpx2.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._down_until = 0.0
         self._outage_s = OUTAGE_S
 
     async def open(self) -> None:
         """In a thread: certificates are read, and the rest of the HTTP library."""
         self._http = await to_thread.run_sync(self._new_client)
+        self._loop = asyncio.get_running_loop()
 
     def _new_client(self) -> httpx2.AsyncClient:
         headers = {"content-type": "application/json"}
@@ -73,6 +76,10 @@ class Connection:
             http, self._http = self._http, None
             await http.aclose()
 
+    def check_loop(self) -> None:
+        """Raises RuntimeError in another event loop than the one that it was opened in."""
+        check_loop(self._loop)
+
     async def call(
         self, method: str, path: str, body: str, *, refusals: tuple[int, ...] = (), probing: bool = False
     ) -> tuple[int, Any]:
@@ -81,6 +88,7 @@ class Connection:
         Raises:
             MeterError: what the meter says. Unreachable: it says nothing, or nothing of a meter.
         """
+        self.check_loop()
         if not probing and self._down_until:
             now_s = time.monotonic()
             if now_s < self._down_until:
@@ -92,7 +100,8 @@ class Connection:
         except TimeoutError:
             raise self._lost(f"no answer within {self._timeout_s:g} s") from None
         error = None if status < 300 or status in refusals else error_of(status, document)
-        if isinstance(error, Unreachable) and "code" not in members_of(document):
+        is_no_meter = isinstance(error, Unreachable) and not isinstance(error, Failed)
+        if is_no_meter and "code" not in members_of(document):
             self._mark_outage()  # somebody answers, and it is no meter
         else:
             self._down_until, self._outage_s = 0.0, OUTAGE_S

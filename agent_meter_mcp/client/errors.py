@@ -25,7 +25,8 @@ UNAVAILABLE = (Unreachable, StoreError, Overloaded)
 
 
 class Failed(Unreachable):
-    """The meter is there, and fails at what it was sent: the next may be another matter."""
+    """The meter is there, or a proxy before it, and fails at what it was sent: the next may be another matter,
+    and so may half of it."""
 
 
 class OverBudget(Exception):
@@ -43,19 +44,20 @@ class OverBudget(Exception):
 
 def error_of(status: int, document: object) -> MeterError:
     """The error that a problem document tells of, or the same members of a tool's answer. What no meter says,
-    such as the 404 of a proxy while it is set up anew, is that there is none."""
+    such as the 404 of a proxy while it is set up anew, or its page for who has to log in, is that there is
+    none: nothing is refused for good by that."""
     members = members_of(document)
     detail = str(members.get("detail") or members.get("title") or f"the meter answered HTTP {status}")
     code, field = members.get("code"), members.get("field")
-    if code == InvalidInput.code or (code is None and status in (400, 413, 422)):
+    if code == InvalidInput.code:
         name = field if isinstance(field, str) else "request"
         return InvalidInput(name, detail.removeprefix(f"{name}: "))
-    if code == "internal_error":
+    if code == "internal_error" or status == 408 or (code is None and status in (400, 413, 422)):
         return Failed(detail)
     kind = next((kind for kind in _kinds(MeterError) if kind.code == code), None)
     if kind is not None and kind is not MeterError:
         return kind(detail)
-    if status in (401, 403):
+    if status in (401, 403) and code is not None:
         return Forbidden(detail)
     is_a_meters = status < 300 or (status < 500 and status != 429 and code is not None)
     return MeterError(detail) if is_a_meters else Unreachable(detail)

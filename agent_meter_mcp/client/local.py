@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.errors import MeterError, Overloaded
@@ -15,7 +16,7 @@ from agent_meter_mcp.core.told import (
 from agent_meter_mcp.runtime import open_ledger, process_caller
 
 from . import wording
-from .place import Granted
+from .place import Granted, check_loop
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, parsed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class LocalPlace:
         self._caller = process_caller(settings)
         self._ledger = ledger
         self._opened: AbstractAsyncContextManager[Ledger] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: MeterError = Overloaded("this meter is not open: use it inside `async with Meter()`.")
 
     @property
@@ -47,6 +49,7 @@ class LocalPlace:
     def ledger(self) -> Ledger:
         if self._ledger is None:
             raise self._failure.alone()
+        check_loop(self._loop)
         return self._ledger
 
     async def open(self) -> None:
@@ -58,6 +61,7 @@ class LocalPlace:
                 self._failure = error
                 raise
             self._opened = opened
+            self._loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
         if self._opened is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
     from agent_meter_mcp.intake import Report
 
     from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded
+
+
+def check_loop(home: asyncio.AbstractEventLoop | None) -> None:
+    """Raises RuntimeError in another event loop than `home`: there nothing would ever be answered."""
+    if home is not None and asyncio.get_running_loop() is not home:
+        raise RuntimeError(
+            "this meter was opened in another event loop: open one in each, or a SyncMeter for any thread"
+        )
 
 
 class Granted:

@@ -101,6 +101,7 @@ class Recorder:
         """Usage of now, `at_us`, unless it says when it occurred. `asked` as in Waiting.
 
         Raises MeterError; Overloaded when neither the meter nor the disk takes it."""
+        self._connection.check_loop()
         if not self._tasks or len(self._waiting) >= QUEUE_MAX:
             self._counters["lost"] += 1
             waiting = f"{len(self._waiting)} records are waiting; nothing was kept."

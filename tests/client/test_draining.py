@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio.abc
 import pytest
 from anyio import to_thread
 
@@ -24,6 +25,7 @@ from agent_meter_mcp.core.errors import StoreError
 from agent_meter_mcp.settings import Settings
 
 from .conftest import ROOT, SECONDS, events, until
+from .test_outage import answered_by
 
 BYTES = 100 * FILE_BYTES_MAX
 
@@ -186,6 +188,26 @@ async def test_a_line_that_the_meter_fails_at_holds_up_nothing_and_is_sent_when_
         fails_at.clear()
         await until(lambda: meter.counters["rejected"] == 1)  # by now there is no such hold
     assert waiting(spool) == []
+
+
+@pytest.mark.parametrize("status", ["400 X", "401 X", "403 X", "408 X", "413 X"])
+async def test_what_a_proxy_says_puts_nothing_aside(status: str, tmp_path: Path) -> None:
+    """The end of a hold went into `refused.txt` because of a page for who has to log in."""
+    asked = 0
+
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        async with stream:
+            await stream.receive()
+            asked += 1
+            await stream.send(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+
+    async with answered_by(page) as url:
+        spool = left(url, tmp_path, b'{"reservation_id": "1"}', record("1"))
+        async with Meter(url=url, spool=tmp_path) as meter:
+            await until(lambda: asked > 0)
+        assert meter.counters["rejected"] == 0
+    assert sorted(waiting(spool)) == sorted([b'{"reservation_id": "1"}', record("1")])
 
 
 async def test_a_meter_that_fails_at_everything_is_given_time_and_nothing_is_lost(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -178,6 +180,32 @@ async def test_a_meter_that_is_not_open_says_so(tmp_path: Any, url: str | None) 
     place: dict[str, Any] = {"db": tmp_path / "x.db"} if url is None else {"url": url, "spool": tmp_path}
     with pytest.raises(Overloaded, match="not open: use it inside `async with"):
         await Meter(**place).record(agent="bot", service="s")
+
+
+async def test_another_event_loop_is_told_at_once_that_the_meter_is_not_its_own(
+    place: dict[str, Any], settings: Settings
+) -> None:
+    """Who recorded there at a URL waited for ever; at a file it was recorded, and an error was raised."""
+
+    def elsewhere(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        with pytest.raises(RuntimeError, match="opened in another event loop: open one in each"):
+            asyncio.run(asyncio.wait_for(work(), SECONDS))
+
+    async with Meter(**place) as meter:
+        hold = await meter.reserve(service="s", agent="bot").ask()
+        for work in (
+            lambda: meter.record(service="s", agent="bot"),
+            lambda: meter.check(service="s", agent="bot"),
+            lambda: meter.reserve(service="s", agent="bot").ask(),
+            hold.settle,
+        ):
+            await asyncio.to_thread(elsewhere, work)
+        await hold.release()
+    assert await events(settings) == []
+    async with Meter(**place) as meter:
+        pass
+    async with meter:  # and again, in whichever
+        await meter.record(service="s", agent="bot")
 
 
 def test_a_meter_is_at_one_place(tmp_path: Any) -> None:

@@ -19,7 +19,7 @@ import pytest
 from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
 
 from agent_meter_mcp.client import Hold, Meter, OverBudget, connection
-from agent_meter_mcp.client.errors import error_of
+from agent_meter_mcp.client.errors import Failed, error_of
 from agent_meter_mcp.client.results import UsageRecorded
 from agent_meter_mcp.client.spool import Spool
 from agent_meter_mcp.core.errors import (
@@ -393,7 +393,11 @@ async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
         ("200 OK", "gzip", b"<html/>"),
         ("200 OK", "identity", b'{"results": [{"status": "recorded"}]}'),
         ("302 Found", "identity", b""),
+        ("400 Bad Request", "identity", b"<html/>"),
+        ("401 Unauthorized", "identity", b"<html/>"),
+        ("403 Forbidden", "identity", b"<html/>"),
         ("404 Not Found", "identity", b"<html/>"),
+        ("413 Content Too Large", "identity", b"<html/>"),
         ("405 Method Not Allowed", "identity", b'{"detail": "Method Not Allowed"}'),
     ],
 )
@@ -502,7 +506,10 @@ async def test_many_records_share_requests(
         (401, {"code": "unauthorized", "detail": "no key"}, Unauthorized, "no key"),
         (503, {"code": "store_busy", "detail": "in use"}, StoreBusy, "in use"),
         (503, {"code": "overloaded", "detail": "full"}, Overloaded, "full"),
-        (400, None, InvalidInput, "request: the meter answered HTTP 400"),
+        (400, None, Failed, "the meter answered HTTP 400"),
+        (408, {"code": "body_too_slow", "detail": "slow"}, Failed, "slow"),
+        (403, "<html>", Unreachable, "the meter answered HTTP 403"),
+        (403, {"code": "unknown_origin", "detail": "a page"}, Forbidden, "a page"),
         (502, "<html>", Unreachable, "the meter answered HTTP 502"),
         (418, {"title": "Teapot"}, Unreachable, "Teapot"),
         (418, {"code": "of a newer meter", "detail": "Teapot"}, MeterError, "Teapot"),
