@@ -25,8 +25,8 @@ UNAVAILABLE = (Unreachable, StoreError, Overloaded)
 
 
 class Failed(Unreachable):
-    """The meter is there, or a proxy before it, and fails at what it was sent: the next may be another matter,
-    and so may half of it."""
+    """The meter is there, or a proxy before it, and fails at what it was sent: the next may be another
+    matter, and so may half of it."""
 
 
 class OverBudget(Exception):

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from agent_meter_mcp.client import Hold, Meter
@@ -164,7 +165,12 @@ class Metering:
 
     def _estimate(self, operation: str, route: str) -> Number | None:
         by_route = self._units_by_route
-        return self._units if by_route is None else by_route.get(operation, by_route.get(route))
+        if by_route is None:
+            return self._units
+        method, _, path = operation.partition(" ")
+        if method == "HEAD" and operation not in by_route:  # frameworks do all the work of GET for it
+            operation = f"GET {path}"
+        return by_route.get(operation, by_route.get(route))
 
     def _actual(self, request: object, status: int) -> Number | None:
         """None: as estimated."""
@@ -189,4 +195,6 @@ def _sorted(units: Units | None) -> tuple[Number | None, Mapping[str, Number] | 
         if units is not None:
             micro_units(units)
         return units, None, None
+    if iscoroutinefunction(units):
+        raise InvalidInput("units", "must be a plain function: it is called when the response has gone")
     return None, None, units

@@ -16,6 +16,11 @@ import httpx2
 import pytest
 from fastapi import BackgroundTasks, FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agent_meter_mcp import MeterMiddleware
@@ -459,12 +464,52 @@ async def test_a_limit_of_units_counts_what_is_held(books: Books) -> None:
         assert [(await client.get("/items/1")).status_code for _ in range(3)] == [200, 200, 429]
 
 
+async def test_head_costs_what_get_costs(books: Books) -> None:
+    """It does the same work: who asked for heads only had as many as it liked."""
+
+    async def look(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("found")
+
+    units = {"GET /items/{number}": 5, "HEAD /free": 0, "/free": 3}
+    routes = [Route("/items/{number}", look), Route("/free", look)]
+    app = Starlette(routes=routes)
+    app.add_middleware(MeterMiddleware, service="my-api", meter=books.meter, units=units)
+    async with client_of(app) as client:
+        for path in ("/items/1", "/free"):
+            assert (await client.head(path)).status_code == 200
+    stored = await books.settled(2)
+    assert [one.event.usage.units_micro for one in stored] == [5_000_000, 0]
+
+
+async def test_a_browser_may_ask_first_where_cors_goes_around_the_meter(books: Books) -> None:
+    """As documented: what a browser asks before a request has no headers of the page's."""
+    app = api(books, unidentified="refuse")
+    app.add_middleware(CORSMiddleware, allow_origins=["http://page"], allow_headers=["X-Agent-Id"])
+    page = {"Origin": "http://page"}
+    first = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "X-Agent-Id"}
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://api", headers=page) as client:
+        asked = await client.options("/items/1", headers=first)
+        refused = await client.get("/items/1")
+        let_in = await client.get("/items/1", headers={"X-Agent-Id": "bot"})
+    assert [answer.status_code for answer in (asked, refused, let_in)] == [200, 401, 200]
+    assert {answer.headers["access-control-allow-origin"] for answer in (asked, refused, let_in)} == {
+        "http://page"
+    }
+    assert len(await books.settled()) == 1
+
+
+async def later(scope: Scope, status: int) -> int:
+    return status
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"unidentified": "ignore"},
         {"units": -1},
         {"units": {"/x": "many"}},
+        {"units": later},
         {"on_error": "explode", "meter": None},
         {"url": "nowhere", "meter": None},
     ],
