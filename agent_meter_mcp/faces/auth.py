@@ -164,6 +164,8 @@ class Authentication:
         try:
             caller = await self._caller(sent)
         except MeterError as error:
+            if not error.retryable:  # what has to be mended is said to whoever can
+                _log.error("nobody can be let in: %s", error)
             return await self._answer(problem_of(error), scope, receive, send)
         if caller is None:
             return await self._refuse(bool(sent), scope, receive, send)

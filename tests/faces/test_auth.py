@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -157,6 +158,20 @@ async def test_a_ledger_that_cannot_be_asked_is_no_wrong_key(meter: Meter) -> No
             answer = await web.get("/x", headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
             assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_ledger_that_is_gone_is_said_in_the_log(
+    meter: Meter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every request with a key failed, and only its client was told why."""
+    token = (await meter.ledger.create_key(OPERATOR, "operator"))[1]
+    async with door(meter.ledger) as web:
+        (tmp_path / "usage.db").rename(tmp_path / "gone")
+        answer = await web.get("/x", headers=bearing(token))
+        (tmp_path / "gone").rename(tmp_path / "usage.db")
+    assert (answer.status_code, answer.json()["code"]) == (500, "store_unusable")
+    assert f"nobody can be let in: {tmp_path / 'usage.db'} was moved" in caplog.text
+    assert token not in caplog.text
 
 
 async def test_with_a_proxy_before_it_nobody_is_the_owner(meter: Meter) -> None:
