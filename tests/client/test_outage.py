@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -431,6 +432,40 @@ async def test_what_is_no_meter_is_not_asked_again_and_again(tmp_path: Path) -> 
             assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
         assert (await meter.record(service="s", agent="bot")).status == "spooled"
     assert asked < 10
+
+
+async def test_an_outage_is_looked_at_less_and_less_often_until_a_meter_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, asked, is_meter = 1000.0, 0, False
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now_s))
+
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        body = b'{"code": "forbidden"}' if is_meter else b"{}"
+        head = f"HTTP/1.1 403 X\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        async with stream:
+            await stream.receive()
+            asked += 1
+            await stream.send(head.encode() + body)
+
+    async def is_asked_after(pause_s: float) -> bool:
+        nonlocal now_s
+        before, now_s = asked, now_s + pause_s
+        with suppress(Forbidden):
+            await meter.check(service="s", agent="bot")
+        return asked > before
+
+    async with answered_by(page) as url, Meter(url=url, spool=tmp_path) as meter:
+        for pause_s in (0.5, 1, 2, 4, 8, 16, 30, 30):
+            assert await is_asked_after(0.1)
+            assert not await is_asked_after(pause_s - 0.1)
+        is_meter = True
+        assert await is_asked_after(0.1)
+        is_meter = False
+        assert await is_asked_after(0)
+        assert not await is_asked_after(0.4)
+        assert await is_asked_after(0.1)
 
 
 async def test_a_cookie_that_cannot_be_sent_back_loses_nothing(
