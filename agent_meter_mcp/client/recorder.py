@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import CapacityLimiter, to_thread
 
 from agent_meter_mcp.core.errors import Conflict, MeterError, Overloaded
+from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.times import time_text
 
 from .connection import NOT_OPEN
@@ -168,7 +169,8 @@ class Recorder:
             await self._append([one.dated() for one in batch])
         except Exception as error:  # such as that no thread can be started: it concerns this batch, too
             for one in batch:
-                self._fail(one, error)
+                if not one.answer.done():
+                    one.answer.set_exception(error)
             return
         _log.warning("%d records wait on disk for the meter: %s", len(batch), why)
         for one in batch:
@@ -185,6 +187,9 @@ class Recorder:
     def _fail(self, one: Waiting, error: Exception) -> None:
         if not one.answer.done():
             one.answer.set_exception(error)
+        else:  # who recorded has been cancelled, and would have heard it
+            self._counters["lost"] += 1
+            _log.warning("usage %s is lost to the meter: %s", shown(one.id), error)
 
     async def _append(self, lines: list[str]) -> None:
         try:

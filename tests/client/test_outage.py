@@ -631,6 +631,21 @@ async def test_a_hold_with_an_id_is_there_to_be_asked_for_again(
     assert states_of_holds(settings) == [SETTLED]
 
 
+async def test_what_is_refused_when_nobody_waits_for_it_any_more_is_said_aloud(
+    server: Server, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who recorded was cancelled, so nobody heard that it is not in the ledger."""
+    async with Meter(url=server.url, spool=tmp_path) as meter:
+        await meter.record(service="s", agent="bot", id="same")
+        server.pause()
+        with anyio.move_on_after(0.2) as waiting:
+            await meter.record(service="s", agent="bot", id="same", operation="other")
+        assert waiting.cancelled_caught
+        server.go_on()
+    assert meter.counters["lost"] == 1
+    assert "usage same is lost to the meter" in caplog.text
+
+
 async def test_what_was_being_settled_by_hand_is_used_also_where_nobody_waits_for_it(
     server: Server, settings: Settings, tmp_path: Path
 ) -> None:
