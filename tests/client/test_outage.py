@@ -19,7 +19,7 @@ import anyio.to_thread
 import pytest
 from sqlite_utils.utils import sqlite3  # pyright: ignore[reportPrivateImportUsage] - the one of the store
 
-from agent_meter_mcp.client import Hold, Meter, OverBudget, connection
+from agent_meter_mcp.client import Hold, Meter, OverBudget, connection, recorder
 from agent_meter_mcp.client.errors import Failed, error_of
 from agent_meter_mcp.client.results import UsageRecorded
 from agent_meter_mcp.client.spool import Spool
@@ -644,6 +644,20 @@ async def test_what_is_refused_when_nobody_waits_for_it_any_more_is_said_aloud(
         server.go_on()
     assert meter.counters["lost"] == 1
     assert "usage same is lost to the meter" in caplog.text
+
+
+async def test_what_waits_in_memory_has_a_bound(
+    url: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "QUEUE_MAX", 2)
+    async with Meter(url=url, spool=tmp_path) as meter:
+        answers = await asyncio.gather(
+            *(meter.record(service="s", agent="bot") for _ in range(5)), return_exceptions=True
+        )
+        assert [isinstance(answer, Overloaded) for answer in answers] == [False, False, True, True, True]
+        assert str(answers[4]) == "2 records are waiting; nothing was kept."
+        assert meter.counters == {"recorded": 2, "lost": 3}
+    assert len(await events(settings)) == 2
 
 
 async def test_what_was_being_settled_by_hand_is_used_also_where_nobody_waits_for_it(
