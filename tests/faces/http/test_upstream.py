@@ -281,6 +281,8 @@ async def test_an_agent_reports_about_itself_only(service: Service) -> None:
     own = await service.get("/v1/usage/me", bot)
     assert [one["id"] for one in own.json()] == [f"{1:032x}"]
     assert (await service.get("/v1/usage/me", bot, agent_id="other")).status_code == 403
+    nobody = await service.get("/v1/usage/me", bot, agent_id="")  # such as a variable that was not set
+    assert (nobody.status_code, nobody.json()["field"]) == (422, "agent_id")
 
 
 async def test_a_service_reports_for_anybody_at_itself_only(service: Service) -> None:
