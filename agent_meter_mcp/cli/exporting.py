@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from agent_meter_mcp.core import told
-from agent_meter_mcp.core.errors import StoreReadOnly
+from agent_meter_mcp.core.errors import InvalidInput, StoreReadOnly
 from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.models import StoredEvent, Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import units, usd
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.queries import EventsPage
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
+    from agent_meter_mcp.settings import Settings
 
     from .session import Session
 
@@ -91,9 +92,20 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
     if output == STDOUT:
         write_to(sys.stdout)
         return
+    _spare_our_own(output, session.settings)
     with appearing(output) as file:
         written = write_to(file)
     click.echo(f"{counted(written, 'event')} in {shown(output)}", err=True)
+
+
+def _spare_our_own(output: str, settings: Settings) -> None:
+    """Raises InvalidInput where an export would take the place of the ledger, or of what belongs to it."""
+    ledger = [os.path.realpath(settings.db) + suffix for suffix in ("", "-wal", "-shm", "-journal", "-queue")]
+    for own in (*ledger, settings.prices, settings.secrets):
+        # The same file by another name: a link, or other letters where they make no difference.
+        is_same = os.path.exists(output) and os.path.exists(own) and os.path.samefile(output, own)
+        if is_same or os.path.realpath(output) == os.path.realpath(own):
+            raise InvalidInput("output", f"{shown(output)} is the meter's own file: name another one")
 
 
 async def _write_all(

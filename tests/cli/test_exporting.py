@@ -43,6 +43,19 @@ def test_lines_are_what_events_in_json_are(ok: Run) -> None:
     assert "\x1b" not in lines[1]
 
 
+@pytest.mark.parametrize("name", ["meter.db", "meter.db-wal", "meter.db-queue", "prices.toml", "link"])
+def test_an_export_never_takes_the_place_of_the_meters_own_files(
+    run: Run, ok: Run, home: Path, name: str
+) -> None:
+    record(ok, "--agent", "a", "--id", "1")
+    (home / "link").symlink_to("meter.db")
+    for ledger in ("meter.db", "link"):
+        refused = run("export", "--db", str(home / ledger), "--output", str(home / name))
+        assert (refused.code, "is the meter's own file: name another one" in refused.err) == (2, True)
+    assert ok("verify").code == 0
+    assert [event["id"] for event in ok("events", "--json").data["events"]] == ["1"]
+
+
 def test_all_pages_are_exported_newest_first(ok: Run, home: Path) -> None:
     import asyncio
 
