@@ -201,6 +201,26 @@ async def test_an_unknown_argument_is_refused_with_the_one_that_was_meant(unchan
     assert "(it takes agent, name, tier, owner, parent)" in text
 
 
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [("prompt_tokens", "use input_tokens"), ("completion_tokens", "use output_tokens"),
+     ("total_tokens", "use input_tokens and output_tokens"), ("agent_id", "use agent"),
+     ("inputTokens", "use input_tokens"), ("cost", "use cost_usd"), ("usage", "it takes ")],
+)  # fmt: skip
+async def test_what_others_call_an_argument_is_not_taken_for_another(
+    tools: Tools, sent: str, meant: str
+) -> None:
+    text = await tools.refused("record_usage", service="s", agent="bot", **{sent: 5})
+    assert f"{sent}: is not an argument of this tool ({meant}" in text
+
+
+async def test_a_number_where_text_belongs_is_told_how_it_is_written(tools: Tools) -> None:
+    text = await tools.refused("reserve_budget", service="s", agent="bot", ttl=60)
+    assert 'ttl: must be text such as "60s"' in text
+    text = await tools.refused("record_usage", service="s", agent="bot", occurred_at=1764288000)
+    assert 'occurred_at: must be text such as "2026-01-31T18:00:00Z"' in text
+
+
 async def test_of_many_mistakes_the_first_three_are_told(tools: Tools) -> None:
     text = await tools.refused("record_usage", **{f"q{number}": 1 for number in range(50)})
     assert text.startswith("record_usage: service: is required; q0: ")

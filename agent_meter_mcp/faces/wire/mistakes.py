@@ -27,6 +27,32 @@ _SAID = {
     "list_type": "must be a list",
 }
 """What is wrong, by pydantic's name of it."""
+_TEXTS = {
+    "ttl": '"60s"',
+    "window": '"1h" or "day"',
+    **dict.fromkeys(("occurred_at", "since", "until"), '"2026-01-31T18:00:00Z"'),
+}
+"""Where a number is a likely guess, how it is written."""
+_MEANT = {
+    "prompt_tokens": ("input_tokens",),
+    "completion_tokens": ("output_tokens",),
+    "reasoning_tokens": ("output_tokens",),
+    "tokens": ("input_tokens", "output_tokens"),
+    "total_tokens": ("input_tokens", "output_tokens"),
+    "cached_tokens": ("cache_read_tokens",),
+    "cache_read_input_tokens": ("cache_read_tokens",),
+    "cache_creation_input_tokens": ("cache_write_tokens",),
+    "cost": ("cost_usd",),
+    "estimated_cost": ("cost_usd",),
+    "timestamp": ("occurred_at",),
+    "idempotency_key": ("id",),
+    "provider": ("service",),
+    "user": ("agent",),
+    "period": ("window",),
+}
+"""What others call it. The letters alone would lead astray: `prompt_tokens` looks more like the output's."""
+ALIKE = 0.75
+"""How much of a name has to be the same for it to be meant."""
 
 
 def mistakes(found: Sequence[ErrorDetails], known: Sequence[str], of_what: str) -> str:
@@ -54,9 +80,13 @@ def place(details: ErrorDetails) -> str:
 def _mistake(details: ErrorDetails, known: Sequence[str], of_what: str) -> str:
     field, kind = place(details), details["type"]
     if kind == "extra_forbidden":
-        alike = difflib.get_close_matches(field, known, n=1)
-        hint = f"use {alike[0]}" if alike else f"it takes {', '.join(known)}" if known else "it takes none"
+        alike = [name for name in _MEANT.get(field, ()) if name in known]
+        alike = alike or difflib.get_close_matches(field, known, n=1, cutoff=ALIKE)
+        takes = f"it takes {', '.join(known) or 'none'}"
+        hint = f"use {' and '.join(alike)}" if alike else takes
         return f"{field}: is not an argument of {of_what} ({hint})"
     if kind == "literal_error":
         return f"{field}: must be {details.get('ctx', {}).get('expected', 'another value')}"
+    if kind == "string_type" and field in _TEXTS:
+        return f"{field}: must be text such as {_TEXTS[field]}"
     return f"{field}: {_SAID.get(kind, details['msg'])}"
