@@ -236,9 +236,8 @@ class Show:
         new = [one for one in agent.said[agent.shown :] if one.data.get("status") not in (None, "reserved")]
         agent.shown = len(agent.said)
         for code, style in COLOURS.items():
-            told = [said for said in new if said.code == code]
-            times = f"{code}{f' ×{len(told)}' if told[1:] else ''}"
-            if told:
+            if told := [said for said in new if said.code == code]:
+                times = f"{code}{f' ×{len(told)}' if told[1:] else ''}"
                 self.line(agent.name, f"{times:<8} {told[-1].bar}  ", told[-1].text, style)
 
     def table(self, *rows: list[Any]) -> None:
@@ -372,6 +371,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: signal.raise_signal(signal.SIGINT))
     os.environ |= {name: "" for name in os.environ if name.startswith("AGENT_METER_")}
+    sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a text stream has it; a terminal that lacks a character gets its escape
     show.scene("A server and four agents start, each of them a process of its own")
     with tempfile.TemporaryDirectory(prefix="agent-meter-demo-") as folder:
         os.environ |= {"AGENT_METER_DB": f"{folder}/meter.db", "AGENT_METER_PRICES": f"{folder}/none"}

@@ -68,6 +68,13 @@ def test_every_promise_is_kept(environment: dict[str, str], tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_terminal_without_its_characters_ends_nothing(environment: dict[str, str]) -> None:
+    done = played(FAST, {**environment, "PYTHONIOENCODING": "ascii"})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"{len(PROMISED)} of {len(PROMISED)} promises kept"
+
+
 def test_the_rogue_is_refused_in_lines_of_its_own(environment: dict[str, str]) -> None:
     done = played(FAST, {**environment, "FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": ""})
 
