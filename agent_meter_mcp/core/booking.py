@@ -14,9 +14,11 @@ def check_occurred(occurred_at_us: int | None, at_us: int) -> None:
     if occurred_at_us is None:
         return
     if occurred_at_us > at_us + FUTURE_MAX_US:
-        ahead_s = (occurred_at_us - at_us) // 1_000_000
+        from .figures import length
+
+        ahead, most = length(occurred_at_us - at_us), length(FUTURE_MAX_US)
         raise InvalidInput(
-            "occurred_at", f"is {ahead_s} s in the future; at most {FUTURE_MAX_US // 1_000_000} s are"
+            "occurred_at", f"is {ahead} in the future; at most {most} is accepted. Leave it out for now"
         )
     if occurred_at_us < 0:
         raise InvalidInput("occurred_at", "is before 1970")
