@@ -170,14 +170,14 @@ def list_limits(session: Session, /, as_json: bool, **given: Any) -> None:
 
 def _limits_table(views: list[LimitView], now_us: int) -> str:
     columns = [
-        Column("For", shrinks=16),
+        Column("For", shrinks=26),
         Column("Limit"),
         Column("Used", right=True, last=2),
         Column("Held", right=True, drop=2),
         Column("Max", right=True, last=1),
         Column("Full", right=True),
         Column("Frees in", right=True, drop=1),
-        Column("Note", shrinks=8, last=3, rare=True),
+        Column("Note", shrinks=9, last=3, rare=True),
         Column("Id", drop=3),
     ]
     return table(columns, [_limit_row(view, now_us) for view in views])

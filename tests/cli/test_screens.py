@@ -54,6 +54,17 @@ def test_tables_fit_the_screen(ok: Run, monkeypatch: pytest.MonkeyPatch, columns
         assert max(map(width_of, lines)) <= int(columns), command
 
 
+def test_whom_a_limit_is_for_is_whole_on_a_usual_screen(ok: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ok("limit", "set", "--tier", "gold", "--metric", "cost_usd", "--window", "month", "--max", "500",
+       "--timezone", "Europe/Berlin")  # fmt: skip
+    ok("limit", "set", "--agent", "data-crawler", "--metric", "requests", "--window", "1m", "--max", "300")
+    ok("record", "--agent", "data-crawler", "--service", "s")
+    monkeypatch.setenv("COLUMNS", "80")
+    told = ok("limit", "list").out
+    assert "each agent of tier gold  " in told
+    assert "agent data-crawler  " in told
+
+
 @pytest.mark.usefixtures("long_names")
 def test_a_pipe_gets_names_whole(ok: Run) -> None:
     assert "agent-" * 21 in ok("summary").out
