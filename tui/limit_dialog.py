@@ -14,6 +14,7 @@ from textual.containers import VerticalScroll
 from textual.css.query import NoMatches
 from textual.widgets import Button, Input, Select, Static
 
+from agent_meter_mcp.core.decide import percent_of
 from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.core.figures import number, percent
 from agent_meter_mcp.core.models import ACTIONS, METRICS
@@ -22,7 +23,7 @@ from agent_meter_mcp.core.text import shown
 
 from . import limit_form, limit_preview
 from .fields import Field, Form, Tick, buttons, choice, field_input
-from .limit_form import RAISES, WHOM, Typed, exact, percent_of, plain
+from .limit_form import RAISES, WHOM, Typed, exact, plain
 from .themes import colour_of
 from .view import what_of
 from .words import Told

@@ -175,8 +175,3 @@ def raised(maximum: int, by_percent: int) -> int:
     more = -(-maximum * (100 + by_percent) // 100)
     grain = 10 ** max(len(str(more)) - 3, 0)
     return min(-(-more // grain) * grain, LIMIT_MAX_INTEGER)
-
-
-def percent_of(used: int, maximum: int) -> float:
-    """As `LimitState.percent`."""
-    return round(100 * used / maximum, 1) if maximum else 100.0

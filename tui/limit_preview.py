@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_meter_mcp.core.decide import percent_of
 from agent_meter_mcp.core.figures import counted, number, percent
 from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import EACH, METRICS, Agent, Subject, Who
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.value import Value
 
-from .limit_form import Wish, exact, percent_of
+from .limit_form import Wish, exact
 from .view import whom_of
 
 if TYPE_CHECKING:

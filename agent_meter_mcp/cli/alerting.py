@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent_meter_mcp.core import check
+from agent_meter_mcp.core.decide import percent_of
 from agent_meter_mcp.core.figures import UNKNOWN, number, per, percent
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.windows import zone_of
@@ -76,7 +77,7 @@ def _row(view: AlertView, when: Callable[[int | None], str]) -> list[str | Cell]
     told = [when(alert.raised_at_us), (UNKNOWN if key is None else place(key)) + whose]
     reached = fullness(alert.threshold)
     if key is None:
-        used = percent(100 * alert.used / alert.max if alert.max else 100.0)
+        used = percent(percent_of(alert.used, alert.max))
         return [*told, "is gone", reached, used, UNKNOWN]
     amounts = number(key.metric, alert.used), number(key.metric, alert.max)
     return [*told, f"{key.metric} {per(key.window)}", reached, *amounts]

@@ -9,7 +9,7 @@ import click
 
 from agent_meter_mcp.core.decide import LimitState, tightest
 from agent_meter_mcp.core.figures import amount, dollars, length, stopped
-from agent_meter_mcp.core.models import METRICS, SECOND_US, SOURCES
+from agent_meter_mcp.core.models import SECOND_US, SOURCES
 from agent_meter_mcp.core.text import ID_MAX, NAME_WIDTH, shown
 from agent_meter_mcp.core.windows import zone_of
 from agent_meter_mcp.intake import Report
@@ -177,11 +177,7 @@ def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:
     elif hard:
         lines.append("waiting alone does not bring it back: it takes a higher limit, or less work")
     if hard and all(reason.code != "kill_switch" for reason in hard):
-        fits = [
-            amount(metric, most)
-            for metric, most in zip(METRICS, decision.affordable, strict=True)
-            if most and any(why.state and why.state.limit.key.metric == metric for why in hard)
-        ]
+        fits = [amount(metric, most) for metric, most in decision.would_fit]
         lines.append(f"at most {' and '.join(fits)} would fit now" if fits else "nothing more fits now")
     if not hard:
         closest = tightest(state for state in decision.limits if state.limit.action == "reject")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
 
-    from .models import Stated
+    from .models import Metric, Stated
 
     ReasonCode = Literal["kill_switch", "limit", "soft_limit"]
 
@@ -25,6 +25,14 @@ HOLDERS_MAX = 5
 def fits(used: int, held: int, asked: int | None, maximum: int) -> bool:
     """The admission rule. `asked` None is an unknown amount."""
     return used + held < maximum if asked is None else used + held + asked <= maximum
+
+
+def percent_of(part: int, whole: int) -> float:
+    """To one decimal; 100 of nothing. It is not rounded up to 100: what leaves something is below."""
+    if not whole:
+        return 100.0
+    percent = round(100 * part / whole, 1)
+    return percent if part >= whole else min(percent, 99.9)
 
 
 class LimitState(Value):
@@ -57,7 +65,7 @@ class LimitState(Value):
     @property
     def percent(self) -> float:
         """Used and held, of the maximum; over 100 when overspent. 100 for a limit of 0."""
-        return round(100 * (self.used + self.held) / self.limit.max, 1) if self.limit.max else 100.0
+        return percent_of(self.used + self.held, self.limit.max)
 
     @property
     def exceeded(self) -> bool:
@@ -137,6 +145,17 @@ class Decision(Value):
                 best = most[index]
                 most[index] = left if best is None else min(best, left)
         return (most[0], most[1], most[2], most[3])
+
+    @property
+    def would_fit(self) -> tuple[tuple[Metric, int], ...]:
+        """How much of each metric that is short would still fit; empty where of one of them nothing would."""
+        short = {why.state.limit.key.metric for why in self.reasons if why.state and why.code == "limit"}
+        left: list[tuple[Metric, int]] = [
+            (metric, most)
+            for metric, most in zip(METRICS, self.affordable, strict=True)
+            if most and metric in short
+        ]
+        return tuple(left) if len(left) == len(short) else ()
 
 
 def tightest(states: Iterable[LimitState]) -> LimitState | None:

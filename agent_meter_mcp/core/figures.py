@@ -89,8 +89,12 @@ def cost_of(totals: Totals) -> str:
 
 
 def percent(value: float) -> str:
-    """ "42 %", ">999 %"; what is not nothing is "<1 %"."""
-    return ">999 %" if value > 999 else f"{value:.0f} %" if value >= 1 or not value else "<1 %"
+    """ "42 %", ">999 %"; what is not nothing is "<1 %", and what is not full at most "99 %"."""
+    if value > 999:
+        return ">999 %"
+    if 0 < value < 1:
+        return "<1 %"
+    return f"{value if value >= 100 else min(value, 99):.0f} %"
 
 
 def counted(count: int, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def test_check_says_no_with_its_exit_code_why_and_until_when(run: Run, ok: Run) 
     assert denied.lines[1].startswith("enough comes back in ")
     assert denied.lines[1].endswith("(UTC)")
     assert denied.lines[2] == "at most $0.20 would fit now"
+
+
+def test_check_offers_what_would_fit_only_where_every_limit_has_room(run: Run, ok: Run) -> None:
+    ok("limit", "set", "--agent", "a", "--metric", "cost_usd", "--window", "day", "--max", "1")
+    ok("limit", "set", "--agent", "a", "--metric", "tokens", "--window", "day", "--max", "1000")
+    step = ("check", "--agent", "a", "--cost-usd", "2", "--input-tokens", "600")
+    ok(*USAGE, "--cost-usd", "0.25", "--input-tokens", "500")
+    assert run(*step).lines[-1] == "at most 500 tokens and $0.75 would fit now"
+    ok(*USAGE, "--cost-usd", "0.75")
+    assert run(*step).lines[-1] == "nothing more fits now"
+
+
+def test_a_time_far_ahead_is_told_in_days(run: Run) -> None:
+    told = run(*USAGE, "--occurred-at", "2199-01-01T00:00:00Z").err
+    assert re.search(r"--occurred-at: is [0-9]+ d( [0-9]+ h)? in the future; at most 5 min is accepted", told)
 
 
 def test_check_tells_what_waiting_does_not_bring_back(run: Run, ok: Run) -> None:

@@ -13,8 +13,9 @@ from agent_meter_mcp.cli.exporting import decimal_text
 from agent_meter_mcp.cli.table import Cell, Column, fullness, table
 from agent_meter_mcp.cli.times import exact, moment, moments, parse_moment, parse_span, period_name
 from agent_meter_mcp.core.check import usage_filter
+from agent_meter_mcp.core.decide import percent_of
 from agent_meter_mcp.core.errors import InvalidInput
-from agent_meter_mcp.core.figures import amount, dollars, length, number, shortened, width_of
+from agent_meter_mcp.core.figures import amount, dollars, length, number, percent, shortened, width_of
 from agent_meter_mcp.core.money import usd
 from agent_meter_mcp.core.queries import UsageFilter
 from agent_meter_mcp.core.windows import zone_of
@@ -50,6 +51,15 @@ def test_dollars_are_right_to_the_last_place_shown_and_never_minus_nought(nano_u
 
 
 @pytest.mark.parametrize(
+    ("part", "text"),
+    [(0, "0 %"), (1, "<1 %"), (420, "42 %"), (994, "99 %"), (996, "99 %"), (999, "99 %"), (1_000, "100 %"),
+     (1_004, "100 %"), (1_006, "101 %"), (9_990, "999 %"), (10_000, ">999 %")],
+)  # fmt: skip
+def test_what_is_not_full_is_not_100_percent(part: int, text: str) -> None:
+    assert percent(percent_of(part, 1_000)) == text
+
+
+@pytest.mark.parametrize(
     ("metric", "value", "text"),
     [
         ("requests", 1, "1 request"), ("requests", 1200, "1,200 requests"), ("tokens", 0, "0 tokens"),
@@ -70,7 +80,7 @@ def test_a_decimal_is_written_with_all_its_digits(nano_usd: int) -> None:
 
 
 @pytest.mark.parametrize(("percent", "text", "style"), [
-    (0.0, "0 %", ""), (0.1, "<1 %", ""), (79.9, "80 %", ""), (80.0, "80 %", "warn"), (99.9, "100 %", "warn"),
+    (0.0, "0 %", ""), (0.1, "<1 %", ""), (79.9, "80 %", ""), (80.0, "80 %", "warn"), (99.9, "99 %", "warn"),
     (100.0, "100 %", "alarm"), (1234.5, ">999 %", "alarm"),
 ])  # fmt: skip
 def test_how_full_a_limit_is(percent: float, text: str, style: str) -> None:

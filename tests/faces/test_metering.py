@@ -124,7 +124,7 @@ async def test_a_price_is_missed_only_where_a_model_would_have_one(tools: Tools)
 async def test_usage_is_from_neither_the_future_nor_before_1970(tools: Tools) -> None:
     record = {"agent": "bot", "service": "s"}
     text = await tools.refused("record_usage", **record, occurred_at="2026-11-24T12:05:01Z")
-    assert "occurred_at: is 301 s in the future; at most 300 s are" in text
+    assert "occurred_at: is 5 min 1 s in the future; at most 5 min is accepted. Leave it out for now" in text
     text = await tools.refused("record_usage", **record, occurred_at="1969-12-31T23:59:59Z")
     assert "occurred_at: is before 1970" in text
     for moment in ("2026-11-24T12:05:00Z", "1970-01-01T00:00:00Z"):
@@ -209,6 +209,23 @@ async def test_who_has_just_used_up_a_limit_is_told_when_there_is_more(
     used_up = await tools("record_usage", agent="bot", service="s")
     assert used_up["outcome"] == "accepted"
     assert used_up["message"].endswith(f"(100 %). {then}")
+
+
+async def test_a_limit_that_refuses_is_named_before_a_fuller_one_that_warns(tools: Tools) -> None:
+    await tools("set_limit", agent="bot", max=1, metric="cost_usd", window="day", action="warn")
+    await tools("set_limit", agent="bot", max=2, metric="cost_usd", window="total")
+    used_up = await tools("record_usage", agent="bot", service="s", cost_usd=2)
+    assert "$2 of $2 used in total (100 %). Stop, or ask an operator" in used_up["message"]
+    over = await tools("record_usage", agent="bot", service="s", cost_usd=1)
+    assert "This is over the limit for agent 'bot': $3 of $2 used in total (150 %)" in over["message"]
+
+
+async def test_what_is_not_used_up_is_nowhere_100_percent(tools: Tools) -> None:
+    await tools("set_limit", agent="bot", max=10_000, metric="requests", window="day", thresholds=[99])
+    answer = await tools("record_usage", agent="bot", service="s", requests=9_996)
+    (state,) = answer["limits"]
+    assert (state["exceeded"], state["percent"]) == (False, 99.9)
+    assert "(99.9 %)" in answer["message"]
 
 
 async def test_less_is_asked_for_only_where_less_would_fit(tools: Tools) -> None:

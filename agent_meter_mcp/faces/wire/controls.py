@@ -3,6 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from agent_meter_mcp.core.decide import percent_of
 from agent_meter_mcp.core.money import number_of
 from agent_meter_mcp.core.times import time_text
 from agent_meter_mcp.core.told import state_fields
@@ -174,7 +175,7 @@ class Alert(Part):
             limit_id=alert.limit_id,
             scope=alert.scope or None,
             threshold=alert.threshold,
-            percent=round(100 * alert.used / alert.max, 1) if alert.max else 100.0,
+            percent=percent_of(alert.used, alert.max),
             subject=None if key is None else str(key.subject),
             service=None if key is None else key.service,
             metric=None if key is None else key.metric,

@@ -19,7 +19,6 @@ from agent_meter_mcp.core.figures import (
     stopped,
     whom,
 )
-from agent_meter_mcp.core.models import METRICS
 from agent_meter_mcp.core.text import NAME_WIDTH, shown
 from agent_meter_mcp.core.times import optional_time, time_text
 from agent_meter_mcp.core.windows import zone_of
@@ -119,16 +118,9 @@ def shut(services: Shut) -> str:
 def _next_step(denied: Decision) -> str:
     if any(why.code == "kill_switch" for why in denied.reasons):
         return "Stop this work and tell the person you work for."
-    short = {why.state.limit.key.metric for why in denied.reasons if why.state and why.code == "limit"}
-    left = [
-        exact_amount(metric, most)
-        for metric, most in zip(METRICS, denied.affordable, strict=True)
-        if most and metric in short
-    ]
+    left = [exact_amount(metric, most) for metric, most in denied.would_fit]
     fits = (
-        f"At most {' and '.join(left)} would fit now: ask for less"
-        if len(left) == len(short)
-        else "Nothing more fits now: stop"
+        f"At most {' and '.join(left)} would fit now: ask for less" if left else "Nothing more fits now: stop"
     )
     if denied.retry_after_us is None:
         return f"{fits}, or ask an operator for a higher limit; waiting alone does not help."
@@ -143,10 +135,16 @@ def recorded(answer: Recorded, usage: models.Usage | None) -> str:
     text = f"{what} ({cost}{late})."
     if answer.switch is not None:
         return f"{text} But {stopped(answer.switch, quoted)}. Stop working now."
-    closest = tightest(state for state in answer.limits if state.exceeded) or tightest(answer.limits)
+    full = [state for state in answer.limits if state.exceeded]
+    # One that refuses comes before a fuller one that only warns: it is what stops the next step.
+    stops = tightest(state for state in full if state.limit.action == "reject")
+    closest = stops or tightest(full) or tightest(answer.limits)
     if answer.outcome == "over_limit":
-        if any(state.exceeded and state.limit.action == "reject" for state in answer.limits):
-            return f"{text} This is over the limit{_for(closest)}. {_pause(answer.retry_after_us)}"
+        if stops is not None:
+            return (
+                f"{text} This is over the limit for {subject(stops.limit)}: {standing(stops)}. "
+                f"{_pause(answer.retry_after_us)}"
+            )
         text = f"{text} It was over a limit at the time it counts at; there is room again."
     if closest is None:
         return f"{text} No limit applies."
@@ -168,10 +166,6 @@ def _cost(answer: Recorded, usage: models.Usage | None) -> str:
     if usage is None or usage.model is None or not usage.tokens or answer.status == "duplicate":
         return "cost unknown"
     return f"cost unknown: {quoted(usage.model)} has no price here; an operator can add one to prices.toml"
-
-
-def _for(state: LimitState | None) -> str:
-    return "" if state is None else f" for {subject(state.limit)}: {standing(state)}"
 
 
 def _pause(retry_after_us: int | None) -> str:
