@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.roles import Caller
     from agent_meter_mcp.ledger import Ledger
 
-NAMES_READ = 1000
-
 
 async def doubt(ledger: Ledger, caller: Caller, kind: str, name: str, *, alike_only: bool = False) -> str:
     """What to ask about the name of an agent or a service; "" where it is known.
@@ -26,13 +24,12 @@ async def doubt(ledger: Ledger, caller: Caller, kind: str, name: str, *, alike_o
     """
     if await ledger.knows(caller, kind, name):
         return ""
-    from difflib import get_close_matches
+    from agent_meter_mcp.ledger.alike import alike
 
-    others = [one for one in await ledger.names(caller, kind, "", NAMES_READ) if not _numbered(one, name)]
-    alike = get_close_matches(name, others, 1, 0.8)
-    if alike_only and not alike:
+    meant = await alike(ledger, caller, kind, name)
+    if alike_only and meant is None:
         return ""
-    asked = f"did you mean {named(alike[0])}?" if alike else "is the name right?"
+    asked = "is the name right?" if meant is None else f"did you mean {named(meant)}?"
     return f"no usage of {kind} {named(name)} is known yet; {asked}"
 
 
@@ -50,12 +47,3 @@ def say(notes: Iterable[str]) -> None:
     """On stderr, beside the answer."""
     for note in notes:
         click.echo(f"agent-meter: note: {note}", err=True)
-
-
-def _numbered(one: str, other: str) -> bool:
-    """Whether they differ in numbers alone: worker-7 is not worker-8, and nobody mistyped it."""
-    return _without_numbers(one) == _without_numbers(other)
-
-
-def _without_numbers(name: str) -> str:
-    return "".join("" if letter.isdecimal() else letter for letter in name)

@@ -8,6 +8,7 @@ holds      whose a hold is, of those that were made here lately
 refusals   refusals folded before they are written
 feed       what has just happened, for those who watch
 looking    what is read, by whom, all of one moment
+alike      a known name that looks like one that is not
 sight      what an agent may see of what is not usage
 """
 

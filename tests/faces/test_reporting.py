@@ -27,6 +27,17 @@ async def spend(tools: Tools) -> None:
         await tools("record_usage", **usage)
 
 
+async def test_who_asks_about_a_mistyped_name_is_asked_whether_it_is_right(tools: Tools) -> None:
+    await tools("record_usage", agent="research-bot", service="openai")
+    await tools("record_usage", agent="worker-7", service="openai")
+    asked = "No usage of agent 'reserch-bot' is known yet: did you mean 'research-bot'?"
+    for tool in ("check_budget", "get_usage_summary", "list_usage_events", "list_limits"):
+        assert asked in (await tools(tool, agent="reserch-bot"))["message"]
+        assert "did you mean 'openai'?" in (await tools(tool, agent="worker-7", service="openia"))["message"]
+        for right in ("research-bot", "worker-8", "nobody"):
+            assert "did you mean" not in (await tools(tool, agent=right))["message"]
+
+
 async def test_nothing_used_is_a_summary_of_zeros(tools: Tools) -> None:
     answer = await tools("get_usage_summary")
     assert answer == {

@@ -7,6 +7,7 @@ from agent_meter_mcp.core.text import ID_MAX
 from agent_meter_mcp.faces.wire import arguments as take
 from agent_meter_mcp.faces.wire import results as give
 from agent_meter_mcp.faces.wire.calls import Call
+from agent_meter_mcp.faces.wire.doubts import doubted
 from agent_meter_mcp.faces.wire.hooks import gated
 from agent_meter_mcp.faces.wire.settling import settled
 
@@ -29,7 +30,11 @@ async def check_budget(call: Call, arguments: take.CheckBudget) -> give.Decided:
     who = arguments.who(call.caller, arguments.service)
     decision = await call.ledger.check(call.caller, who, arguments.usage())
     shut = await call.ledger.shut(call.caller, who) if decision.allowed else ()
-    return give.Decided.of(decision, call.ledger.now_us(), shut)
+    answer = give.Decided.of(decision, call.ledger.now_us(), shut)
+    own = [state for state in decision.limits if state.limit.key.subject.kind != "pool"]
+    if decision.allowed and not any(state.used for state in own):  # as for a name that nobody has
+        await doubted(call, answer, arguments.agent, arguments.service)
+    return answer
 
 
 @tool("Reserve budget", take.ReserveBudget, give.BudgetReserved)

@@ -8,6 +8,7 @@ from agent_meter_mcp.faces.wire import controls
 from agent_meter_mcp.faces.wire import queries as take
 from agent_meter_mcp.faces.wire import reports as give
 from agent_meter_mcp.faces.wire.calls import Call
+from agent_meter_mcp.faces.wire.doubts import doubted
 
 from .tools import tool
 
@@ -18,13 +19,19 @@ async def get_usage_summary(call: Call, arguments: take.GetUsageSummary) -> give
     list_usage_events; for what may still be spent check_budget."""
     # In a thread, because a time zone is a file.
     query = await to_thread.run_sync(arguments.query, call.ledger.now_us(), call.timezone)
-    return give.UsageSummary.of_query(query, await call.ledger.summary(call.caller, query))
+    found = await call.ledger.summary(call.caller, query)
+    answer = give.UsageSummary.of_query(query, found)
+    if not found.total.events and not found.total.rejected:
+        await doubted(call, answer, arguments.agent, arguments.service)
+    return answer
 
 
 @tool("Usage events", take.ListUsageEvents, give.UsageEvents, reads=True)
 async def list_usage_events(call: Call, arguments: take.ListUsageEvents) -> give.UsageEvents:
     """The single usage events, newest first, refused ones too. For sums get_usage_summary."""
-    return give.UsageEvents.of(await call.ledger.events(call.caller, arguments.query()))
+    page = await call.ledger.events(call.caller, arguments.query())
+    answer = give.UsageEvents.of(page)
+    return answer if page.events else await doubted(call, answer, arguments.agent, arguments.service)
 
 
 @tool("Agents", take.ListAgents, give.Agents, reads=True)
@@ -38,4 +45,5 @@ async def list_limits(call: Call, arguments: take.ListLimits) -> controls.Limits
     """All limits and where they stand; with agent, those that match it: which bind, and which were replaced
     by a more specific one. To ask about one step use check_budget."""
     views = await call.ledger.limits(call.caller, arguments.who(call.caller))
-    return controls.Limits.of([view for view in views if arguments.concerns(view)])
+    answer = controls.Limits.of([view for view in views if arguments.concerns(view)])
+    return await doubted(call, answer, arguments.agent, arguments.service)
