@@ -200,7 +200,7 @@ def _limit_row(view: LimitView, now_us: int) -> list[str | Cell]:
         number(metric, 0 if state is None else state.held),
         number(metric, one.max),
         fullness((0.0 if one.max else 100.0) if state is None else state.percent),
-        UNKNOWN if frees_us is None else length(frees_us - now_us, parts=1),
+        UNKNOWN if frees_us is None else length(frees_us - now_us, parts=1, least=2),
         ", ".join(notes),
         one.limit_id,
     ]

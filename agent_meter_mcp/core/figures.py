@@ -102,18 +102,27 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def length(length_us: int, *, parts: int = 2) -> str:
-    """ "40 s", "3 h 12 min", "2 d 4 h", rounded up to the last of its parts."""
+def length(length_us: int, *, parts: int = 2, least: int = 1) -> str:
+    """ "40 s", "3 h 12 min", "2 d 4 h", rounded up to the last of its parts.
+
+    `least`: so many of the first part; with 2, an hour and a minute in one part are 61 min, and not 2 h.
+    """
     left = max(-(-length_us // 1_000_000), 1)
-    first = next(index for index, (_, width) in enumerate(_UNITS) if left >= width)
-    finest = _UNITS[min(first + parts, len(_UNITS)) - 1][1]
+    finest = _UNITS[min(_first(left, least) + parts, len(_UNITS)) - 1][1]
     left = -(-left // finest) * finest
     told: list[str] = []
-    for unit, width in _UNITS:
+    for unit, width in _UNITS[_first(left, least) :]:  # what was rounded up may be one of a larger unit
         count, left = divmod(left, width)
         if count:
             told.append(f"{count} {unit}")
     return " ".join(told)
+
+
+def _first(length_s: int, least: int) -> int:
+    """Which of the units is the largest that it has so many of."""
+    return next(
+        (index for index, (_, width) in enumerate(_UNITS) if length_s >= width * least), len(_UNITS) - 1
+    )
 
 
 def during(window: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from agent_meter_mcp.faces.errors import SHAPES
@@ -253,3 +255,9 @@ def test_a_person_is_asked_before_everything_stops(run: Run) -> None:
     agreed = in_terminal("kill", "everything", at=r"\[y/N\]", typed="y\nincident 17\n")
     assert "everything was stopped by olga: incident 17" in agreed.text
     assert (agreed.code, run("check", "--agent", "a").code) == (0, 5)
+
+
+def test_a_limit_of_an_hour_is_not_told_to_free_in_two(ok: Run) -> None:
+    ok("record", "--agent", "a", "--service", "s", "--cost-usd", "1")
+    ok("limit", "set", "--agent", "a", "--metric", "cost_usd", "--window", "1h", "--max", "5")
+    assert re.search(r" (60|61) min +", ok("limit", "list").lines[1])

@@ -100,6 +100,15 @@ def test_lengths_of_time_are_rounded_up(length_us: int, parts: int, text: str) -
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1, "1 s"), (61, "61 s"), (120, "2 min"), (3_660, "61 min"), (7_199, "2 h"), (90_000, "25 h"),
+     (172_800, "2 d")],
+)  # fmt: skip
+def test_a_length_in_one_part_is_not_rounded_to_twice_as_long(seconds: int, text: str) -> None:
+    assert length(seconds * SECOND, parts=1, least=2) == text
+
+
+@pytest.mark.parametrize(
     ("text", "zone", "time"),
     [
         ("now", "UTC", "2026-03-29T12:00:00Z"),
