@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import MeterError, StoreReadOnly
 from agent_meter_mcp.core.figures import counted, length, stopped
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.faces.errors import text_of
@@ -120,6 +120,15 @@ def _synchronous(settings: Settings) -> Finding:
     return Finding("synchronous", "ok", text, {"mode": settings.synchronous})
 
 
+def _refuse_closed_folder(path: str) -> None:
+    """Raises StoreReadOnly where the file, or the folder that is made with it, could not be made."""
+    folder = os.path.dirname(os.path.realpath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        raise StoreReadOnly(f"{path} is not there yet, and cannot be made in {folder}. Check its rights.")
+
+
 def _ledger(settings: Settings) -> Iterator[Finding]:
     """Whatever needs the file. One that is not there yet, or is older, is left as it is."""
     from agent_meter_mcp.store.sqlite.schema import refuse_missing_folder, refuse_orphaned_log
@@ -131,6 +140,7 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
             refuse_orphaned_log(settings.db)
             if os.path.dirname(settings.db) != os.path.expanduser(FOLDER):  # which is made with the file
                 refuse_missing_folder(settings.db)
+            _refuse_closed_folder(settings.db)
             text = f"{settings.db} is not there yet; the first record makes it"
             yield Finding("file", "warning", text, {"path": settings.db, "exists": False})
             return

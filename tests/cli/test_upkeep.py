@@ -342,3 +342,15 @@ def test_findings_go_on_below_in_a_narrow_terminal(ok: Run) -> None:
     screen = in_terminal("doctor", columns=80)
     assert max(map(len, screen.lines)) <= 80
     assert "end" in screen.text
+
+
+def test_doctor_promises_no_file_where_none_can_be_made(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "no-folder").touch()
+    monkeypatch.setenv("HOME", str(home / "no-folder"))
+    monkeypatch.delenv("AGENT_METER_DB")
+    told = run("doctor")
+    (line,) = [line for line in told.lines if " file  " in line]
+    assert (told.code, line.split()[0]) == (PROBLEMS, "problem")
+    assert "is not there yet, and cannot be made in " in line
