@@ -84,8 +84,16 @@ def of_metric(metric: Metric, text: str) -> str:
 
 def cost_of(totals: Totals) -> str:
     """Unknown when nothing of it has a price."""
-    is_known = totals.cost_nano_usd or totals.unpriced < totals.events or not totals.events
-    return dollars(totals.cost_nano_usd) if is_known else UNKNOWN
+    return dollars(totals.cost_nano_usd) if _has_a_price(totals) else UNKNOWN
+
+
+def exact_cost_of(totals: Totals) -> str:
+    """ "$1.50", "cost unknown": as `cost_of`, in a sentence."""
+    return exact_amount("cost_usd", totals.cost_nano_usd) if _has_a_price(totals) else "cost unknown"
+
+
+def _has_a_price(totals: Totals) -> bool:
+    return bool(totals.cost_nano_usd) or totals.unpriced < totals.events or not totals.events
 
 
 def percent(value: float) -> str:

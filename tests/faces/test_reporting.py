@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Meter, Tools
+from .conftest import Meter, Tools, text_of
 
 ZERO = {
     "events": 0, "requests": 0, "units": 0, "tokens": 0, "input_tokens": 0, "output_tokens": 0,
@@ -25,6 +25,16 @@ async def spend(tools: Tools) -> None:
         {"agent": "ann", "service": "exa", "output_tokens": 7, "model": "m-2", "session": "s"},
     ):
         await tools("record_usage", **usage)
+
+
+async def test_what_has_no_price_is_nowhere_told_to_cost_nothing(tools: Tools) -> None:
+    await tools("record_usage", agent="bot", service="s", model="nobodys", input_tokens=5)
+    for tool, arguments in (("get_usage_summary", {"group_by": ["agent"]}), ("list_agents", {})):
+        text = text_of(await tools.call(tool, arguments))
+        assert ("cost unknown" in text, "$0" in text) == (True, False), text
+    await tools("record_usage", agent="bot", service="s", cost_usd=0)
+    text = text_of(await tools.call("list_agents", {}))
+    assert "$0, 2 requests" in text
 
 
 async def test_who_asks_about_a_mistyped_name_is_asked_whether_it_is_right(tools: Tools) -> None:

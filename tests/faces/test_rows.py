@@ -46,7 +46,7 @@ async def test_groups_are_in_the_text(tools: Tools, meter: Meter) -> None:
     await spend(tools, meter)
     assert await rows(tools, "get_usage_summary", group_by=["agent", "model"]) == [
         "agent 'kid', model 'm-1': $4.25, 1 request, 1,500 tokens",
-        "agent 'bot', model (none): $0, 1 request, 0.5 units, 1 unpriced",
+        "agent 'bot', model (none): cost unknown, 1 request, 0.5 units, 1 unpriced",
         "agent 'kid', model (none): $0, 0 requests, 2 refused",
     ]
     assert await rows(tools, "get_usage_summary") == []
@@ -56,7 +56,8 @@ async def test_agents_are_in_the_text(tools: Tools, meter: Meter) -> None:
     await spend(tools, meter)
     stands = "tightest limit, for agent 'bot': $4.25 of $5 used today (85 %)"
     assert await rows(tools, "list_agents") == [
-        f"'bot' active, last seen 2026-11-24T12:00:00Z: $0, 1 request, 0.5 units, 1 unpriced; {stands}",
+        "'bot' active, last seen 2026-11-24T12:00:00Z:"
+        f" cost unknown, 1 request, 0.5 units, 1 unpriced; {stands}",
         "'kid' active, tier 'trusted', parent 'bot', last seen 2026-11-24T12:00:02Z:"
         f" $4.25, 1 request, 1,500 tokens, 2 refused; {stands}",
     ]

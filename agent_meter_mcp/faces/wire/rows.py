@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import PrivateAttr
 
-from agent_meter_mcp.core.figures import during, exact_amount
+from agent_meter_mcp.core.figures import during, exact_amount, exact_cost_of
 from agent_meter_mcp.core.text import ID_MAX, shown
 
 from .fields import Result
@@ -71,7 +71,7 @@ def of_limits(views: Sequence[queries.LimitView]) -> list[str]:
 
 
 def _spent(totals: queries.Totals) -> str:
-    parts = [exact_amount("cost_usd", totals.cost_nano_usd), exact_amount("requests", totals.requests)]
+    parts = [exact_cost_of(totals), exact_amount("requests", totals.requests)]
     parts += [exact_amount("tokens", totals.tokens)] if totals.tokens else []
     parts += [exact_amount("units", totals.units_micro)] if totals.units_micro else []
     for number, what in (

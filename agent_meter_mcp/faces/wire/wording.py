@@ -13,6 +13,7 @@ from agent_meter_mcp.core.figures import (
     counted,
     during,
     exact_amount,
+    exact_cost_of,
     exact_number,
     length,
     per,
@@ -211,7 +212,7 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     total = answer.total
     parts = [
         counted(total.events, "event"),
-        exact_amount("cost_usd", total.cost_nano_usd),
+        exact_cost_of(total),
         exact_amount("tokens", total.tokens),
     ]
     if total.unpriced:
@@ -222,7 +223,7 @@ def summary(query: queries.SummaryQuery, answer: queries.Summary) -> str:
     if query.group_by and answer.groups:
         largest = answer.groups[0]
         named = group_name(query, largest.key)
-        spent = exact_amount("cost_usd", largest.totals.cost_nano_usd)
+        spent = exact_cost_of(largest.totals)
         groups = len(answer.groups) + answer.groups_left_out
         which = "All" if groups == 1 else f"First of {groups} groups"
         text += f". {which}: {named} with {spent}"
