@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
+from agent_meter_mcp.core.errors import StoreError
 from agent_meter_mcp.core.models import Alert, AuditEntry, Correction
 
 from . import driver, keyring, listing, summarising
@@ -55,14 +56,15 @@ _AFTER_ALL = "\U0010ffff"
 
 
 class Readers:
-    """Connections for reading: as many as there are reads at once, kept for the next ones."""
+    """Connections for reading: as many as there are reads at once, kept for the next ones until it is closed
+    (as it is at once without `keeps`)."""
 
-    def __init__(self, connect: Callable[[], driver.Connection]) -> None:
+    def __init__(self, connect: Callable[[], driver.Connection], *, keeps: bool) -> None:
         self._connect = connect
         self._idle: list[Reader] = []
         self._lock = allocate_lock()
         self._watch: driver.Connection | None = None
-        self._closed = False
+        self._closed = not keeps
 
     def take(self) -> Reader:
         with self._lock:
@@ -78,8 +80,13 @@ class Readers:
         reader.connection.close()
 
     def changed(self) -> int:
-        """`PRAGMA data_version` of a connection that never writes."""
+        """`PRAGMA data_version` of a connection that never writes.
+
+        Raises StoreError when closed: nobody would close that connection.
+        """
         with self._lock:
+            if self._closed:
+                raise StoreError("the ledger was closed here; open it again")
             if self._watch is None:
                 self._watch = self._connect()
             (version,) = self._watch.execute("PRAGMA data_version").fetchone()

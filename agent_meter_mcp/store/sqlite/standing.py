@@ -57,7 +57,12 @@ class Standing:
 
     def check_files(self) -> None:
         """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
-        folder = None if self._folder is None else os.fstat(self._folder).st_ctime_ns  # nobody can set that
+        folder = None
+        try:
+            if self._folder is not None:
+                folder = os.fstat(self._folder).st_ctime_ns  # nobody can set that
+        except (OSError, TypeError):  # another thread closes the store
+            pass
         if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
             self._look_at_each()
             is_settled = folder is not None and time.time_ns() - folder > FILES_SETTLED_NS
@@ -89,9 +94,9 @@ class Standing:
         """The store closes. False when its connections belong to another process and must be left alone."""
         if self.process != os.getpid():
             return False
-        if self._folder is not None:
-            os.close(self._folder)
-            self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
         self.is_taken_over = any(
             _identity(log) not in (None, identity) and os.path.getsize(log) for log, identity in self._log
         )

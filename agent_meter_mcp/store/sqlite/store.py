@@ -115,6 +115,7 @@ class SqliteStore:
         connection.execute("PRAGMA busy_timeout=0")
         self._writer = Writer(connection)
         self._readers: Readers | None = None
+        self._closed = False
 
     def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
         self._standing.check_process()
@@ -250,6 +251,8 @@ class SqliteStore:
         if not self._standing.end():
             return  # after a fork: SQLite would clean up behind the process that is there still
         with self._writing:
+            with self._opening:
+                self._closed = True
             if self._readers is not None:
                 self._readers.close()
             if self._standing.is_taken_over:
@@ -264,7 +267,8 @@ class SqliteStore:
             from .reading import Readers
 
             with self._opening:
-                self._readers = self._readers or Readers(self._connect)
+                if self._readers is None:
+                    self._readers = Readers(self._connect, keeps=not self._closed)
         return self._readers
 
 

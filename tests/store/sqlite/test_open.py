@@ -219,6 +219,48 @@ def test_a_store_that_is_closed_while_it_is_read_ends_what_was_begun(tmp_path: P
     assert reads > 0
 
 
+@pytest.mark.timeout(60 + 20 * PROOF)
+def test_what_is_asked_or_written_as_a_store_closes_is_done_or_told_as_an_error_of_ours(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "usage.db")
+    unexpected: list[BaseException] = []
+    recorded: list[str] = []
+
+    def use(store: SqliteStore, work: Callable[[SqliteStore, str], object], name: str) -> None:
+        try:
+            for number in range(10_000):
+                work(store, f"{name}-{number}")
+                began.set()
+        except MeterError:  # closed
+            pass
+        except BaseException as error:
+            unexpected.append(error)
+
+    def write(store: SqliteStore, event_id: str) -> None:
+        record(store, event_id)
+        recorded.append(event_id)
+
+    def look(store: SqliteStore, _: str) -> None:
+        store.changed()
+
+    for turn in range(10 * PROOF):
+        store, began = open_store(path, synchronous="OFF"), threading.Event()
+        threads = [
+            threading.Thread(target=use, args=(store, work, f"{turn}-{number}"))
+            for number, work in enumerate((write, write, look, look))
+        ]
+        for thread in threads:
+            thread.start()
+        assert began.wait(PATIENCE_S)
+        store.close()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    assert unexpected == []
+    assert recorded
+    assert play("look", path, recorded) == recorded
+
+
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "usage.db"))
     record(store, "1")
@@ -227,6 +269,17 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         record(store, "2")
     assert play("look", str(tmp_path / "usage.db"), ["1", "2"]) == ["1"]
+
+
+def test_a_closed_store_opens_nothing_to_keep(tmp_path: Path) -> None:
+    path = str(tmp_path / "usage.db")
+    other, store = open_store(path), open_store(path)
+    store.close()
+    kept = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StoreError, match="closed"):
+        store.changed()
+    assert len(os.listdir("/proc/self/fd")) == kept
+    other.close()
 
 
 def in_a_child(path: str, store: SqliteStore | None, meanwhile: Callable[[], None]) -> str:
