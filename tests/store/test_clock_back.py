@@ -111,3 +111,20 @@ def test_a_parent_that_is_heard_of_ahead_of_time_has_what_it_holds_when_the_cloc
     assert desk.reserve(agent="pam").status == "reserved"
     desk.limit(1, subject=subject("agent", "*"))
     assert desk.reserve(agent="pam").status == "denied"
+
+
+@windows
+def test_a_no_that_is_one_more_of_its_second_makes_no_counter_that_is_short_of_usage(
+    desk: Desk, window: str
+) -> None:
+    desk.record(used(tokens=10))
+    desk.limit(30, window, "tokens")
+    desk.switch(True)
+    desk.refuse(first=DAYS + 0.1)  # decided while the clock was ahead already, and written when it was right
+    desk.now = DAYS + 0.2
+    assert desk.reserve(used(tokens=1)).status == "denied"
+    desk.now = 1
+    desk.switch(False)
+    assert list(desk.store.verify()) == []
+    assert desk.reserve(used(tokens=21)).status == "denied"
+    assert desk.reserve(used(tokens=20)).status == "reserved"

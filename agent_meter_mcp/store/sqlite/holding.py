@@ -54,7 +54,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
         link_parent(writer, command.who)
     at_us = writer.at_us
     plan = writer.book.plan(who)
-    counters = writer.ready(plan, at_us)
+    counters = writer.ready(plan, at_us, enters=False)
     reasons: tuple[Reason, ...] = ()
     if plan.switch is not None or not has_room(counters, usage.stated):
         verdict = writer.book.decide(who, usage, at_us)
@@ -62,8 +62,13 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
             first = verdict.reasons[0]
             limit_id = None if first.state is None else first.state.limit.limit_id
             _fold(writer, Refusal(who, command.operation, command.source, usage, limit_id, at_us))
+            if writer.book.last == at_us:
+                writer.enter(counters)
+            else:  # one more of a fold: it takes no seq
+                plan.leave()
             return Reserved("denied", verdict, None)
         reasons = verdict.reasons
+    writer.enter(counters)
     writer.book.last = at_us
     held = Reservation(
         command.reservation_id,

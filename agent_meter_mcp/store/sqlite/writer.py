@@ -113,17 +113,22 @@ class Writer:
 
     # -- counting --------------------------------------------------------------------------------------------
 
-    def ready(self, plan: Plan, at_us: int) -> list[Counter]:
-        """The plan's counters, loaded and advanced, and noted as touched when they are new to the file."""
+    def ready(self, plan: Plan, at_us: int, *, enters: bool = True) -> list[Counter]:
+        """The plan's counters, loaded and advanced, and entered into the file where they are new to it.
+
+        Without `enters` that is left to the caller, who may take no seq.
+        """
         generation = self.book.generation
         for counter in plan.counters:
             if counter.generation != generation or not counter.since <= at_us < counter.until:
                 self.book.ready(plan.counters, at_us)
-                self._enter(plan.counters)
+                if enters:
+                    self.enter(plan.counters)
                 break
         return plan.counters
 
-    def _enter(self, counters: Sequence[Counter]) -> None:
+    def enter(self, counters: Sequence[Counter]) -> None:
+        """Notes those that are new to the file as touched."""
         for counter in counters:
             if counter.id is None:
                 self._touched.append(counter)
