@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_meter_mcp.core.commands import Record, Recorded, Reserved, SetLimit
+from agent_meter_mcp.core.commands import Record, Recorded, Reserved, SetAgent, SetLimit, Settle
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage
 from agent_meter_mcp.store.memory import MemoryStore
 from agent_meter_mcp.store.sqlite import by_scope, open_store
@@ -117,6 +117,30 @@ def test_what_comes_in_another_order_is_judged_by_its_own_moment(desk: Desk, now
     desk.now = now
     done = desk.apply(*[desk.recording(occurred=moment) for moment in (90.8, 90.6)])
     assert [one.outcome for one in done] == ["accepted", "over_limit"]
+
+
+def test_a_hold_that_is_settled_among_late_ones_is_usage_alone(desk: Desk) -> None:
+    desk.limit(3, "hour")
+    desk.now = 3590
+    held = desk.hold()
+    desk.now = 3610
+    first, _, last = desk.apply(
+        desk.recording(occurred=3580), Settle(held.reservation_id, None), desk.recording(occurred=3581)
+    )
+    assert [first.outcome, last.outcome] == ["accepted", "accepted"]
+
+
+def test_who_comes_under_a_limit_among_late_ones_brings_what_it_has_used(desk: Desk) -> None:
+    desk.limit(3, "hour", subject=Subject("agent", "pam"))
+    desk.now = 3590
+    desk.record(used(2), "cy")
+    desk.now = 3610
+    first, _, last = desk.apply(
+        desk.recording(agent="pam", occurred=3580),
+        SetAgent("cy", (("parent", "pam"),), "op"),
+        desk.recording(agent="pam", occurred=3581),
+    )
+    assert [first.outcome, last.outcome] == ["accepted", "over_limit"]
 
 
 @pytest.mark.parametrize("now", [3630, 10_000], ids=["a little late", "late by more than the window"])
