@@ -119,6 +119,18 @@ def test_what_comes_in_another_order_is_judged_by_its_own_moment(desk: Desk, now
     assert [one.outcome for one in done] == ["accepted", "over_limit"]
 
 
+@pytest.mark.parametrize(("moment", "outcome"), [(30.4, "accepted"), (30.6, "over_limit")])
+@pytest.mark.parametrize("now", [90.95, 1000], ids=["in memory", "read in this transaction"])
+def test_what_came_a_window_later_does_not_lie_around_it(
+    desk: Desk, now: float, moment: float, outcome: str
+) -> None:
+    desk.limit(1, "60s")
+    desk.now = 90.5
+    desk.record()
+    desk.now = now
+    assert desk.record(occurred=moment).outcome == outcome
+
+
 def test_a_hold_that_is_settled_among_late_ones_is_usage_alone(desk: Desk) -> None:
     desk.limit(3, "hour")
     desk.now = 3590
