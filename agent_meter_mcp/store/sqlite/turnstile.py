@@ -29,17 +29,22 @@ _PAUSE_S = 0.000_2
 _LONG_WAIT_S = 0.02
 _LONG_PAUSE_S = 0.002
 """After so long somebody is holding the file, and looking often is of no use."""
+_STUCK_S = 1.0
+"""The head of a queue that stands still for so long may be a process that was stopped (a debugger, a paused
+container). SQLite's lock may be free all the same: it is tried, too."""
 
 
 class Turnstile:
     """One lock file beside the database: `<path>-queue`. For one thread at a time.
 
-    `wait_s` is how long somebody waits in all, in the queue and for SQLite.
+    `wait_s` is how long somebody waits in all, in the queue and for SQLite. `is_strict`: nobody passes who
+    has not come to the head, however long that stands still.
     """
 
-    def __init__(self, path: str, wait_s: float) -> None:
+    def __init__(self, path: str, wait_s: float, *, is_strict: bool = False) -> None:
         self._path = path
         self._wait_s = wait_s
+        self._stuck_s = wait_s if is_strict else min(_STUCK_S, wait_s / 2)
         # Whoever comes by a symbolic link stands in the same queue.
         self._queue = _open_lock(f"{os.path.realpath(path)}-queue")
 
@@ -53,12 +58,28 @@ class Turnstile:
         end = 0.0
         if not _try_lock(queue):
             end = self._end()
-            self._poll(lambda: _try_lock(queue), end)
+            if self._passes_by(queue, begin, end):
+                return
         try:
             if not begin():
                 self._poll(begin, end or self._end())
         finally:
             fcntl.flock(queue, fcntl.LOCK_UN)
+
+    def _passes_by(self, queue: int, begin: Callable[[], bool], end: float) -> bool:
+        """Waits for the head of the queue. True: it stands still, and `begin` has succeeded all the same."""
+        stuck_from = end - self._wait_s + self._stuck_s
+        has_begun = False
+
+        def is_over() -> bool:
+            nonlocal has_begun
+            if _try_lock(queue):
+                return True
+            has_begun = stuck_from <= time.monotonic() < end and begin()
+            return has_begun
+
+        self._poll(is_over, end)
+        return has_begun
 
     def _end(self) -> float:
         return time.monotonic() + self._wait_s
@@ -106,7 +127,7 @@ def alone(path: str, wait_s: float, work: Callable[[], None]) -> None:
         work()
         return True
 
-    turnstile = Turnstile(path, wait_s)
+    turnstile = Turnstile(path, wait_s, is_strict=True)
     try:
         turnstile.pass_with(done)
     finally:

@@ -162,10 +162,11 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-HOLDERS = ["hold_queue", "hold_write_lock", "hold_both"]
+GUARDS = ["hold_write_lock", "hold_both"]
+HOLDERS = ["hold_queue", *GUARDS]
 
 
-@pytest.mark.parametrize("role", HOLDERS)
+@pytest.mark.parametrize("role", GUARDS)
 def test_who_is_in_the_way_for_a_while_delays_and_loses_nothing(role: str, path: Path) -> None:
     store = open_store(str(path), busy_timeout_s=PATIENCE_S)
     answers: list[Any] = []
@@ -186,7 +187,7 @@ def test_who_is_in_the_way_for_a_while_delays_and_loses_nothing(role: str, path:
     store.close()
 
 
-@pytest.mark.parametrize("role", HOLDERS)
+@pytest.mark.parametrize("role", GUARDS)
 def test_beyond_the_timeout_the_store_is_busy_and_the_next_try_works(role: str, path: Path) -> None:
     store = open_store(str(path), busy_timeout_s=0.2)
     with standing_in_the_way(role, path) as holder:
@@ -221,7 +222,7 @@ def test_who_dies_in_the_way_is_in_the_way_no_longer(role: str, path: Path) -> N
     store.close()
 
 
-@pytest.mark.parametrize("role", HOLDERS)
+@pytest.mark.parametrize("role", GUARDS)
 def test_who_is_stopped_in_the_way_makes_the_store_busy_until_it_goes_on(role: str, path: Path) -> None:
     store = open_store(str(path), busy_timeout_s=0.2)
     with standing_in_the_way(role, path) as holder:
@@ -234,6 +235,19 @@ def test_who_is_stopped_in_the_way_makes_the_store_busy_until_it_goes_on(role: s
         assert holder.hear() == "gone"
         (result,) = store.apply([one_event("1")], now_us()).results
         assert isinstance(result, Recorded)
+    assert list(store.verify()) == []
+    store.close()
+
+
+def test_who_is_stopped_at_the_head_of_the_queue_keeps_nobody_from_writing(path: Path) -> None:
+    store = open_store(str(path), busy_timeout_s=2.0)
+    with standing_in_the_way("hold_queue", path) as holder:
+        holder.signal(signal.SIGSTOP)
+        holder.tell()  # it hears that when it goes on
+        (result,) = store.apply([one_event("1")], now_us()).results
+        assert isinstance(result, Recorded)
+        holder.signal(signal.SIGCONT)
+        assert holder.hear() == "gone"
     assert list(store.verify()) == []
     store.close()
 

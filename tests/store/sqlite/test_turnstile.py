@@ -13,7 +13,7 @@ from agent_meter_mcp.store.sqlite import turnstile
 from agent_meter_mcp.store.sqlite.turnstile import Turnstile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 WAIT_S = 10.0
@@ -57,6 +57,29 @@ def test_the_wait_for_the_queue_and_the_wait_for_sqlite_are_one(
         Turnstile(path, WAIT_S).pass_with(begin)
     assert tries  # it did come to the head of the queue
     assert WAIT_S <= time.now_s - began_s < WAIT_S + 0.1
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The path of a ledger at the head of whose queue somebody stands and does nothing, in time that passes
+    by itself."""
+    path = str(tmp_path / "usage.db")
+    lock = os.open(f"{path}-queue", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    monkeypatch.setattr(turnstile, "time", Time(0.0, lambda: None))
+    yield path
+    os.close(lock)
+
+
+def test_a_process_that_was_stopped_at_the_head_does_not_stop_the_others(stopped: str) -> None:
+    tries = [False, False, True]
+    Turnstile(stopped, WAIT_S).pass_with(lambda: tries.pop(0))
+    assert tries == []
+
+
+def test_who_makes_the_file_is_alone_however_long_that_takes(stopped: str) -> None:
+    with pytest.raises(StoreBusy, match="for 10 s"):
+        turnstile.alone(stopped, WAIT_S, pytest.fail)
 
 
 def test_who_comes_does_not_overtake_the_one_at_the_head(tmp_path: Path) -> None:
