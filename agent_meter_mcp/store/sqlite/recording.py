@@ -180,7 +180,8 @@ def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: 
     status, differing = classify(stored.event, sent)
     if status == "conflict":
         raise Conflict(
-            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)} differ."
+            f"id {sent.id!r} was recorded before with other content: {', '.join(differing)}"
+            f" {'differs' if len(differing) == 1 else 'differ'}."
             " Nothing was changed. Use a new id for new usage; only growing amounts correct an earlier"
             " report.",
             differing,

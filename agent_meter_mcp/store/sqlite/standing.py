@@ -32,11 +32,10 @@ class Standing:
         self.process = os.getpid()
         self._file = _identity(path)
         beside = os.path.realpath(path)
-        self._folder = _opened_folder(os.path.dirname(path)) if beside == path else None
+        self._folder = os.path.dirname(path) if beside == path and os.name == "posix" else None
         """Where all of them are by these very names, so that none goes or comes without changing it."""
-        self._settled: int | None = None
-        """When anything in the folder had last come, gone or been renamed (in ns), when they were there, and
-        that was a while ago."""
+        self._settled: tuple[int, int, int] | None = None
+        """How the folder was when they were there, and it had not changed for a while."""
         self._look_again_s = 0.0
         found = [(log, _identity(log)) for log in (f"{beside}-wal", f"{beside}-shm")]
         self._log = [(log, identity) for log, identity in found if identity is not None]
@@ -57,15 +56,10 @@ class Standing:
 
     def check_files(self) -> None:
         """Raises StoreUnusable. In a folder where nothing comes or goes one look at that is all it takes."""
-        folder = None
-        try:
-            if self._folder is not None:
-                folder = os.fstat(self._folder).st_ctime_ns  # nobody can set that
-        except (OSError, TypeError):  # another thread closes the store
-            pass
+        folder = _changed(self._folder)
         if folder is None or folder != self._settled or time.monotonic() >= self._look_again_s:
             self._look_at_each()
-            is_settled = folder is not None and time.time_ns() - folder > FILES_SETTLED_NS
+            is_settled = folder is not None and time.time_ns() - folder[2] > FILES_SETTLED_NS
             self._settled = folder if is_settled else None
             self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 
@@ -94,9 +88,6 @@ class Standing:
         """The store closes. False when its connections belong to another process and must be left alone."""
         if self.process != os.getpid():
             return False
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            os.close(folder)
         self.is_taken_over = any(
             _identity(log) not in (None, identity) and os.path.getsize(log) for log, identity in self._log
         )
@@ -131,14 +122,13 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _opened_folder(path: str) -> int | None:
-    """A descriptor, which is twice as quickly looked at as a path; None where there is none of a folder."""
-    if os.name != "posix":
-        return None
+def _changed(folder: str | None) -> tuple[int, int, int] | None:
+    """Which folder that is, and when anything in it last came, went or was renamed: a time nobody can set."""
     try:
-        return os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.stat(folder) if folder is not None else None
     except OSError:
         return None
+    return status and (status.st_dev, status.st_ino, status.st_ctime_ns)
 
 
 def _forked(path: str) -> StoreUnusable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from agent_meter_mcp.core.commands import Ask, SetLimit
 from agent_meter_mcp.core.errors import StoreUnusable
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage
-from agent_meter_mcp.store.sqlite import driver, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 
 from .processes import Process, now_us, play
 from .roles import WHO, one_event
@@ -94,12 +95,11 @@ def test_what_was_in_the_log_is_in_the_file_when_its_only_user_ends(
         assert tell(server, "server 2")
 
 
-@pytest.mark.parametrize("suffixes", [*LOGS, ("",)], ids="".join)
-def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
-    suffixes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "of the meter").mkdir()
-    path = tmp_path / "of the meter" / "usage.db"
+@pytest.fixture
+def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[SqliteStore]:
+    """A ledger in a folder that has long been the same, in another folder."""
+    (tmp_path / "home" / "of the meter").mkdir(parents=True)
+    path = tmp_path / "home" / "of the meter" / "usage.db"
     store = open_store(str(path))
     opened_ns = path.parent.stat().st_ctime_ns
     while (tmp_path / "now").write_bytes(b"") or (tmp_path / "now").stat().st_ctime_ns <= opened_ns:
@@ -108,12 +108,33 @@ def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
     monkeypatch.setattr("agent_meter_mcp.store.sqlite.standing.LOOK_AGAIN_S", 3600.0)
     for number in range(3):
         store.apply([one_event(f"{number}")], now_us())
-    delete(str(path), suffixes)
+    with closing(store):
+        yield store
+
+
+def refuses(store: SqliteStore) -> None:
+    """Neither writes nor reads any more."""
     with pytest.raises(StoreUnusable, match="deleted or replaced"):
         store.apply([one_event("3")], now_us())
     with pytest.raises(StoreUnusable, match="deleted or replaced"):
         store.event("api", "0")
-    store.close()
+
+
+@pytest.mark.parametrize("suffixes", [*LOGS, ("",)], ids="".join)
+def test_a_folder_that_has_long_been_the_same_is_no_reason_not_to_notice(
+    suffixes: tuple[str, ...], settled: SqliteStore
+) -> None:
+    delete(settled.path, suffixes)
+    refuses(settled)
+
+
+def test_a_folder_above_that_is_replaced_by_a_copy_is_noticed_at_once(
+    settled: SqliteStore, tmp_path: Path
+) -> None:
+    """As who restores a home from a backup does it."""
+    (tmp_path / "home").rename(tmp_path / "before")
+    shutil.copytree(tmp_path / "before", tmp_path / "home")
+    refuses(settled)
 
 
 def test_nothing_that_was_asked_or_written_holds_on_to_the_log(tmp_path: Path) -> None:
