@@ -66,8 +66,8 @@ class Hold:
         self._failure: MeterError | None = None
         self._decision: BudgetReserved | None = None
         self._used: dict[str, Any] = {}
-        self._unsettled: SettleFields = {}
-        """What a `settle` said that was cancelled, or that the meter failed at."""
+        self._unsettled: SettleFields | None = None
+        """What a `settle` said that was cancelled, or that the meter failed at; None: there was none such."""
         self._record_id = report.id
         self._ended = False
 
@@ -156,8 +156,8 @@ class Hold:
             return
         with CancelScope(shield=True):
             try:
-                if error is None or self._used or self._unsettled:
-                    await self.end(**self._unsettled)
+                if error is None or self._used or self._unsettled is not None:
+                    await self.end(**(self._unsettled or {}))
                 else:
                     await self.release()
             except MeterError as failure:
@@ -194,7 +194,7 @@ class Hold:
             tell = await settling
         except MeterError as error:
             if not isinstance(error, UNAVAILABLE):  # it was heard, and is wrong
-                self._unsettled = {}
+                self._unsettled = None
             raise
         self._ended = True
         return tell

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from agent_meter_mcp.core import check
+from agent_meter_mcp.core.commands import Ask
 from agent_meter_mcp.core.errors import Forbidden, InvalidInput
-from agent_meter_mcp.core.models import LEDGER_MAX, Who
+from agent_meter_mcp.core.models import LEDGER_MAX, Usage, Who
 from agent_meter_mcp.core.queries import AlertView, SummaryQuery, UsageFilter
 from agent_meter_mcp.core.roles import allow_agent
 from agent_meter_mcp.intake import known_lineage
@@ -86,14 +87,16 @@ class Looking:
     def shut(self, who: Who) -> Shut:
         """The services at which somebody, who names none, would be refused now whatever it asks for."""
         reads = self._reads
-        above = () if who.parent is None else known_lineage(reads, who.parent)
+        above = () if who.parent is None else (who.parent, *known_lineage(reads, who.parent))
         allow_agent(self._caller, who.agent, known_lineage(reads, who.agent), above)
         found: dict[str, LimitState | KillSwitch] = {}
-        for view in sight.limits_of(reads, who, self.now_us):
-            service, state = view.limit.key.service, view.state
-            is_hard = view.limit.action == "reject" and not view.is_replaced
-            if service is not None and state is not None and state.exceeded and is_hard:
-                found.setdefault(service, state)
+        limited = [limit.key.service for limit in reads.policy().limits.values()]
+        services = sorted({service for service in limited if service is not None})
+        asks = [Ask(who.replace(service=service), Usage()) for service in services]
+        for service, told in zip(services, reads.peek(asks, self.now_us), strict=True):
+            for why in told.reasons:  # what binds everywhere is told of anyway
+                if why.code == "limit" and why.state is not None and why.state.limit.key.service is not None:
+                    found.setdefault(service, why.state)
         for switch in self.switches():
             if switch.kind == "service" and switch.name is not None:
                 found.setdefault(switch.name, switch)

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
             """
             ...
 
+        def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
+            """Would each be allowed, if it came now? From a snapshot, without a lock, changing nothing."""
+            ...
+
         def policy(self) -> Policy:
             """The configuration as it is now."""
             ...
@@ -88,10 +92,6 @@ if TYPE_CHECKING:
 
         def apply(self, commands: Sequence[Command], now_us: int) -> Applied:
             """All commands in order, each seeing the ones before, in one transaction, durable on return."""
-            ...
-
-        def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
-            """Would each be allowed, if it came now? From a snapshot, without a lock, changing nothing."""
             ...
 
         def snapshot(self) -> AbstractContextManager[Reads]:

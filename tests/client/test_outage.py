@@ -660,33 +660,42 @@ async def test_what_waits_in_memory_has_a_bound(
     assert len(await events(settings)) == 2
 
 
+@pytest.mark.parametrize(("said", "used"), [({"requests": 7}, 7), ({}, 2)], ids=["actual", "as estimated"])
 async def test_what_was_being_settled_by_hand_is_used_also_where_nobody_waits_for_it(
-    server: Server, settings: Settings, tmp_path: Path
+    said: dict[str, Any], used: int, server: Server, settings: Settings, tmp_path: Path
 ) -> None:
     """Leaving the block released the hold instead, as if nothing had been used."""
     async with Meter(url=server.url, spool=tmp_path) as meter:
         with anyio.CancelScope() as scope:
-            async with meter.reserve(service="s", agent="bot") as hold:
+            async with meter.reserve(service="s", agent="bot", requests=2) as hold:
                 async with anyio.create_task_group() as tasks:
                     scope.cancel()
                     tasks.start_soon(anyio.lowlevel.checkpoint)
-                    await hold.settle(requests=7)
-    assert [one.event.usage.requests for one in await events(settings)] == [7]
+                    await hold.settle(**said)
+    assert [one.event.usage.requests for one in await events(settings)] == [used]
     assert states_of_holds(settings) == [SETTLED]
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [({"requests": 7, "status_code": 200}, (7, 200)), ({}, (2, None))],
+    ids=["actual", "as estimated"],
+)
 async def test_what_a_locked_file_did_not_take_is_settled_on_leaving(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    said: dict[str, Any],
+    told: tuple[int, int | None],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AGENT_METER_BUSY_TIMEOUT", "0")
     async with Meter() as meter:
         with pytest.raises(StoreError):
-            async with meter.reserve(service="s", agent="bot") as hold:
+            async with meter.reserve(service="s", agent="bot", requests=2) as hold:
                 with closing(sqlite3.connect(settings.db, isolation_level=None)) as other:
                     other.execute("BEGIN IMMEDIATE")
-                    await hold.settle(requests=7, status_code=200)
-    told = [(one.event.usage.requests, one.event.status_code) for one in await events(settings)]
-    assert told == [(7, 200)]
+                    await hold.settle(**said)
+    kept = [(one.event.usage.requests, one.event.status_code) for one in await events(settings)]
+    assert kept == [told]
 
 
 async def test_what_waits_is_kept_also_where_nobody_waits_for_the_meter_to_close(tmp_path: Path) -> None:

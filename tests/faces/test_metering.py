@@ -291,12 +291,21 @@ async def test_without_a_service_it_is_said_at_which_one_it_would_be_refused(
     assert (answer["allowed"], answer["limits"], answer["message"]) == (True, [], told)
     async with meter.tools(BOT) as own:
         assert (await own("check_budget"))["message"] == told
-        spawned = await own("check_budget", agent="child", parent="bot")
-        assert spawned["message"] == f"{allowed} But not at {stops}."
+        spawned = await own("check_budget", agent="child", parent="bot")  # its parent's limits are its own
+        assert spawned["message"] == told
     assert (await tools("check_budget", agent="bot", service="exa"))["allowed"] is True
     for number in range(3):
         await tools("set_kill_switch", engaged=True, service=f"s{number}", reason="down")
     assert (await tools("check_budget", agent="bot"))["message"].endswith("; nor at 2 more.")
+
+
+async def test_a_child_is_asked_for_before_its_parent_has_used_anything(tools: Tools, meter: Meter) -> None:
+    """That was allowed, and then refused as of an agent that is none of the caller's."""
+    await limit_bot(tools, service="openai", max=0)
+    async with meter.tools(BOT) as own:
+        answer = await own("check_budget", agent="child", parent="bot")
+    assert answer["allowed"] is True
+    assert "But not at 'openai'" in answer["message"]
 
 
 async def test_asking_for_more_than_a_limit_ever_allows_says_that_waiting_is_no_use(tools: Tools) -> None:

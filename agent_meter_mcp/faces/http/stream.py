@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from agent_meter_mcp.core.errors import MeterError, Overloaded
 from agent_meter_mcp.core.models import Alert, AuditEntry
+from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.wire import controls, records, reports
 from agent_meter_mcp.faces.wire.calls import Call
 
@@ -45,6 +46,7 @@ TEXTS_MAX = 1000
 _texts: dict[int, tuple[FeedItem, str, str]] = {}
 """Usage and refusals as they were told lately, by the object: every watcher is told of the same one."""
 _log = logging.getLogger(__name__)
+_EVERYTHING = Caller("viewer", "stream")
 router = APIRouter(prefix="/v1", tags=["reading"])
 
 
@@ -62,7 +64,10 @@ async def watch(
     items = call.ledger.subscribe(call.caller)
     sent = Position.parse(last_event_id) if last_event_id else None
     last = await current(call.ledger, call.caller)
-    told = last if sent is None else sent.of(last)
+    if sent is None:
+        told = last
+    else:  # an agent does not see all that the ledger has come to
+        told = sent.of(await current(call.ledger, _EVERYTHING))
     state = request.app.state
     if len(state.streams) >= STREAMS_MAX:
         raise Overloaded(f"{STREAMS_MAX} streams are open, and there may not be more. Try again later.")

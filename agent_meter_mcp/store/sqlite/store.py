@@ -18,7 +18,7 @@ from agent_meter_mcp.core.commands import (
     SetSwitch,
     Settle,
 )
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import MeterError, StoreBusy
 
 from . import configuring, driver, holding, recording, schema
 from .standing import Standing, check_can_open, keep_open
@@ -139,6 +139,8 @@ class SqliteStore:
             results = _handle_all(writer, commands)
             writer.finish()
             execute("COMMIT")
+        except StoreBusy:  # it has not begun, and what is remembered is as it was
+            raise
         except BaseException:
             if writer.connection.in_transaction:
                 execute("ROLLBACK")

@@ -30,15 +30,15 @@ _LONG_WAIT_S = 0.02
 _LONG_PAUSE_S = 0.002
 """After so long somebody is holding the file, and looking often is of no use."""
 _STUCK_S = 1.0
-"""The head of a queue that stands still for so long may be a process that was stopped (a debugger, a paused
-container). SQLite's lock may be free all the same: it is tried, too."""
+"""Who has waited in the queue for so long tries SQLite's lock, too: at the head may be a process that was
+stopped (a debugger, a paused container), and SQLite's lock be free all the same."""
 
 
 class Turnstile:
     """One lock file beside the database: `<path>-queue`. For one thread at a time.
 
     `wait_s` is how long somebody waits in all, in the queue and for SQLite. `is_strict`: nobody passes who
-    has not come to the head, however long that stands still.
+    has not come to the head, however long it waits.
     """
 
     def __init__(self, path: str, wait_s: float, *, is_strict: bool = False) -> None:
@@ -67,7 +67,7 @@ class Turnstile:
             fcntl.flock(queue, fcntl.LOCK_UN)
 
     def _passes_by(self, queue: int, begin: Callable[[], bool], end: float) -> bool:
-        """Waits for the head of the queue. True: it stands still, and `begin` has succeeded all the same."""
+        """Waits to be at the head of the queue. True: that took long, and `begin` has succeeded before."""
         stuck_from = end - self._wait_s + self._stuck_s
         has_begun = False
 

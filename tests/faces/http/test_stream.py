@@ -197,6 +197,22 @@ async def test_who_comes_from_another_ledger_is_told_the_alerts_and_corrections_
         assert (await watcher.next()).data["requests"] == 3
 
 
+async def test_an_agent_is_not_told_again_what_it_was_told_of_a_limit_that_is_gone(site: Site) -> None:
+    """It no longer sees those alerts, which have the highest numbers."""
+    async with site.client() as client:
+        for maximum, window in ((2, "day"), (2, "60s")):
+            limit = {"agent": "bot", "metric": "requests", "window": window, "max": maximum}
+            (await client.put("/v1/limits", json=limit)).raise_for_status()
+    async with watching(site, BOT) as watcher:
+        await use(site.meter, id="one", requests=2)
+        last = (await watcher.several(7))[-1].id  # three alerts of each limit, and the usage
+    ledger = site.meter.ledger
+    await ledger.remove_limit(OPERATOR, (await ledger.alerts(OPERATOR, limit=1))[0].alert.limit_id)
+    async with watching(site, BOT, last) as watcher:
+        await use(site.meter, id="two")
+        assert (await watcher.next()).kind == "usage"
+
+
 async def test_whoever_leaves_between_alerts_of_one_moment_gets_the_others(site: Site) -> None:
     async with watching(site) as watcher, site.client() as client:
         await client.put("/v1/limits", json={"agent": "bot", "metric": "requests", "window": "day", "max": 1})

@@ -240,7 +240,7 @@ def test_who_is_stopped_in_the_way_makes_the_store_busy_until_it_goes_on(role: s
 
 
 def test_who_is_stopped_at_the_head_of_the_queue_keeps_nobody_from_writing(path: Path) -> None:
-    store = open_store(str(path), busy_timeout_s=2.0)
+    store = open_store(str(path), busy_timeout_s=PATIENCE_S)
     with standing_in_the_way("hold_queue", path) as holder:
         holder.signal(signal.SIGSTOP)
         holder.tell()  # it hears that when it goes on
