@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Deaf:
     def __init__(self, url: str) -> None:
         self.deaf = False
         self._port = int(url.rpartition(":")[2])
+        self._serving: list[asyncio.Task[None] | None] = []
 
     async def __aenter__(self) -> str:
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -44,14 +46,19 @@ class Deaf:
 
     async def __aexit__(self, *_: object) -> None:
         self._listener.close()
+        await asyncio.gather(*(task for task in self._serving if task is not None))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.append(asyncio.current_task())
         answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._pass_on, answers, writer, True)
             await self._pass_on(reader, requests, False)
             tasks.cancel_scope.cancel()
-        writer.close()
+        for one in (writer, requests):
+            one.close()
+            with suppress(ConnectionError):
+                await one.wait_closed()
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_answer: bool

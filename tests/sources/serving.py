@@ -95,9 +95,14 @@ def answering(answer: bytes | None) -> Generator[tuple[str, list[bytes]]]:
 
 @asynccontextmanager
 async def dripping(answer: bytes) -> AsyncGenerator[str]:
-    """The URL of something that begins with this answer, and goes on with a space now and then, for ever."""
+    """The URL of something that begins with this answer, and goes on with a space now and then, for ever.
+
+    Ends when its clients have gone.
+    """
+    dripped: list[asyncio.Task[None] | None] = []
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dripped.append(asyncio.current_task())
         writer.write(answer)
         with suppress(ConnectionError):
             while not reader.at_eof():
@@ -106,9 +111,12 @@ async def dripping(answer: bytes) -> AsyncGenerator[str]:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(65536), 0.02)
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await asyncio.gather(*(task for task in dripped if task is not None))
 
 
 def http(status: int, body: str, *headers: str, kind: str = "application/problem+json") -> bytes:
