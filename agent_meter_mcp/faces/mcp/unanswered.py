@@ -70,10 +70,34 @@ class Unanswered:
             self._fewer = anyio.Event()
 
 
-class Asked:
+class _Around:
+    """A stream of the SDK, which is closed with this."""
+
+    def __init__(
+        self, stream: ContextReceiveStream[SessionMessage | Exception] | ContextSendStream[SessionMessage]
+    ) -> None:
+        self._closes = stream
+
+    async def aclose(self) -> None:
+        await self._closes.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Asked(_Around):
     """What comes in. It ends when all of it is answered."""
 
     def __init__(self, stream: ContextReceiveStream[SessionMessage | Exception], asked: Unanswered) -> None:
+        super().__init__(stream)
         self._stream = stream
         self._asked = asked
 
@@ -101,42 +125,15 @@ class Asked:
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-class Answers:
+class Answers(_Around):
     """What goes out."""
 
     def __init__(self, stream: ContextSendStream[SessionMessage], asked: Unanswered) -> None:
+        super().__init__(stream)
         self._stream = stream
         self._asked = asked
 
     async def send(self, item: SessionMessage, /) -> None:
         await self._stream.send(item)
         self._asked.answers(item.message)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.aclose()
