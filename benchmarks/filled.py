@@ -57,8 +57,7 @@ def _kept(options: Options, name: str, make: Callable[[Path], None]) -> Path:
         making = path.with_name(f"{path.name}.{os.getpid()}")
         make(making)
         making.rename(path)
-        for lock in ("queue", "turn"):
-            making.with_name(f"{making.name}-{lock}").unlink()
+        making.with_name(f"{making.name}-queue").unlink()
     return path
 
 
