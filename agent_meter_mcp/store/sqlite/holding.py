@@ -12,11 +12,13 @@ from .configuring import link_parent
 from .driver import IntegrityError
 from .recording import dim_of, find_event, find_reservation
 from .rows import (
-    AMOUNTS,
     ONE_MORE,
+    REFUSAL_INSERT,
     RELEASED,
     RESERVATION_COLUMNS,
+    RESERVATION_INSERT,
     amount_columns,
+    bound,
     key_of,
     reservation_columns,
     reservation_of,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 LATE_US = 15_000_000
 LATE = "late"
 """The row of `meta` that counts refusals which were written so late: who keeps sums has to read them anew."""
-_INSERT = f"INSERT INTO reservation ({RESERVATION_COLUMNS}) VALUES ({', '.join('?' * 22)})"
 
 
 def reserve(writer: Writer, command: Reserve) -> Reserved:
@@ -81,7 +82,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
         at_us + command.ttl_us,
     )
     try:
-        writer.connection.execute(_INSERT, reservation_columns(held, key))
+        writer.connection.execute(RESERVATION_INSERT, bound(reservation_columns(held, key)))
     except IntegrityError:
         if writer.careful:
             raise
@@ -176,8 +177,7 @@ def _fold(writer: Writer, refusal: Refusal) -> None:
     event = UsageEvent("", who, asked, refusal.operation, refusal.source)
     dim = dim_of(writer, writer.book.plan(who), event, "rejected", seq)
     execute(
-        f"INSERT INTO refusal (id, second, agent, service, limit_id, dim, count, {AMOUNTS}, price)"
-        f" VALUES ({', '.join('?' * 16)})",
-        (seq, *place, dim, refusal.count, *amount_columns(asked), asked.price_version),
+        REFUSAL_INSERT,
+        bound((seq, *place, dim, refusal.count, *amount_columns(asked), asked.price_version)),
     )
     writer.rollups.add_refusals(dim, refusal.count, seq)

@@ -25,8 +25,22 @@ if TYPE_CHECKING:
 
 AMOUNTS = "requests, units, input, output, cache_read, cache_write, cache_write_1h, cost"
 EVENT_COLUMNS = f"id, key, service, dim, {AMOUNTS}, price, booked, occurred, status, duration, metadata"
-_MARKS = ", ".join("?" * 18)
-EVENT_INSERT = f"INSERT INTO event ({EVENT_COLUMNS}) VALUES ({_MARKS}) ON CONFLICT (key, service) DO NOTHING"
+RESERVATION_COLUMNS = (
+    "id, reservation_id, key, service, agent, project, session, operation, source, model, unit_type, "
+    f"{AMOUNTS}, price, expires, state"
+)
+_NULLABLE = frozenset((AMOUNTS + ", price, booked, occurred, status, duration, metadata").split(", ")[1:])
+
+
+def _insert(table: str, columns: str) -> str:
+    """Takes a row that is `bound`."""
+    marks = ", ".join("nullif(?, '')" if column in _NULLABLE else "?" for column in columns.split(", "))
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks})"
+
+
+EVENT_INSERT = f"{_insert('event', EVENT_COLUMNS)} ON CONFLICT (key, service) DO NOTHING"
+RESERVATION_INSERT = _insert("reservation", RESERVATION_COLUMNS)
+REFUSAL_INSERT = _insert("refusal", f"id, second, agent, service, limit_id, dim, count, {AMOUNTS}, price")
 HEAD_UPSERT = (
     "INSERT INTO head (counter, bucket, used, held, version) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (counter) DO UPDATE"
@@ -49,10 +63,6 @@ SELECT r.id, d.service, d.agent, d.operation, d.model, d.project, d.session, d.s
     r.requests, r.units, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h, r.cost, r.price,
     r.count, r.limit_id
 FROM refusal r CROSS JOIN dim d ON d.id = r.dim"""
-RESERVATION_COLUMNS = (
-    "id, reservation_id, key, service, agent, project, session, operation, source, model, unit_type, "
-    f"{AMOUNTS}, price, expires, state"
-)
 STATES: tuple[ReservationState, ...] = ("open", "settled", "released", "expired")
 OPEN, SETTLED, RELEASED, EXPIRED = range(4)
 OF_METRIC = (slice(1, 2), slice(2, 3), slice(3, 8), slice(8, 9))
@@ -79,6 +89,14 @@ def id_of(key: str | bytes) -> str:
         return key
     digits = key.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def bound(row: Row) -> list[Any]:
+    """A row as it is bound: NULL as '', bytes as a bytearray.
+
+    Of None and bytes pysqlite3 asks whether they adapt themselves, and raises and drops errors on the way: a
+    microsecond each, where the rest of the row takes four."""
+    return ["" if value is None else bytearray(value) if type(value) is bytes else value for value in row]
 
 
 def amount_columns(usage: Usage) -> Row:

@@ -16,7 +16,7 @@ from .names import Names
 from .open_holds import OpenHolds
 from .past import Past
 from .rollups import Rollups
-from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, key_of
+from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, bound, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -294,7 +294,8 @@ class Writer:
         Raises Replayed when an id was in the file already.
         """
         if self._events:
-            if self.cursor.executemany(EVENT_INSERT, self._events).rowcount != len(self._events):
+            written = self.cursor.executemany(EVENT_INSERT, map(bound, self._events)).rowcount
+            if written != len(self._events):
                 raise Replayed
             self._inserted += len(self._events)
             self._events.clear()
