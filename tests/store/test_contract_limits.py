@@ -41,6 +41,17 @@ def test_a_rolling_state_counts_whole_sixtieths(desk: Desk) -> None:
     assert desk.state(limit) == LimitState(limit, "", 0, 0, at(11), None, None, at(71))
 
 
+def test_a_window_that_reaches_back_behind_1970_counts_as_any_other(desk: Desk) -> None:
+    """As on a machine whose clock begins anew there until it has been set."""
+    desk.now = 3 - at(0) / 1_000_000
+    limit = desk.limit(5, "1h")
+    assert desk.state(limit).frees_at_us is None
+    desk.record(used(3))
+    assert (desk.state(limit).used, desk.state(limit).frees_at_us) == (3, us(3660))
+    assert desk.peek(used(3)).retry_after_us == us(3657) - 2
+    assert desk.reserve(used(2)).status == "reserved"
+
+
 def test_a_request_that_does_not_fit_by_sixtieths_is_judged_exactly(desk: Desk) -> None:
     limit = desk.limit(5, "60s")
     desk.now = 0.9

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 NEVER = 2**63
 NOTHING = (0, 0)
+UNFILLED = (-NEVER, 0)
+"""No bucket: those of a window that reaches back behind 1970 have numbers below 0."""
 _HEAD = "SELECT bucket, used, held, version FROM head WHERE counter = ?"
 _HEADS = "SELECT counter, bucket, used, held, version FROM head WHERE counter IN ({})"
 
@@ -120,7 +122,7 @@ class Counter:
         self.version = 0
         """How often something else than the head was written, in the cells or as `first_us`."""
         self.first_written: int | None = None
-        self.filled = (-1, 0)
+        self.filled = UNFILLED
         """(bucket, when it leaves the window) of the oldest bucket with usage, as it was last looked for."""
 
     @property
@@ -190,7 +192,7 @@ class Counter:
         elif number >= self.kept:
             self.before += used - cell[0] + held - cell[1]
         cell[0], cell[1] = used, held
-        self.filled = (-1, 0)
+        self.filled = UNFILLED
         self.alert_at = 0
         if number <= self.oldest:  # of any other bucket, what is before an edge is as it was
             self._changed(number)
@@ -291,7 +293,7 @@ class Counter:
         cell[1] += held
         self.dirty.add(number)
         if number < self.filled[0]:
-            self.filled = (-1, 0)
+            self.filled = UNFILLED
         if number <= self.oldest:
             self._changed(number)
         if number >= self.oldest:
