@@ -30,7 +30,7 @@ class Standing:
     def __init__(self, path: str) -> None:
         self.path = path
         self.process = os.getpid()
-        self._file = _identity(path)
+        self._file = _identity(path, least=1)
         beside = os.path.realpath(path)
         self._folder = os.path.dirname(path) if beside == path and os.name == "posix" else None
         """Where all of them are by these very names, so that none goes or comes without changing it."""
@@ -64,10 +64,10 @@ class Standing:
             self._look_again_s = time.monotonic() + LOOK_AGAIN_S
 
     def _look_at_each(self) -> None:
-        if _identity(self.path) != self._file:
+        if _identity(self.path, least=1) != self._file:
             raise StoreUnusable(
-                f"{self.path} was moved, deleted or replaced while it was open. Nothing was written; put the"
-                " file back, or start again whatever uses it."
+                f"{self.path} was moved, deleted, emptied or replaced while it was open. Nothing was written;"
+                " put the file back, or start again whatever uses it."
             )
         self.check_log()
 
@@ -82,7 +82,7 @@ class Standing:
 
     def is_of(self, path: str) -> bool:
         """Whether SQLite has that very file open in this process, by whatever name."""
-        return self._file is not None and self._file == _identity(path)
+        return self._file is not None and self._file == _identity(path, least=1)
 
     def end(self) -> bool:
         """The store closes. False when its connections belong to another process and must be left alone."""
@@ -114,12 +114,13 @@ def keep_open(connection: object) -> None:
     start_new_thread(lambda _held: forever.acquire(), (connection,))
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: str, *, least: int = 0) -> tuple[int, int] | None:
+    """Which file that is. None: there is none, or it has not even so many bytes."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_size >= least else None
 
 
 def _changed(folder: str | None) -> tuple[int, int, int] | None:

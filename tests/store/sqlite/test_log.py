@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -114,9 +115,9 @@ def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Sqlite
 
 def refuses(store: SqliteStore) -> None:
     """Neither writes nor reads any more."""
-    with pytest.raises(StoreUnusable, match="deleted or replaced"):
+    with pytest.raises(StoreUnusable, match="or replaced while"):
         store.apply([one_event("3")], now_us())
-    with pytest.raises(StoreUnusable, match="deleted or replaced"):
+    with pytest.raises(StoreUnusable, match="or replaced while"):
         store.event("api", "0")
 
 
@@ -135,6 +136,15 @@ def test_a_folder_above_that_is_replaced_by_a_copy_is_noticed_at_once(
     (tmp_path / "home").rename(tmp_path / "before")
     shutil.copytree(tmp_path / "before", tmp_path / "home")
     refuses(settled)
+
+
+def test_into_a_file_that_was_emptied_nothing_more_is_acknowledged(tmp_path: Path) -> None:
+    """The name and the file are the same: SQLite would go on with a log of which nobody can make anything."""
+    path = tmp_path / "usage.db"
+    with closing(open_store(str(path))) as store:
+        store.apply([one_event("0")], now_us())
+        os.truncate(path, 0)
+        refuses(store)
 
 
 def test_nothing_that_was_asked_or_written_holds_on_to_the_log(tmp_path: Path) -> None:
