@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 
-from agent_meter_mcp.core.errors import StoreReadOnly, StoreTooNew, StoreUnusable
+from agent_meter_mcp.core.errors import StoreBusy, StoreReadOnly, StoreTooNew, StoreUnusable
 
 from . import driver
 from .turnstile import alone
@@ -169,7 +169,7 @@ def opened(path: str, connect: Callable[[], Connection], wait_s: float) -> Conne
         refuse_other_than_file(path)
         connection = connect()
         if _is_current(connection, path):
-            return connection
+            return connection if _has_log(connection) else _with_log(connection, path, connect, wait_s)
         connection.close()
     alone(path, wait_s, lambda: _migrate(path, connect))
     connection = connect()
@@ -211,6 +211,34 @@ def _is_current(connection: Connection, path: str) -> bool:
             f" {VERSION}). Upgrade agent-meter-mcp, or name another file with AGENT_METER_DB."
         )
     return version == VERSION
+
+
+def _has_log(connection: Connection) -> bool:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return mode == "wal"
+
+
+def _with_log(
+    connection: Connection, path: str, connect: Callable[[], Connection], wait_s: float
+) -> Connection:
+    """A connection to a file that somebody has taken the log from, as `VACUUM INTO` does with a copy: without
+    one, each read would be in the way of whoever writes. Where it cannot have one it is used as it is."""
+    connection.close()
+    try:
+        alone(path, wait_s, lambda: _give_log(connect))
+    except (driver.Error, StoreBusy):
+        pass
+    connection = connect()
+    _is_current(connection, path)
+    return connection
+
+
+def _give_log(connect: Callable[[], Connection]) -> None:
+    connection = connect()
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
 
 
 def refuse_missing_folder(path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from agent_meter_mcp.core.errors import StoreUnusable
 from agent_meter_mcp.core.models import LimitKey, Subject, Usage
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store
 
+from .judge import ledger_of
 from .processes import Process, now_us, play
 from .roles import WHO, one_event
 
@@ -145,6 +146,51 @@ def test_into_a_file_that_was_emptied_nothing_more_is_acknowledged(tmp_path: Pat
         store.apply([one_event("0")], now_us())
         os.truncate(path, 0)
         refuses(store)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> str:
+    """A ledger as `VACUUM INTO` copies one: without a log, so that who reads is in the way of who writes."""
+    path = str(tmp_path / "usage.db")
+    with closing(open_store(path)) as store:
+        store.apply([one_event("0")], now_us())
+        with closing(driver.connect(path, synchronous="FULL", busy_timeout_s=0)) as other:
+            other.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
+    return str(tmp_path / "copy.db")
+
+
+def test_a_copy_without_a_log_is_written_while_it_is_read(copy: str) -> None:
+    with closing(open_store(copy)) as ours, closing(open_store(copy)) as theirs:
+        with theirs.snapshot() as reader:
+            assert reader.event("api", "0") is not None
+            ours.apply([one_event("1")], now_us())
+            assert reader.event("api", "1") is None
+        assert theirs.event("api", "1") is not None
+        assert list(theirs.verify()) == []
+
+
+def test_a_copy_without_a_log_is_opened_by_many_at_the_same_instant(copy: str) -> None:
+    with ExitStack() as stack:
+        openers = [stack.enter_context(Process("opener", f"o{number}")) for number in range(6)]
+        assert [opener.hear() for opener in openers] == ["ready"] * 6
+        at_us = now_us() + 5_000
+        for opener in openers:
+            opener.tell([copy, at_us])
+        assert [opener.hear() for opener in openers] == ["opened"] * 6
+        for opener in openers:
+            opener.tell(None)
+            opener.end()
+    with closing(open_store(copy)) as store:
+        assert {f"o{number}-1" for number in range(6)} < {one.event.id for one in ledger_of(store)}
+        assert list(store.verify()) == []
+
+
+def test_a_copy_that_cannot_have_a_log_now_is_opened_all_the_same(copy: str) -> None:
+    with closing(driver.connect(copy, synchronous="FULL", busy_timeout_s=0)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM event").fetchone()
+        with closing(open_store(copy, busy_timeout_s=0.1)) as store:
+            assert store.event("api", "0") is not None
 
 
 def test_nothing_that_was_asked_or_written_holds_on_to_the_log(tmp_path: Path) -> None:
