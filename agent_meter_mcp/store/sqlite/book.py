@@ -76,11 +76,6 @@ class Plan:
                 counter.generation = -1
 
 
-def has_room(counters: Sequence[Counter], asked: Stated) -> bool:
-    """Whether it fits by what is in memory: then no decision need be spelt out."""
-    return all(fits(one.used, one.held, asked[one.metric], one.maximum) for one in counters)
-
-
 class Book:
     """Policy, plans and counters of one connection. `last` is the highest seq in the file (and given out)."""
 
@@ -102,6 +97,8 @@ class Book:
         puts down what it has not written yet."""
         self.put_down: Callable[[], None] = lambda: None
         """Writes all that is pending, before a counter is read from the file again."""
+        self.schema: int = -1
+        """SQLite's number of the schema: a backup that is restored into the file counts it up, too."""
         self._version = -1
         self._epoch = -1
         self._known_changed: int = -1
@@ -131,6 +128,10 @@ class Book:
             return False
         self._version = version
         self.generation += 1
+        [(schema,)] = self.cursor.execute("PRAGMA schema_version").fetchall()
+        if schema != self.schema:  # it may be another content, and all that is cached be of the one before
+            self._epoch = self._known_changed = -1
+            self._by_scope, self.schema = None, schema
         [(self.last, epoch, self.next_expiry_us)] = self.cursor.execute(_LOOK).fetchall()
         if epoch != self._epoch:
             self._check_format()
@@ -162,9 +163,8 @@ class Book:
         self.policy = policy or self._read_policy()
         self._plans.clear()
         self._counters.clear()
-        (self._newest_counter,) = self.connection.execute(
-            "SELECT coalesce(max(id), 0) FROM counter"
-        ).fetchone()
+        newest = self.cursor.execute("SELECT coalesce(max(id), 0) FROM counter").fetchall()
+        [(self._newest_counter,)] = newest
 
     def _read_policy(self) -> Policy:
         execute = self.connection.execute

@@ -10,7 +10,7 @@ only the head has changed (`version` is the same) need not read the rest."""
 
 from __future__ import annotations
 
-from agent_meter_mcp.core.decide import reached
+from agent_meter_mcp.core.decide import fits, reached
 from agent_meter_mcp.core.models import METRICS, Limit
 from agent_meter_mcp.core.windows import (
     SLOTS,
@@ -27,9 +27,10 @@ from .sums import FAR_US, HOUR_US, Sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent_meter_mcp.core.limits import Coverage, Policy
+    from agent_meter_mcp.core.models import Stated
 
     from .by_scope import ByScope
     from .driver import Connection, Cursor
@@ -52,6 +53,11 @@ def heads_of(cursor: Cursor, counters: list[Counter]) -> dict[int | None, Head]:
         return {}
     rows = cursor.execute(_HEADS.format(",".join("?" * len(ids))), ids)
     return {counter: (number, used, held, version) for counter, number, used, held, version in rows}
+
+
+def has_room(counters: Sequence[Counter], asked: Stated) -> bool:
+    """Whether it fits by what is in memory: then no decision need be spelt out."""
+    return all(fits(one.used, one.held, asked[one.metric], one.maximum) for one in counters)
 
 
 class Counter:

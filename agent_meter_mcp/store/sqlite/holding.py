@@ -7,8 +7,8 @@ from agent_meter_mcp.core.decide import Decision, Reason, decision
 from agent_meter_mcp.core.errors import Conflict
 from agent_meter_mcp.core.models import SECOND_US, Reservation, UsageEvent
 
-from .book import has_room
 from .configuring import link_parent
+from .counters import has_room
 from .driver import IntegrityError
 from .recording import dim_of, find_event, find_reservation
 from .rows import (

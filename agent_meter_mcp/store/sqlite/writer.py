@@ -43,6 +43,7 @@ class Writer:
         self.book.settle_events = self._put_down_before
         self.book.put_down = self.put_down
         self.names = Names(connection)
+        self._schema: int = -1
         self.rollups = Rollups(connection, self.names)
         self.now_us = 0
         self.careful = True
@@ -70,6 +71,10 @@ class Writer:
         self.careful = careful
         self.alerts = []
         if self.book.refresh():
+            if self.book.schema != self._schema:  # a backup, perhaps: its numbers stand for other names
+                self._schema = self.book.schema
+                self.names.forget()
+                self.holds.forget()
             self.holds.refresh(self.book.last)
             next_us = self.book.next_expiry_us
             self.next_expiry_us = NEVER - 1 if next_us is None else next_us
