@@ -14,19 +14,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Refused, StoredEvent
+from agent_meter_mcp.core.models import SECOND_US, Alert, AuditEntry, Correction, Refused, StoredEvent
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 
 FeedItem: TypeAlias = StoredEvent | Alert | AuditEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
     from typing import Protocol, Self, TypeVar
 
     from agent_meter_mcp.store.base import Store
 
     T = TypeVar("T")
+    Numbered = TypeVar("Numbered", Alert, Correction)
     Concerns = Callable[[FeedItem], Awaitable[bool]]
 
     class Read(Protocol):
@@ -136,15 +137,15 @@ class Watch:
         if version == self._version and not sure:
             return []
         read = self._new_events()
-        corrections = self._store.corrections(after=self._correction, limit=CAUGHT_UP_MAX)
-        alerts = self._store.alerts(after=self._alert, limit=CAUGHT_UP_MAX)
+        corrections, correction = _above(self._store.corrections, self._correction)
+        alerts, alert = _above(self._store.alerts, self._alert)
         actions = self._new_actions()
         self._version = version
-        self._alert = max((alert.number for alert in alerts), default=self._alert)
+        self._alert = alert
         self._action = max((entry.seq for entry in actions), default=self._action)
         # What is newer than these events is read later, as it is then.
         self._event = max((event.seq for event in read), default=self._event)
-        self._correction = max((one.number for one in corrections), default=self._correction)
+        self._correction = correction
         usage = [event for event in reversed(read) if event.outcome != "rejected"]
         refusals = self._new_refusals([event for event in read if event.outcome == "rejected"])
         self.lost = max(len(usage) - CAUGHT_UP_MAX, 0)
@@ -189,6 +190,15 @@ class Watch:
                 break
             before = page[-1].seq
         return found[::-1]
+
+
+def _above(read: Callable[..., Sequence[Numbered]], known: int) -> tuple[list[Numbered], int]:
+    """What has a number above the one that is known, newest first, and the newest number there is. That is a
+    lower one where a backup was restored, which numbers on from where it was: then not even `known` is there.
+    """
+    found = read(after=max(known - 1, 0), limit=CAUGHT_UP_MAX + 1) or read(limit=1)
+    new = [one for one in found if one.number > known]
+    return new[:CAUGHT_UP_MAX], max((one.number for one in found), default=0)
 
 
 def _seq(item: StoredEvent | AuditEntry) -> int:

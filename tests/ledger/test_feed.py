@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from anyio import fail_after, to_thread
 
-from agent_meter_mcp.core.commands import Record, SetAgent, Settle
+from agent_meter_mcp.core.commands import Record, SetAgent, SetLimit, Settle
 from agent_meter_mcp.core.errors import Forbidden, Overloaded, StoreBusy
 from agent_meter_mcp.core.models import (
     Alert,
@@ -29,6 +29,7 @@ from agent_meter_mcp.ledger import FeedItem, Ledger, Subscription
 from agent_meter_mcp.ledger.feed import CAUGHT_UP_MAX, Watch
 from agent_meter_mcp.store.sqlite import open_store
 
+from ..store.sqlite.test_restored import copy
 from .conftest import (
     AGENT,
     OPERATOR,
@@ -241,6 +242,34 @@ def test_more_usage_than_can_be_told_of_is_counted(store: AnyStore, clock: Manua
     assert (len(heard), heard[0], watch.lost) == (CAUGHT_UP_MAX, "1-0", CAUGHT_UP_MAX // 2)
     assert watch.look(sure=True) == []
     assert watch.lost == 0
+
+
+def test_what_comes_after_a_backup_was_restored_is_news(tmp_path: Path, clock: ManualClock) -> None:
+    """Alerts and corrections number on from where the backup was, below what was told of before."""
+    file, backup = tmp_path / "meter.db", tmp_path / "copy.db"
+    with closing(open_store(str(file))) as store:
+
+        def use(event_id: str, requests: int = 1) -> None:
+            clock.advance(1)
+            store.apply([Record(UsageEvent(event_id, Who("bot", "s"), Usage(requests)))], clock())
+
+        store.apply([SetLimit("one", requests_per_day(), 10, "op", thresholds=(10, 20, 30, 40, 50))], clock())
+        use("first")
+        copy(file, backup)
+        for number in range(3):
+            use(f"{number}")
+            use(f"{number}", 2)
+        watch = Watch(store)
+        watch.start()
+        copy(backup, file)
+        assert watch.look(sure=False) == []
+        use("second")
+        assert [brief(item) for item in watch.look(sure=False)] == ["second accepted", "alert 2 20"]
+        use("second", 2)
+        (corrected, alert) = watch.look(sure=False)
+        assert isinstance(corrected, Correction)
+        assert (corrected.number, brief(alert)) == (1, "alert 3 30")
+        assert watch.look(sure=True) == []
 
 
 async def test_nothing_from_before_is_news(ledger: Ledger) -> None:
