@@ -16,13 +16,13 @@ from agent_meter_mcp.core.windows import (
     SLOTS,
     Window,
     bucket,
-    bucket_range,
     oldest_bucket,
     parse_window,
     period,
 )
 
 from .edge import Edge
+from .rows import check_zone_of
 from .sums import FAR_US, HOUR_US, Sums
 
 TYPE_CHECKING = False
@@ -88,6 +88,7 @@ class Counter:
         self.limit = limit
         self.scope = scope
         self.window: Window = parse_window(limit.key.window)
+        check_zone_of(limit)
         self.rolling = self.window.kind == "rolling"
         self.metric = METRICS.index(limit.key.metric)
         self.maximum = limit.max
@@ -395,5 +396,4 @@ class Counter:
 
     def leaves_at(self, number: int) -> int:
         """When a bucket has left the rolling window as a whole."""
-        start_us, _ = bucket_range(self.window, number, self.limit.zone)
-        return start_us + self.window.grain_us + self.window.length_us
+        return (number + 1) * self.window.grain_us + self.window.length_us

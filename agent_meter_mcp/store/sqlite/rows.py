@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent_meter_mcp.core.errors import InvalidInput, StoreUnusable
 from agent_meter_mcp.core.models import (
     Limit,
     LimitKey,
@@ -12,6 +13,7 @@ from agent_meter_mcp.core.models import (
     UsageEvent,
     Who,
 )
+from agent_meter_mcp.core.windows import check_zone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -219,6 +221,18 @@ def limit_of(row: Row) -> Limit:
     key = LimitKey(Subject(kind, name or None), service or None, metric, window)
     percents = tuple(int(part) for part in thresholds.split(",") if part)
     return Limit(limit_id, key, maximum, action, zone, percents, created)
+
+
+def check_zone_of(limit: Limit) -> None:
+    """Raises StoreUnusable where the list of time zones is older than the one by which the limit was set: it
+    is not the usage that is wrong, and whoever keeps that for later is to go on doing so."""
+    try:
+        check_zone(limit.zone)
+    except InvalidInput:
+        raise StoreUnusable(
+            f"the limit of {limit.key} counts in the time zone {limit.zone!r}, which is not known here."
+            " Nothing was written; install a newer tzdata, or set the limit in another zone."
+        ) from None
 
 
 def limit_columns(limit: Limit) -> Row:

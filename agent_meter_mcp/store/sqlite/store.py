@@ -278,7 +278,10 @@ def _handle_all(writer: Writer, commands: Sequence[Command]) -> list[Result]:
     if len(commands) > 1:
         from .together import record_together
 
-        recorded = record_together(writer, commands)
+        try:
+            recorded = record_together(writer, commands)
+        except MeterError:  # it concerns some of them, which are told
+            recorded = None
         if recorded is not None:
             return recorded
     return [_handle(writer, command) for command in commands]

@@ -7,6 +7,7 @@ import random
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from agent_meter_mcp.core.errors import (
 from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store, schema
 from agent_meter_mcp.store.sqlite.schema import APPLICATION_ID, VERSION
 
-from ..building import Desk, used
+from ..building import Desk, subject, used
 from .judge import ledger_of
 from .processes import Process, now_us, play
 from .roles import batch, one_event
@@ -430,3 +431,22 @@ def test_every_store_error_tells_the_way_out() -> None:
             assert "usage.db" in str(told)
             assert words in str(told)
     assert APPLICATION_ID == int.from_bytes(b"AMET", "big")
+
+
+def test_a_limit_in_a_time_zone_that_is_not_known_here_spoils_no_other_usage(tmp_path: Path) -> None:
+    """As where the list of zones is older than the one by which it was set. Usage that it binds is no bad
+    input: whoever keeps it until the meter takes it is to go on doing so."""
+    path = tmp_path / "usage.db"
+    with closing(open_store(str(path))) as store:
+        Desk(store).limit(5, "day", subject=subject("agent", "ann"), zone="Europe/Kyiv")
+    run_sql(path, "UPDATE quota SET zone = 'Europe/Newtown'")
+    with closing(open_store(str(path))) as store:
+        desk = Desk(store)
+        stopped, recorded = desk.apply(*[desk.recording(agent=agent, want=False) for agent in ("ann", "bob")])
+        assert isinstance(recorded, Recorded)
+        assert isinstance(stopped, StoreUnusable)
+        with pytest.raises(StoreUnusable, match=r"requests per day for agent ann.*'Europe/Newtown'.*tzdata"):
+            desk.peek()
+        desk.limit(5, "day", subject=subject("agent", "ann"), zone="Europe/Berlin")
+        assert desk.reserve(used(5)).status == "reserved"
+        assert list(store.verify()) == []
