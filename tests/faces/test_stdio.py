@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
-from mcp.types import CallToolResult, Implementation
+from mcp.types import INVALID_REQUEST, PARSE_ERROR, CallToolResult, Implementation
 
 from agent_meter_mcp import __version__
 from agent_meter_mcp.faces.stdio import main
@@ -318,9 +318,38 @@ def test_it_says_its_version_and_how_it_is_called(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_line_that_is_no_message_ends_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "number", "code", "why"),
+    [
+        # What JavaScript makes of a text that was cut within a character.
+        (
+            '{"method":"tools/call","params":{"name":"record_usage","arguments":{"service":"s",'
+            '"operation":"\\ud83d"}},"jsonrpc":"2.0","id":7}',
+            7,
+            PARSE_ERROR,
+            "hex escape",
+        ),
+        ('{"jsonrpc":"2.0","id":"a","method":"tools/list","params":[1]}', "a", INVALID_REQUEST, "params"),
+        ("this is no JSON", None, PARSE_ERROR, "expected"),
+        ("[]", None, INVALID_REQUEST, "object"),
+    ],
+)
+def test_who_asks_what_cannot_be_read_is_told_so(
+    tmp_path: Path, line: str, number: int | str | None, code: int, why: str
+) -> None:
     with started(tmp_path) as raw:
-        raw.say("this is no JSON")
+        answer = raw.ask(line)
+        assert answer["id"] == number
+        assert answer["error"]["code"] == code
+        assert why in answer["error"]["message"]
+        assert not raw.call("list_agents", "{}")["isError"]
+
+
+def test_a_line_that_is_no_request_is_not_answered(tmp_path: Path) -> None:
+    with started(tmp_path) as raw:
+        raw.say("")
+        raw.say('{"jsonrpc":"2.0","method":"notifications/nonsense","params":[1]}')
+        raw.say('{"jsonrpc":"2.0","id":2,"result":"an answer to nothing"}')
         raw.say('{"jsonrpc":"2.0","method":"notifications/nonsense"}')
         assert not raw.call("list_agents", "{}")["isError"]
         assert raw.call("no_such_tool", "{}")["isError"]

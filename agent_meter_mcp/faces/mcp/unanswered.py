@@ -2,17 +2,29 @@
 
 At the end of its input the SDK cancels what it is doing and answers "Connection closed", also to usage that
 is recorded all the same: whoever pipes requests into the process would report it again, and count it twice.
+And what it cannot read it drops without a word, so that whoever asked would wait for ever.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from mcp.server import MCPServer
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+from mcp.types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
+from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -33,7 +45,8 @@ async def run_stdio(server: MCPServer[Any]) -> None:
     low = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]  MCPServer serves stdio without a word to us
     async with stdio_server() as (incoming, outgoing):
         asked = Unanswered()
-        await low.run(Asked(incoming, asked), Answers(outgoing, asked), low.create_initialization_options())
+        answers = Answers(outgoing, asked)
+        await low.run(Asked(incoming, asked, answers), answers, low.create_initialization_options())
 
 
 class Unanswered:
@@ -94,12 +107,15 @@ class _Around:
 
 
 class Asked(_Around):
-    """What comes in. It ends when all of it is answered."""
+    """What comes in. It ends when all of it is answered, what is no message too."""
 
-    def __init__(self, stream: ContextReceiveStream[SessionMessage | Exception], asked: Unanswered) -> None:
+    def __init__(
+        self, stream: ContextReceiveStream[SessionMessage | Exception], asked: Unanswered, answers: Answers
+    ) -> None:
         super().__init__(stream)
         self._stream = stream
         self._asked = asked
+        self._answers = answers
 
     @property
     def last_context(self) -> Context | None:
@@ -114,6 +130,9 @@ class Asked(_Around):
             raise
         if isinstance(item, SessionMessage):
             self._asked.asks(item.message)
+        elif isinstance(item, ValidationError) and (refused := _refusal(item)) is not None:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # nobody reads any more
+                await self._answers.send(SessionMessage(refused))
         return item
 
     def __aiter__(self) -> Self:
@@ -137,3 +156,32 @@ class Answers(_Around):
     async def send(self, item: SessionMessage, /) -> None:
         await self._stream.send(item)
         self._asked.answers(item.message)
+
+
+def _refusal(error: ValidationError) -> JSONRPCError | None:
+    """The answer to a line that is no message: such as one with half a character, which JavaScript writes
+    where it has cut a text within one. None where nobody waits for an answer."""
+    found = error.errors(include_url=False)
+    first, sent = found[0], None
+    if first["type"] == "json_invalid":
+        if not first["input"].strip():
+            return None
+        code, told = PARSE_ERROR, f"Parse error: {first.get('ctx', {}).get('error', first['msg'])}"
+        with suppress(ValueError, RecursionError):  # Python reads more than is JSON, and so may know who asks
+            sent = json.loads(first["input"])
+    else:
+        field = ".".join(str(part) for part in first["loc"][1:]) or "message"
+        code, told = INVALID_REQUEST, f"Invalid request: {field}: {first['msg']}"
+        # Only an answer has a result: of a request, where that is missing, the whole is told.
+        sent = next((one["input"] for one in found if one["type"] == "missing"), None)
+    number: Any = None
+    if isinstance(sent, dict):
+        request = cast("dict[str, Any]", sent)
+        number = request.get("id")
+        if "method" not in request or number is None:
+            return None
+    return JSONRPCError(
+        jsonrpc="2.0",
+        id=number if isinstance(number, str | int) else None,
+        error=ErrorData(code=code, message=f"{told}. Nothing was changed."),
+    )
