@@ -19,12 +19,14 @@ from . import sight
 
 if TYPE_CHECKING:
     from agent_meter_mcp.core.decide import LimitState
+    from agent_meter_mcp.core.limits import Coverage
     from agent_meter_mcp.core.models import (
         Alert,
         AuditEntry,
         Correction,
         KillSwitch,
         Limit,
+        LimitKey,
         Reservation,
         SubjectKind,
     )
@@ -127,6 +129,12 @@ class Looking:
         """Who sees an alert may know of which limit it is, also where that one does not bind the caller."""
         limit = self._reads.policy().limits.get(alert.limit_id)
         return AlertView(alert, None if limit is None else limit.key)
+
+    def counted(self, alert: Alert) -> tuple[LimitKey, Coverage] | None:
+        """The limit of an alert, and whose usage is counted there; None when that limit is gone."""
+        policy = self._reads.policy()
+        limit = policy.limits.get(alert.limit_id)
+        return None if limit is None else (limit.key, policy.coverage(limit, alert.scope))
 
     def corrections(self, after: int, limit: int) -> list[Correction]:
         """The events that were corrected last, each once, with a number above `after`; newest first."""

@@ -100,6 +100,22 @@ async def test_a_resource_may_be_watched_by_any_uri_by_which_it_can_be_read(mete
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_who_watches_an_agent_hears_of_every_limit_that_binds_it(meter: Meter, mode: str) -> None:
+    """A child's card shows what its parent may use, and everybody's what all may use together."""
+    uris = ("meter://agents/kid", "meter://agents/lead")
+    async with meter.tools() as tools, watching(meter, mode, *uris) as watcher:
+        await tools("record_usage", service="openai", agent="kid", parent="lead")
+        await tools("set_limit", agent="lead", max=10, metric="cost_usd", window="day", thresholds=[50])
+        await tools("set_limit", max=10, metric="cost_usd", window="day", thresholds=[80])
+        await tools("set_limit", project="p", max=10, metric="cost_usd", window="day", thresholds=[10])
+        await tools("record_usage", service="openai", agent="kid", project="p", cost_usd=5)
+        assert {await watcher.next() for _ in uris} == set(uris)
+        await tools("record_usage", service="openai", agent="ann", cost_usd=4)
+        assert {await watcher.next() for _ in uris} == set(uris)
+        assert watcher.so_far() == []
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_what_nobody_watches_is_told_to_nobody(meter: Meter, mode: str) -> None:
     async with meter.tools() as tools, watching(meter, mode, "meter://agents/ann") as watcher:
         await tools("set_limit", agent="*", max=10, metric="cost_usd", window="day")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import anyio
 from mcp import MCPError
@@ -29,7 +29,7 @@ from mcp.types import (
 from pydantic import ValidationError
 
 from agent_meter_mcp.core.errors import MeterError
-from agent_meter_mcp.core.models import Alert
+from agent_meter_mcp.core.models import Alert, Who
 from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.faces.errors import text_of
@@ -39,6 +39,8 @@ from .resources import AGENT, ALERTS, LIMITS, SUMMARY
 if TYPE_CHECKING:
     from mcp.server.connection import Connection
 
+    from agent_meter_mcp.core.limits import Coverage
+    from agent_meter_mcp.core.models import LimitKey
     from agent_meter_mcp.ledger import Ledger
 
     from .callers import CallerOf, Request
@@ -152,32 +154,25 @@ class Changes:
                 await anyio.sleep(RETRY_S)
 
     async def _tell(self, alert: Alert) -> None:
-        uris = await self._touched(alert)
-        for uri in [uri for uri in self._listened if _plain(uri) in uris]:
+        found = await self._ledger.look(_EVERYTHING, lambda looking: looking.counted(alert), refusals=False)
+        for uri in [uri for uri in self._listened if _shows(uri, found)]:
             await self.bus.publish(ResourceUpdated(uri=uri))
         for connection, watched in list(self._watched.items()):
-            for uri in [uri for uri in watched if _plain(uri) in uris]:
+            for uri in [uri for uri in watched if _shows(uri, found)]:
                 await connection.send_resource_updated(uri)
 
-    async def _touched(self, alert: Alert) -> list[str]:
-        """The resources that show a change of this limit's counter."""
-        views = await self._ledger.limits(_EVERYTHING)
-        uris = [ALERTS, LIMITS]
-        for limit in [view.limit for view in views if view.limit.limit_id == alert.limit_id]:
-            uris.append(_SUMMARIES + limit.key.window)
-            subject = limit.key.subject
-            agent = alert.scope or subject.name if subject.kind == "agent" else alert.scope
-            if subject.kind in ("agent", "tier") and agent:
-                uris.append(_AGENTS + quote(agent, safe=""))
-        return uris
 
-
-def _plain(uri: str) -> str:
-    """One of the ways to write a URI: of `@` and `%40` a client may write either, and is told of that one."""
-    for prefix in (_AGENTS, _SUMMARIES):
-        if uri.startswith(prefix):
-            return prefix + quote(unquote(uri.removeprefix(prefix)), safe="")
-    return uri
+def _shows(uri: str, counted: tuple[LimitKey, Coverage] | None) -> bool:
+    """Whether the resource shows a limit and the counter of it that is meant. None: that limit is gone."""
+    if uri in (ALERTS, LIMITS):
+        return True
+    if counted is None:
+        return False
+    key, coverage = counted
+    # Of `@` and `%40` a client may write either.
+    if uri.startswith(_AGENTS):
+        return coverage.includes(Who(unquote(uri.removeprefix(_AGENTS)), coverage.service))
+    return uri.startswith(_SUMMARIES) and unquote(uri.removeprefix(_SUMMARIES)) == key.window
 
 
 def _too_many() -> MCPError:
