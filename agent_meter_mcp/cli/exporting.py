@@ -78,6 +78,8 @@ def export(session: Session, /, format_: str, output: str, **given: Any) -> None
     zone = check_zone(given["timezone"] or session.settings.timezone)
     chosen = options.filter_of(given, *parse_span(given, zone, system_clock_us()))
 
+    if output == STDOUT and sys.stdout is None:
+        raise InvalidInput("output", "stdout is closed: name a file")
     is_watched = output != STDOUT or not sys.stdout.isatty()  # or the lines would run into each other
 
     def write_to(file: IO[str]) -> int:

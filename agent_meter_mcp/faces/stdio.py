@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp import __version__
-from agent_meter_mcp.core.errors import MeterError
+from agent_meter_mcp.core.errors import InvalidInput, MeterError
 from agent_meter_mcp.settings import load_settings
 
 from .errors import shape_of, text_of
@@ -66,11 +66,14 @@ def serve_stdio(settings: Settings) -> None:
     """Serves the ledger of `settings` on stdin and stdout until stdin closes; a signal ends the process.
 
     Raises:
-        MeterError: the ledger cannot be opened.
+        MeterError: one of the two is closed, or the ledger cannot be opened.
     """
+    for name in ("stdin", "stdout"):
+        if getattr(sys, name) is None:
+            raise InvalidInput(name, "is closed: an MCP client speaks on it")
     if sys.platform != "win32":
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to close: no traceback
-    if sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin.isatty():
         sys.stderr.write(FOR_A_PERSON)
     import logging
 

@@ -43,6 +43,22 @@ def test_lines_are_what_events_in_json_are(ok: Run) -> None:
     assert "\x1b" not in lines[1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes it")
+def test_an_export_to_a_stdout_that_is_closed_is_told_to_name_a_file(ok: Run) -> None:
+    record(ok, "--agent", "a", "--id", "1")
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "agent_meter_mcp", "export"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "agent-meter export: --output: stdout is closed: name a file. Nothing was changed.\n",
+    )
+
+
 @pytest.mark.parametrize("name", ["meter.db", "meter.db-wal", "meter.db-queue", "prices.toml", "link"])
 def test_an_export_never_takes_the_place_of_the_meters_own_files(
     run: Run, ok: Run, home: Path, name: str

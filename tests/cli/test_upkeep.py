@@ -21,7 +21,7 @@ from agent_meter_mcp.runtime import system_clock_us
 from agent_meter_mcp.store.sqlite import driver, open_store
 from agent_meter_mcp.store.sqlite.schema import VERSION
 
-from .conftest import Ran, Run
+from .conftest import Ran, Run, process
 from .terminal import in_terminal
 
 
@@ -81,6 +81,14 @@ def test_an_empty_copy_is_not_verified(run: Run, home: Path, *, has_page: bool) 
     assert (ran.code, ran.out) == (SHAPES["not_found"].exit_code, "")
     assert f"{copy.name}: nothing was verified" in ran.err
     assert copy.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with a name")
+def test_a_pipe_is_not_waited_for(home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    done = process("verify", "--db", str(home / "pipe"))
+    assert done.code == SHAPES["store_unusable"].exit_code
+    assert "is a device or a pipe" in done.err
 
 
 def test_progress_of_verify_is_for_a_person(ok: Run) -> None:

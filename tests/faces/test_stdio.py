@@ -309,6 +309,20 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "usage.db" in done.stderr
 
 
+@POSIX
+@pytest.mark.parametrize(("closed", "which"), [("<&-", "stdin"), (">&-", "stdout")])
+def test_a_start_with_a_closed_stream_is_one_line(tmp_path: Path, closed: str, which: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *MODULE],
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+    )
+    said = f"agent-meter-mcp: {which}: is closed: an MCP client speaks on it. Nothing was changed.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_it_says_its_version_and_how_it_is_called(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout == f"agent-meter-mcp {__version__}\n"
     help_text = run(tmp_path, "--help").stdout
