@@ -191,9 +191,10 @@ def _decided(decision: Decision, at_us: int, zone: str) -> list[str]:
 
 
 def _resume(switch: KillSwitch) -> str:
-    words = ["agent-meter", "resume", switch.kind] + (
-        [] if switch.name is None else [shown(switch.name, width=ID_MAX)]
-    )
+    words = ["agent-meter", "resume", switch.kind]
+    if switch.name is not None:
+        words += ["--"] if switch.name.startswith("-") else []  # or it would be taken for an option
+        words.append(shown(switch.name, width=ID_MAX))
     return shlex.join(words)
 
 

@@ -68,12 +68,19 @@ def serve(
 
 
 _MENDED = {
+    # What bash is given it puts into the line as it is: an agent's name could be a command.
+    "bash": (
+        ("COMPREPLY+=($value)", 'COMPREPLY+=("$(printf %q "$value")")'),
+        ("read type value", "read -r type value"),
+    ),
     # A name or a description may have a comma in it.
-    "fish": ('string split ","', 'string split --max 1 ","'),
+    "fish": (('string split ","', 'string split --max 1 ","'),),
     # A fresh zsh has no completion before somebody asks for it.
     "zsh": (
-        "    compdef ",
-        "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n    compdef ",
+        (
+            "    compdef ",
+            "    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n    compdef ",
+        ),
     ),
 }
 """What click's scripts lack."""
@@ -95,4 +102,6 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is not None:
         script = kind(program, {}, NAME, "_AGENT_METER_COMPLETE").source()
-        click.echo(script.replace(*_MENDED.get(shell, ("", ""))))
+        for lacking, mended in _MENDED[shell]:
+            script = script.replace(lacking, mended)
+        click.echo(script)

@@ -135,11 +135,12 @@ def test_check_tells_what_waiting_does_not_bring_back(run: Run, ok: Run) -> None
         "it stays so until an operator resumes it: agent-meter resume everything",
     ]
     ok("resume", "everything", "--yes")
-    ok("record", "--agent", "it's me", "--service", "s")
-    ok("kill", "agent", "it's me", "--reason", "drill")
-    (told,) = run("check", "--agent", "it's me").lines[1:]
-    ok(*shlex.split(told.partition("agent-meter ")[2]))
-    assert run("check", "--agent", "it's me").code == 0
+    for name in ("it's me", "--me"):
+        ok("record", "--agent", name, "--service", "s")
+        ok("kill", "agent", "--reason", "drill", "--", name)
+        (told,) = run("check", "--agent", name).lines[1:]
+        ok(*shlex.split(told.partition("agent-meter ")[2]))
+        assert run("check", "--agent", name).code == 0
 
 
 def test_check_minds_a_limit_that_only_warns(ok: Run) -> None:

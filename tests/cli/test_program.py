@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -455,6 +456,45 @@ def test_the_shell_completes_commands_options_choices_and_names(ok: Run) -> None
     assert completed("summary", "--order-by", "co") == ["cost_usd"]
     assert completed("summary", "--agent", "c") == ["coder", "critic"]
     assert completed("kill", "agent", "cr") == ["critic"]
+
+
+IN_BASH = """
+source <(agent-meter completion bash)
+COMP_WORDS=(agent-meter check --agent e) COMP_CWORD=3 COMPREPLY=()
+_agent_meter_completion agent-meter
+for line in "${COMPREPLY[@]}"; do eval "printf '%s\\n' $line"; done
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_what_bash_completes_is_a_name_and_never_a_command(ok: Run, home: Path) -> None:
+    """It puts it into the line as it is, and an agent chooses its name."""
+    names = [
+        "e$(touch${IFS}made)",
+        "e*",
+        "e;touch${IFS}made",
+        "e[bot]",
+        "e`touch${IFS}made`",
+        "eins",
+        "eé'\"\\",
+    ]
+    for name in names:
+        ok("record", "--agent", name, "--service", "s")
+    (home / "e-file").touch()
+    meter = home / "agent-meter"
+    meter.write_text(f'#!/bin/sh\nexec {sys.executable} -m agent_meter_mcp "$@"\n')
+    meter.chmod(0o755)
+    searched = os.pathsep.join([str(home), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", IN_BASH],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(PATH=searched, LC_ALL="C.UTF-8"),
+    )
+    assert (done.stdout.splitlines(), done.stderr) == (sorted(names), "")
+    assert not (home / "made").exists()
 
 
 @pytest.mark.parametrize(
