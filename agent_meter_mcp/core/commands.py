@@ -174,7 +174,7 @@ class TouchKeys(Value):
 
 
 class Recorded(Value):
-    """Answer to Record and Settle. `retry_after_us`: only when over a limit and the states were wanted.
+    """Answer to Record and Settle. `retry_after_us`: when nothing is left, and the states were wanted.
 
     `switch` is the kill switch that stops this usage now, if the states were wanted.
     """

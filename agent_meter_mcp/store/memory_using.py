@@ -169,7 +169,7 @@ def _recorded(book: Book, stored: StoredEvent, status: str, at_us: int, *, want_
         if counter.is_hard and state.exceeded
     ]
     known = [retry_at_us for retry_at_us in retries if retry_at_us is not None]
-    comes_back = stored.outcome == "over_limit" and retries and len(known) == len(retries)
+    comes_back = retries and len(known) == len(retries)
     return recorded.replace(
         limits=states,
         retry_after_us=max(known) - at_us if comes_back else None,

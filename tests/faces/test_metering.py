@@ -211,6 +211,27 @@ async def test_who_has_just_used_up_a_limit_is_told_when_there_is_more(
     assert used_up["message"].endswith(f"(100 %). {then}")
 
 
+async def test_who_has_used_up_several_limits_is_told_when_all_of_them_have_more(tools: Tools) -> None:
+    for window in ("1h", "day"):
+        await tools("set_limit", agent="bot", max=1, metric="requests", window=window)
+    used_up = await tools("record_usage", agent="bot", service="s")
+    assert (used_up["outcome"], used_up["retry_after_s"]) == ("accepted", 12 * 3600)
+    assert used_up["message"].endswith("Use no more until budget comes back in 12 h.")
+    asked = await tools("check_budget", agent="bot")
+    assert asked["retry_after_s"] == 12 * 3600
+    await tools("set_limit", agent="bot", max=2, metric="requests", window="total")
+    used_up = await tools("record_usage", agent="bot", service="s")
+    assert used_up["message"].endswith("Stop, or ask an operator for a higher limit.")
+
+
+async def test_who_uses_the_last_beside_what_others_hold_is_told_when_a_hold_ends(tools: Tools) -> None:
+    await tools("set_limit", max=10, metric="cost_usd", window="total")
+    await tools("reserve_budget", agent="ann", service="s", cost_usd=9, ttl="10m")
+    used_up = await tools("record_usage", agent="bot", service="s", cost_usd=1)
+    assert (used_up["outcome"], used_up["retry_after_s"]) == ("accepted", 600)
+    assert used_up["message"].endswith("Use no more until budget comes back in 10 min.")
+
+
 async def test_a_limit_that_refuses_is_named_before_a_fuller_one_that_warns(tools: Tools) -> None:
     await tools("set_limit", agent="bot", max=1, metric="cost_usd", window="day", action="warn")
     await tools("set_limit", agent="bot", max=2, metric="cost_usd", window="total")

@@ -270,12 +270,13 @@ def test_what_is_not_stated_counts_nothing(desk: Desk) -> None:
     assert desk.record(used(1, tokens=5)).outcome == "over_limit"
 
 
-def test_over_a_limit_it_says_when_the_last_of_the_full_ones_has_room_again(desk: Desk) -> None:
+def test_when_nothing_is_left_it_says_when_the_last_of_the_full_ones_has_room_again(desk: Desk) -> None:
     desk.limit(2, "60s")
     desk.limit(2, "hour")
     desk.limit(9, "day")
     desk.now = 1
-    assert desk.record(used(2)).retry_after_us is None
+    assert desk.record(used(1)).retry_after_us is None
+    assert desk.record(used(1)).retry_after_us == us(3599) - 1
     desk.now = 2
     # The 60 s window has room at 62 (its bucket ends at 2), the hour at 3600.
     assert desk.record(used(1)).retry_after_us == us(3598)

@@ -154,9 +154,7 @@ def recorded(answer: Recorded, usage: models.Usage | None) -> str:
         return text
     if closest.limit.action != "reject":
         return f"{text} Prefer cheaper steps."
-    # Of one that is overspent, what leaves first need not be enough.
-    back_us = closest.leaves_at_us if closest.remaining == 0 else closest.resets_at_us
-    return f"{text} {_pause(None if back_us is None else max(back_us - closest.at_us, 1))}"
+    return f"{text} {_pause(answer.retry_after_us)}"
 
 
 def _cost(answer: Recorded, usage: models.Usage | None) -> str:

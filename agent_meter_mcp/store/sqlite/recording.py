@@ -75,7 +75,7 @@ def _store(
     dim = dim_of(writer, plan, event, outcome, at_us)
     writer.add_event(event_row(writer, event, key, dim, at_us, booked_us), event.who.service or "", booked_us)
     if want_limits:
-        limits, retry_after_us = _limits(writer, plan, outcome, at_us)
+        limits, retry_after_us = _limits(writer, plan, at_us)
         return Recorded(
             event.id, at_us, "recorded", outcome, usage.cost_nano_usd, usage.cost_source, booked_us, late,
             limits, retry_after_us, plan.switch,
@@ -146,21 +146,18 @@ def dim_of(writer: Writer, plan: Plan, event: UsageEvent, outcome: Outcome, at_u
     return dim
 
 
-def _limits(
-    writer: Writer, plan: Plan, outcome: Outcome, at_us: int
-) -> tuple[tuple[LimitState, ...], int | None]:
+def _limits(writer: Writer, plan: Plan, at_us: int) -> tuple[tuple[LimitState, ...], int | None]:
     """The states of all that binds, and when one more would fit again, if it does not now."""
     counters = plan.counters
     states = tuple(writer.book.states(counters, at_us))
     retry_after_us = None
-    if outcome == "over_limit":
-        moments = [
-            writer.book.retry_at(counter, None, at_us)
-            for counter in counters
-            if counter.hard and counter.exceeded
-        ]
-        if moments and None not in moments:
-            retry_after_us = max(moment for moment in moments if moment is not None) - at_us
+    moments = [
+        writer.book.retry_at(counter, None, at_us)
+        for counter in counters
+        if counter.hard and counter.exceeded
+    ]
+    if moments and None not in moments:
+        retry_after_us = max(moment for moment in moments if moment is not None) - at_us
     plan.leave()
     return states, retry_after_us
 
@@ -201,7 +198,7 @@ def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: 
     if not want_limits:
         return result
     plan = writer.book.plan(sent.who)
-    limits, retry_after_us = _limits(writer, plan, stored.outcome, writer.at_us)
+    limits, retry_after_us = _limits(writer, plan, writer.at_us)
     return result.replace(limits=limits, retry_after_us=retry_after_us, switch=plan.switch)
 
 
