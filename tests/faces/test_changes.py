@@ -156,6 +156,31 @@ async def test_what_is_not_there_cannot_be_watched(meter: Meter, uri: str) -> No
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("meter://summary/fortnight", "window: must be a rolling window"),
+        ("meter://summary/1h" + "0" * 1_000_000, "window: must be a rolling window"),
+        ("meter://agents/", "agent_id: must not be empty"),
+        (
+            "meter://agents/" + "a" * 1_000_000,
+            "agent_id: is 1000000 characters long; at most 128 are allowed",
+        ),
+    ],
+)
+async def test_what_cannot_be_read_cannot_be_watched(meter: Meter, mode: str, uri: str, why: str) -> None:
+    """It would be kept for as long as its client stays, a thousand of four megabytes."""
+    async with meter.tools(mode=mode) as tools:
+        with pytest.raises(MCPError, match=why) as caught:
+            if mode == "legacy":
+                await tools.client.session.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]  see above
+            else:
+                async with tools.client.listen(resource_subscriptions=[uri]):
+                    pass
+    assert caught.value.error.code == INVALID_PARAMS
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_an_agent_does_not_watch_others(meter: Meter, mode: str) -> None:
     async with meter.tools() as tools:
         await tools("record_usage", service="openai", agent="ann")

@@ -32,6 +32,8 @@ from agent_meter_mcp.core.errors import MeterError
 from agent_meter_mcp.core.models import Alert, Who
 from agent_meter_mcp.core.queries import AgentsQuery
 from agent_meter_mcp.core.roles import Caller
+from agent_meter_mcp.core.text import name
+from agent_meter_mcp.core.windows import parse_window
 from agent_meter_mcp.faces.errors import text_of
 
 from .resources import AGENT, ALERTS, LIMITS, SUMMARY
@@ -120,11 +122,13 @@ class Changes:
         return EmptyResult()
 
     async def _check(self, request: Request, uri: str) -> None:
-        if not uri.startswith(_AGENTS):
-            return
+        """What cannot be read cannot be watched either: it would be kept, however long, and never told of."""
         try:
-            query = AgentsQuery(agent=unquote(uri.removeprefix(_AGENTS)), limit=1)
-            await self._ledger.agents(self._caller_of(request), query)
+            if uri.startswith(_SUMMARIES):
+                parse_window(unquote(uri.removeprefix(_SUMMARIES)))
+            elif uri.startswith(_AGENTS):
+                query = AgentsQuery(agent=name(unquote(uri.removeprefix(_AGENTS)), "agent_id"), limit=1)
+                await self._ledger.agents(self._caller_of(request), query)
         except MeterError as error:
             raise MCPError(INVALID_PARAMS, text_of(error), {"uri": uri}) from error
 
