@@ -39,10 +39,16 @@ async def record_all(
 
 
 async def settle_over(connection: Connection, members: dict[str, Any], *, probing: bool = False) -> Any:
-    """The JSON of a ReservationSettled. `members` are the arguments of settle_reservation."""
+    """The JSON of a ReservationSettled. `members` are the arguments of settle_reservation.
+
+    Raises Unreachable for what no meter says: the hold has not ended by that."""
     rest = dict(members)
-    path = f"/v1/reservations/{quote(str(rest.pop('reservation_id')), safe='')}/settle"
-    return (await connection.call("POST", path, json.dumps(rest), probing=probing))[1]
+    reservation_id = str(rest.pop("reservation_id"))
+    path = f"/v1/reservations/{quote(reservation_id, safe='')}/settle"
+    _, document = await connection.call("POST", path, json.dumps(rest), probing=probing)
+    if members_of(document).get("reservation_id") != reservation_id:
+        raise Unreachable(NO_METER)
+    return document
 
 
 async def settle_asked(

@@ -210,6 +210,30 @@ async def test_what_a_proxy_says_puts_nothing_aside(status: str, tmp_path: Path)
     assert sorted(waiting(spool)) == sorted([b'{"reservation_id": "1"}', record("1")])
 
 
+@pytest.mark.parametrize(
+    "body", [b"<html/>", b"", b'{"status": "ok"}', b'{"status": "recorded", "reservation_id": "2"}']
+)
+async def test_the_end_of_a_hold_stays_on_disk_until_a_meter_takes_it(body: bytes, tmp_path: Path) -> None:
+    """The page of a proxy for who has to log in is 200, too: what was used was dropped at it."""
+    asked = 0
+
+    async def page(stream: anyio.abc.SocketStream) -> None:
+        nonlocal asked
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        async with stream:
+            await stream.receive()
+            asked += 1
+            await stream.send(head.encode() + body)
+
+    hold = b'{"reservation_id": "1", "units": 3}'
+    async with answered_by(page) as url:
+        spool = left(url, tmp_path, hold)
+        async with Meter(url=url, spool=tmp_path) as meter:
+            await until(lambda: asked > 0)
+        assert meter.counters["drained"] == 0
+    assert waiting(spool) == [hold]
+
+
 async def test_a_meter_that_fails_at_everything_is_given_time_and_nothing_is_lost(
     url: str,
     seen: list[str],
