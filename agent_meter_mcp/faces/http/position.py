@@ -52,9 +52,12 @@ class Position(NamedTuple):
     def of(self, last: Position) -> Position:
         """The same place in a ledger that has come to `last`. Times go on from one ledger to the next, but a
         new one numbers its alerts and corrections from 1, and an older copy from where it was: a number that
-        the ledger has not come to is one of another ledger, and says of this one that nothing was sent."""
-        return self._replace(
+        the ledger has not come to is one of another ledger, and says of this one that nothing was sent. A
+        time that is ahead of it is now, or all would be silent until then."""
+        here = self if self.event <= last.event else self._replace(event=last.event, refused_s=0, refused=0)
+        return here._replace(
             alert=self.alert if self.alert <= last.alert else 0,
+            action=min(self.action, last.action),
             correction=self.correction if self.correction <= last.correction else 0,
         )
 

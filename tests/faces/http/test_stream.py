@@ -197,6 +197,28 @@ async def test_who_comes_from_another_ledger_is_told_the_alerts_and_corrections_
         assert (await watcher.next()).data["requests"] == 3
 
 
+async def test_who_comes_from_a_ledger_whose_clock_was_ahead_is_told_what_happens_in_this_one(
+    site: Site,
+) -> None:
+    """An older copy was put back, with the clock: until that came to the same time again, all was silent."""
+    async with watching(site) as watcher, site.client() as client:
+        await use(site.meter, id="one")
+        (event, alert, _, *_, correction) = (await watcher.next()).id.split("-")
+        hour_us = 3600 * 1_000_000
+        later_us = int(event) + hour_us
+        elsewhere = f"{later_us}-{alert}-{later_us}-{later_us // 1_000_000}-3-{correction}"
+        async with watching(site, last=elsewhere) as back:
+            await use(site.meter, id="two")
+            told = await back.next()
+            assert (told.kind, told.data["id"]) == ("usage", "two")
+            await client.put("/v1/agents/bot", json={"tier": "gold"})
+            audit = await back.next()
+            assert audit.kind == "audit"
+        await use(site.meter, id="three")
+        async with watching(site, last=audit.id) as back:
+            assert (await back.next()).data["id"] == "three"
+
+
 async def test_an_agent_is_not_told_again_what_it_was_told_of_a_limit_that_is_gone(site: Site) -> None:
     """It no longer sees those alerts, which have the highest numbers."""
     async with site.client() as client:
