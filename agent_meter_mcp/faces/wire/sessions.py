@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from agent_meter_mcp.core.commands import Recorded
 from agent_meter_mcp.core.errors import Conflict, InvalidInput, MeterError
-from agent_meter_mcp.core.models import Usage, Who
+from agent_meter_mcp.core.models import Usage, UsageEvent, Who
 from agent_meter_mcp.core.money import nano_usd
 from agent_meter_mcp.core.queries import EVENTS_PAGE_MAX, EventsQuery, UsageFilter
 from agent_meter_mcp.core.roles import Caller
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 SESSIONS_MAX = 1000
 OPERATION = "session_summary"
 _TOLERANT = ConfigDict(strict=True, extra="ignore")
-_MAY_DIFFER = frozenset(
+_OF_THE_FIRST = frozenset(("occurred_at", "project"))
+"""What stays as it was told first: a session goes on later, and in whichever folder its agent is then."""
+_MAY_DIFFER = _OF_THE_FIRST | frozenset(
     (
-        "occurred_at", "metadata", "status_code", "duration_ms", "requests", "input_tokens", "output_tokens",
+        "metadata", "status_code", "duration_ms", "requests", "input_tokens", "output_tokens",
         "cache_read_tokens", "cache_write_tokens", "cost_usd",
     )
 )  # fmt: skip
@@ -257,7 +259,7 @@ async def record_sessions(
         place
         for place, answer in enumerate(answers)
         if isinstance(answer, Conflict)
-        and "occurred_at" in answer.fields
+        and not _OF_THE_FIRST.isdisjoint(answer.fields)
         and _MAY_DIFFER.issuperset(answer.fields)
     ]
     if not again:
@@ -265,30 +267,36 @@ async def record_sessions(
     # A service's key reads nothing, but may correct what it may record: nothing is told of what is read here.
     reader = Caller("viewer", caller.name) if caller.role == "service" else caller
     try:
-        times = await _times(ledger, reader, [reports[place] for place in again])
+        told = await _told(ledger, reader, [reports[place] for place in again])
     except MeterError:  # the conflict stays
         return answers
-    again = [place for place in again if (reports[place].who.service, reports[place].id) in times]
+    again = [place for place in again if _key(reports[place]) in told]
     corrected = await ledger.record_many(
-        caller,
-        [
-            reports[place].replace(occurred_at_us=times[reports[place].who.service, reports[place].id])
-            for place in again
-        ],
+        caller, [_as_told(reports[place], told[_key(reports[place])]) for place in again]
     )
     for place, answer in zip(again, corrected, strict=True):
         answers[place] = answer
     return answers
 
 
-async def _times(
-    ledger: "Ledger", caller: "Caller", reports: Sequence[Report]
-) -> dict[tuple[str | None, str | None], int | None]:
-    """When the events under these keys are said to have occurred."""
+def _key(report: Report) -> tuple[str | None, str | None]:
+    return report.who.service, report.id
+
+
+def _as_told(report: Report, first: UsageEvent) -> Report:
+    return report.replace(
+        who=report.who.replace(project=first.who.project), occurred_at_us=first.occurred_at_us
+    )
+
+
+async def _told(
+    ledger: "Ledger", caller: Caller, reports: Sequence[Report]
+) -> dict[tuple[str | None, str | None], UsageEvent]:
+    """The events under these keys."""
     ids = [report.id for report in reports if report.id is not None]
-    found: dict[tuple[str | None, str | None], int | None] = {}
+    found: dict[tuple[str | None, str | None], UsageEvent] = {}
     for start in range(0, len(ids), EVENTS_PAGE_MAX):
         wanted = tuple(ids[start : start + EVENTS_PAGE_MAX])
         async for page in ledger.event_pages(caller, EventsQuery(UsageFilter(), EVENTS_PAGE_MAX, ids=wanted)):
-            found |= {(one.event.who.service, one.event.id): one.event.occurred_at_us for one in page.events}
+            found |= {(one.event.who.service, one.event.id): one.event for one in page.events}
     return found

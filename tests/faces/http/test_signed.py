@@ -296,6 +296,20 @@ async def test_a_session_that_has_gone_on_is_corrected(service: Service, role: A
     assert len(shrunk.json()["rejected"]) == 1
 
 
+async def test_a_session_that_goes_on_in_another_folder_stays_where_it_began(service: Service) -> None:
+    """Upstream's hook names the folder in which Claude Code is at that moment, and `cd` changes it: what was
+    used from then on was refused."""
+    key = Caller("service", "k", bound_to=str(SESSION["api"]))
+    later = {**SESSION, "project": "tests", "totalCalls": 5, "tokensOut": 900, "costUsd": 0.5}
+    for sent in (SESSION, later, {**later, "ts": "2026-11-23T21:00:00.000Z", "totalCalls": 6}):
+        answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [sent]}, key)
+        assert (answer.json()["accepted"], answer.json()["rejected"]) == (1, [])
+    (stored,) = await service.events()
+    assert (stored.event.usage.requests, stored.event.who.project) == (6, "proj")
+    again = await service.post("/v1/sessions/batch", {"agentName": "other", "sessions": [later]}, key)
+    assert len(again.json()["rejected"]) == 1
+
+
 async def test_sessions_that_cannot_be_are_named_and_the_others_are_stored(service: Service) -> None:
     bad = [5, {}, {**SESSION, "tokensIn": -1}, {**SESSION, "tokensIn": 1.5}, {**SESSION, "ts": "x"}]
     answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [*bad, SESSION]})
