@@ -105,7 +105,7 @@ def session_report(sent: object, agent: str, source: "Source") -> Report:
         raise first_mistake(error) from None
     fields = ("totalCalls", "tokensIn", "tokensOut", "cacheCreation", "cacheRead")
     return Report(
-        Who(agent, session["api"], None, session.get("project"), session["id"]),
+        Who(agent, session["api"], None, session.get("project") or None, session["id"]),
         _usage(session, fields, "costUsd"),
         session["id"],
         OPERATION,
@@ -201,7 +201,7 @@ def _row_report(
     status = row.get("status")
     duration = row.get("duration_ms")
     return Report(
-        Who(whose, row["api"], None, row.get("project"), row.get("session_id") or None),
+        Who(whose, row["api"], None, row.get("project") or None, row.get("session_id") or None),
         usage,
         event_id,
         operation or None,

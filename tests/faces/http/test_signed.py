@@ -296,6 +296,15 @@ async def test_a_session_that_has_gone_on_is_corrected(service: Service, role: A
     assert len(shrunk.json()["rejected"]) == 1
 
 
+async def test_a_session_of_no_project_is_stored(service: Service) -> None:
+    """Upstream's hook writes "" where it was not told the folder."""
+    sent = {**SESSION, "project": "", "model": ""}
+    answer = await service.post("/v1/sessions/batch", {"agentName": "lap", "sessions": [sent]})
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (1, [])
+    (stored,) = await service.events()
+    assert (stored.event.who.project, stored.event.usage.model) == (None, None)
+
+
 async def test_a_session_that_goes_on_in_another_folder_stays_where_it_began(service: Service) -> None:
     """Upstream's hook names the folder in which Claude Code is at that moment, and `cd` changes it: what was
     used from then on was refused."""
