@@ -13,7 +13,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent_meter_mcp.core.check import usable
+from agent_meter_mcp.core.check import DURATION_MS_MAX, usable
 from agent_meter_mcp.core.errors import InvalidInput
 from agent_meter_mcp.core.models import Usage, Who
 from agent_meter_mcp.core.money import nano_usd
@@ -157,7 +157,7 @@ def _claude_code(found: Attributes, at_ns: int, sender: Sender) -> Report:
         sender.source,
         at_ns // _MICRO_NS,
         None,
-        _count(found, "duration_ms"),
+        _milliseconds(found.get("duration_ms")),
         _kept(found, "agent.name", "agent_id", "effort", "prompt.id", "speed"),
     )
 
@@ -185,7 +185,7 @@ def _codex(found: Attributes, at_ns: int, sender: Sender) -> Report | None:
         sender.source,
         at_ns // _MICRO_NS,
         None,
-        _count(found, "duration_ms"),
+        _milliseconds(found.get("duration_ms")),
         _kept(found, "reasoning_token_count"),
     )
 
@@ -210,7 +210,7 @@ def _gemini(found: Attributes, at_ns: int, sender: Sender) -> Report:
         sender.source,
         at_ns // _MICRO_NS,
         _status(found.get("status_code")),
-        _count(found, "duration_ms"),
+        _milliseconds(found.get("duration_ms")),
         _kept(found, "prompt_id", "role", "thoughts_token_count"),
     )
 
@@ -268,7 +268,7 @@ def _of_span(said: Said, sender: Sender) -> Report | None:
         sender.source,
         ended_ns // _MICRO_NS,
         _span_status(span, own),
-        max(ended_ns - started_ns, 0) // _MILLI_NS if started_ns else None,
+        _milliseconds(max(ended_ns - started_ns, 0) // _MILLI_NS) if started_ns else None,
         _kept(own, "error.type", "gen_ai.agent.name", "gen_ai.response.id"),
     )
 
@@ -322,6 +322,16 @@ def _count(found: Attributes, key: str) -> int | None:
     if count is None:
         raise InvalidInput(key, "must be a whole number of at least 0")
     return count
+
+
+def _milliseconds(value: Plain | None) -> int | None:
+    """How long it took, as near as can be told; None for what cannot be, such as where a clock was set back:
+    that spoils no usage."""
+    try:
+        duration_ms = -1 if value is None else round(float(value))
+    except (ValueError, OverflowError):  # no number, or no finite one
+        return None
+    return duration_ms if 0 <= duration_ms <= DURATION_MS_MAX else None
 
 
 def _status(value: Plain | None) -> int | None:

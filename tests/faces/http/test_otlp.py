@@ -233,6 +233,22 @@ async def test_one_of_two_events_of_gemini_is_counted_and_thoughts_are_output(si
     assert (usage.tokens, usage.model, usage.cost_source) == (1314, "gemini-2.5-pro", "computed")
 
 
+@pytest.mark.parametrize(
+    ("said", "duration_ms"),
+    [(12.5, 12), ("61.7", 62), (-3, None), ("-0.6", None), ("soon", None), ("NaN", None), (1e300, None)],
+)
+@pytest.mark.parametrize("name", ["claude-code", "codex", "gemini"])
+async def test_how_long_a_call_took_spoils_nothing(
+    site: Site, name: str, said: Any, duration_ms: int | None
+) -> None:
+    """Where a clock is set back during a call, the difference of two times is below 0."""
+    body = capture(name)
+    for record in records_of(body):
+        set_attribute(record, "duration_ms", said)
+    await taken(site, LOGS, body)
+    assert {stored.event.duration_ms for stored in await events(site)} == {duration_ms}
+
+
 @pytest.mark.parametrize("name", ["claude-code", "claude-code-subagent", "codex", "gemini"])
 async def test_what_comes_twice_counts_once(site: Site, name: str) -> None:
     await taken(site, LOGS, capture(name))
