@@ -110,13 +110,13 @@ class Connection:
         return status, document
 
     async def _repeat(self, method: str, path: str, body: str) -> tuple[int, Any]:
-        if self._http is None:
-            raise Unreachable(NOT_OPEN)
         said: MeterError = self._unreachable("nothing was tried")
         for attempt in range(TRIES):
             if attempt:
                 self._counters["retries"] += 1
                 await asyncio.sleep(random.uniform(0, PAUSE_S * 2**attempt))
+            if self._http is None:  # it may have been closed meanwhile
+                raise Unreachable(NOT_OPEN)
             try:
                 async with self._http.stream(method, path, content=body) as response:
                     document = await _json(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from contextlib import suppress
 from hashlib import sha256
@@ -28,7 +29,7 @@ from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded,
 from .sending import settle_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from agent_meter_mcp.core.commands import Settle
     from agent_meter_mcp.core.models import Usage, Who
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
     from .spool import Spool
 
-T = TypeVar("T", bound=Value)
+T = TypeVar("T")
+V = TypeVar("V", bound=Value)
 _SOMEBODY = Caller("operator", "client")
+_log = logging.getLogger(__name__)
 _STAND_IN = "-"
 """Whom the rules are applied to where the server will find out from the key who it is."""
 
@@ -48,10 +51,12 @@ class RemotePlace:
     def __init__(
         self, url: str, key: str | None, timeout_s: float, counters: Counter[str], spool: Spool
     ) -> None:
+        self._counters = counters
         self._connection = Connection(url.rstrip("/"), key, timeout_s, counters)
         self._recorder = Recorder(self._connection, spool, counters)
         self._intake = Intake(_AsReported(), new_id, lambda agent: (agent,))
-        self._letting_go: set[asyncio.Task[None]] = set()
+        self._going_on: set[asyncio.Task[Any]] = set()
+        """What ends holds, and is not given up with whoever waits for it."""
 
     @property
     def default_agent(self) -> str | None:
@@ -65,7 +70,8 @@ class RemotePlace:
         """As a ledger is closed: to its end, also in a scope that is cancelled."""
         with CancelScope(shield=True):
             try:
-                await asyncio.gather(*self._letting_go, return_exceptions=True)
+                if self._going_on:
+                    await asyncio.wait(self._going_on)  # if that is given up, they go on
             finally:  # also where nobody waits for that
                 await self._recorder.close()
                 await self._connection.close()
@@ -98,9 +104,7 @@ class RemotePlace:
             await asyncio.wait((asking,))  # it goes on when this is cancelled
         except asyncio.CancelledError:
             if report.id is None:
-                letting_go = asyncio.create_task(self._let_go(asking))
-                self._letting_go.add(letting_go)
-                letting_go.add_done_callback(self._letting_go.discard)
+                self._start(self._let_go(asking))
             else:
                 asking.cancel()
             raise
@@ -124,19 +128,45 @@ class RemotePlace:
         check.details(settle.status_code, settle.duration_ms, settle.metadata, "self")
         if settle.usage is not None:
             check.amounts(settle.usage)
-        members = settle_json(settle)
-        try:
-            settled = self._parsed(ReservationSettled, await settle_over(self._connection, members))
-        except UNAVAILABLE:
-            await self._recorder.keep(members)
-            settled = ReservationSettled(KEPT, settle.reservation_id, "spooled")
+        settled = await self._to_its_end(self._settle(settle_json(settle)))
         return lambda: settled
 
     async def release(self, reservation_id: str) -> ReservationSettled:
-        return await self._end(reservation_id, action="release")
+        return await self._to_its_end(self._end(reservation_id, action="release"))
 
     async def extend(self, reservation_id: str, ttl_us: int) -> ReservationSettled:
         return await self._end(reservation_id, action="extend", ttl=f"{seconds(ttl_us)}s")
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Closing waits for it."""
+        task = asyncio.create_task(work)
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        return task
+
+    async def _to_its_end(self, ending: Coroutine[Any, Any, ReservationSettled]) -> ReservationSettled:
+        """Also where the caller is cancelled: the work is over, and what it used has been used."""
+        task = self._start(ending)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.add_done_callback(self._tell_failure)
+            raise
+        return task.result()
+
+    def _tell_failure(self, task: asyncio.Task[ReservationSettled]) -> None:
+        """Nobody else hears of it any more."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._counters["unsettled"] += 1
+            _log.warning("a hold could not be ended: %s", error)
+
+    async def _settle(self, members: dict[str, Any]) -> ReservationSettled:
+        try:
+            return self._parsed(ReservationSettled, await settle_over(self._connection, members))
+        except UNAVAILABLE:
+            await self._recorder.keep(members)
+            return ReservationSettled(KEPT, members["reservation_id"], "spooled")
 
     async def _end(self, reservation_id: str, **members: str) -> ReservationSettled:
         sent = {"reservation_id": reservation_id, **members}
@@ -156,7 +186,7 @@ class RemotePlace:
             told["status"] = "denied"  # a problem's own status is a number
         return self._parsed(BudgetReserved, told)
 
-    def _parsed(self, kind: type[T], document: object) -> T:
+    def _parsed(self, kind: type[V], document: object) -> V:
         try:
             return parsed(kind, document)
         except ValueError as error:

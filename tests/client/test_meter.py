@@ -312,6 +312,25 @@ async def test_a_block_that_is_cancelled_settles_all_the_same(meter: Meter, sett
     assert stored.event.usage.units_micro == 2_000_000
 
 
+@pytest.mark.parametrize("raised", [False, True], ids=["settled", "released"])
+async def test_who_is_cancelled_on_leaving_a_block_has_ended_the_hold(
+    raised: bool, place: dict[str, Any], settings: Settings
+) -> None:
+    """As by a timeout around it: no shield of anyio's keeps that out, and what was used was forgotten."""
+    async with Meter(**place) as meter:
+        hold = await meter.reserve(service="s", agent="bot", units=9).ask()
+        if not raised:
+            hold.used(units=2)
+        error = ValueError() if raised else None
+        leaving = asyncio.create_task(hold.__aexit__(error and ValueError, error, None))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+    assert [one.event.usage.units_micro for one in await events(settings)] == [2_000_000] * (not raised)
+    assert await holds(settings) == 0
+
+
 async def test_a_hold_can_be_ended_by_hand_once(meter: Meter, settings: Settings) -> None:
     async with meter.reserve(service="s", agent="bot") as hold:
         extended = await hold.extend("10m")

@@ -759,3 +759,17 @@ async def test_who_gives_up_closing_loses_nothing_that_is_on_its_way(
         await anyio.lowlevel.checkpoint()
         closing.cancel()
     assert spooled_lines(tmp_path) == 1
+
+
+async def test_who_gives_up_closing_does_not_give_up_what_ends_a_hold(server: Server, tmp_path: Path) -> None:
+    meter = await Meter(url=server.url, spool=tmp_path, timeout_s=1).__aenter__()
+    hold = await meter.reserve(service="s", agent="bot").ask()
+    hold.used(units=2)
+    server.pause()
+    for leave in (hold.__aexit__, meter.__aexit__):
+        leaving = asyncio.create_task(leave(None, None, None))
+        await anyio.lowlevel.checkpoint()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+    await until(lambda: spooled_lines(tmp_path) == 1)
