@@ -26,7 +26,7 @@ from .fields import ask_json, record_json, settle_json, source_json
 from .place import Granted
 from .recorder import KEPT, Recorder
 from .results import BudgetReserved, Decided, ReservationSettled, UsageRecorded, members_of, parsed
-from .sending import settle_over
+from .sending import NO_METER, settle_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -112,10 +112,10 @@ class RemotePlace:
         return Granted(reserved.allowed, reserved.reservation_id, lambda: reserved)
 
     async def _ask(self, body: dict[str, Any]) -> BudgetReserved:
-        _, document = await self._connection.call(
+        status, document = await self._connection.call(
             "POST", "/v1/reservations", json.dumps(body), refusals=(403, 429)
         )
-        return self._reserved(document)
+        return self._reserved(status, document)
 
     async def _let_go(self, asking: asyncio.Task[BudgetReserved]) -> None:
         with suppress(MeterError):  # then it expires
@@ -175,12 +175,11 @@ class RemotePlace:
     async def _post(self, path: str, members: dict[str, Any]) -> Any:
         return (await self._connection.call("POST", path, json.dumps(members)))[1]
 
-    def _reserved(self, document: object) -> BudgetReserved:
+    def _reserved(self, status: int, document: object) -> BudgetReserved:
         """A hold, or the problem that says why there is none: it has the members of the answer."""
         members = members_of(document)
         if "allowed" not in members:
-            status = members.get("status")
-            raise error_of(status if isinstance(status, int) else 502, members)
+            raise error_of(status, members) if status >= 400 else Unreachable(NO_METER)
         told = {"message": members.get("detail"), **members}
         if not told["allowed"]:
             told["status"] = "denied"  # a problem's own status is a number

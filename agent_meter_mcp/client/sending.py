@@ -65,7 +65,7 @@ async def settle_asked(
     if not isinstance(reservation_id, str):
         if "allowed" in members_of(document):  # just now it has expired, so the record will be taken
             raise Unreachable(f"the hold of {asked['id']!r} has ended in this moment; try again.")
-        raise error_of(status, document)
+        raise error_of(status, document) if status >= 400 else Unreachable(NO_METER)
     actual = {field: value for field, value in record.items() if field in SETTLED}
     return await settle_over(connection, {"reservation_id": reservation_id, **actual}, probing=probing)
 

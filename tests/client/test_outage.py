@@ -393,6 +393,7 @@ async def test_of_many_that_ask_one_finds_out_whether_it_is_back(
         ("200 OK", "identity", b"<html/>"),
         ("200 OK", "gzip", b"<html/>"),
         ("200 OK", "identity", b'{"results": [{"status": "recorded"}]}'),
+        ("200 OK", "identity", b'{"status": 200, "message": "log in first"}'),
         ("302 Found", "identity", b""),
         ("400 Bad Request", "identity", b"<html/>"),
         ("401 Unauthorized", "identity", b"<html/>"),
@@ -412,6 +413,7 @@ async def test_what_is_no_meter_is_not_taken_for_one(
             await stream.send(f"{head}content-encoding: {encoding}\r\n\r\n".encode() + body)
 
     async with answered_by(page) as url, Meter(url=url, spool=tmp_path) as meter:
+        assert (await meter.reserve(service="s", agent="bot").ask()).failure is not None
         assert (await meter.check(service="s", agent="bot")).reasons[0].code == "unreachable"
         assert (await meter.record(service="s", agent="bot")).status == "spooled"
 
