@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_meter_mcp.core.commands import Recorded, Release, Reserve, Reserved, Settle
-from agent_meter_mcp.core.errors import InvalidInput, MeterError, NotFound
+from agent_meter_mcp.core.errors import InvalidInput, MeterError, NotFound, StoreError
 from agent_meter_mcp.core.models import Reservation
 from agent_meter_mcp.core.roles import Caller
 from agent_meter_mcp.core.value import Value
@@ -128,9 +128,13 @@ def make(path: str, month: Month, seed: int, progress: Callable[[int], None]) ->
         with open(making, "rb") as complete:
             os.fsync(complete.fileno())
         os.rename(making, path)
+    except StoreError as error:
+        # Nobody knows of the other name, and the environment does not say where the demo is made.
+        told = str(error).replace(making, path).replace("AGENT_METER_DB", "--db")
+        raise type(error)(told) from error
     finally:
         for ending in ("", "-wal", "-shm", "-queue"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # where it could not be made, there is nothing to remove
                 os.unlink(making + ending)
     return made
 

@@ -131,6 +131,17 @@ def test_a_file_that_exists_is_left_as_it_is(run: Run, home: Path) -> None:
     assert path.read_bytes() == b"somebody's own"
 
 
+@pytest.mark.parametrize("folder", ["nowhere", "a file"])
+def test_where_no_file_can_be_made_the_one_that_was_asked_for_is_named(
+    run: Run, home: Path, folder: str
+) -> None:
+    (home / "a file").touch()
+    ran = run("demo", "--db", str(path := home / folder / "x.db"))
+    assert ran.code in (65, 73), ran.err
+    assert f"{path} " in ran.err
+    assert "name another file with --db" in ran.err  # the demo does not look at AGENT_METER_DB
+
+
 def test_without_db_it_makes_a_file_here_and_not_the_real_ledger(home: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "agent_meter_mcp", "demo", "--agents", "11"],
