@@ -67,7 +67,7 @@ def read_as(kind: type[M], body: bytes) -> M:
     try:
         return kind.model_validate(read_json(body))
     except ValidationError as error:
-        raise first_mistake(error) from None
+        raise first_mistake(error, "body") from None
 
 
 def list_in(sent: object, field: str, maximum: int) -> list[Any]:

@@ -109,6 +109,7 @@ async def _of_validation(request: Request, error: Exception) -> Response:
         return problem(400, "Bad request", detail, code="malformed")
     if not first["loc"]:
         return _of_whole_body(request, error.body)
+    found = [details for details in found if details["loc"]]  # of a path that is wrong, the body is nothing
     detail = f"{mistakes(found, _known(request), 'this request')} {NOTHING}"
     return problem(422, "Invalid input", detail, code="invalid_input", field=place(first))
 

@@ -25,6 +25,7 @@ _SAID = {
     "int_parsing_size": "is too large",
     "dict_type": "must be an object",
     "list_type": "must be a list",
+    "model_type": "must be an object",
 }
 """What is wrong, by pydantic's name of it."""
 _TEXTS = {
@@ -62,14 +63,15 @@ def mistakes(found: Sequence[ErrorDetails], known: Sequence[str], of_what: str) 
     return "; ".join(told) + more + "."
 
 
-def first_mistake(error: ValidationError) -> InvalidInput:
-    """The first thing that is wrong in what other programs send, with the name of its field."""
+def first_mistake(error: ValidationError, whole: str = "record") -> InvalidInput:
+    """The first thing that is wrong in what other programs send, by its field, or as `whole` of all of it."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = [str(part) for part in first["loc"] if part not in ("int", "float")]
     if path in (["units"], ["durationMs"]) and first["type"] != "missing":
         return InvalidInput(path[0], "must be a number")
-    text = first["msg"]
-    return InvalidInput(".".join(path) or "record", text[:1].lower() + text[1:])
+    # What pydantic says of those names our classes.
+    text = _SAID[first["type"]] if first["type"] == "model_type" else first["msg"]
+    return InvalidInput(".".join(path) or whole, text[:1].lower() + text[1:])
 
 
 def place(details: ErrorDetails) -> str:

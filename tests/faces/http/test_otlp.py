@@ -643,7 +643,7 @@ NO_ENVELOPES: list[tuple[str, Any, str]] = [
     ),
     (TRACES, {"resourceSpans": ["x"]}, "resourceSpans.0"),
     (METRICS, {"resourceMetrics": "x"}, "resourceMetrics"),
-    (METRICS, [], "record"),
+    (METRICS, [], "body"),
 ]
 
 

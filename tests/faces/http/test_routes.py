@@ -220,7 +220,7 @@ async def test_an_agent_reads_its_own_and_no_audit_log(site: Site, client: httpx
         problem_in(await bot.get("/v1/audit"), 403, "forbidden")
 
 
-MISTAKES = [
+MISTAKES: list[tuple[str, str, Any, int, str, str]] = [
     ("GET", "/v1/usage?agnet=x", None, 422, "agnet", "use agent"),
     ("GET", "/v1/usage?limit=many", None, 422, "limit", "whole number"),
     ("GET", "/v1/usage?limit=0", None, 422, "limit", "between 1 and 500"),
@@ -237,6 +237,10 @@ MISTAKES = [
     ("POST", "/v1/reservations", {"agent": "bot", "service": "x", "ttl": "2h"}, 422, "ttl", "1h"),
     ("PUT", "/v1/limits", {"max": 1, "metric": "cost", "window": "day"}, 422, "metric", "cost_usd"),
     ("PUT", "/v1/kill-switch", {"engaged": True, "agent": "bot"}, 422, "reason", ""),
+    ("POST", "/v1/attestations", [], 422, "body", "body: must be an object."),
+    ("POST", "/v1/logs", "x", 422, "body", "body: must be an object."),
+    ("POST", "/v1/logs", {"resourceLogs": [5]}, 422, "resourceLogs.0", "resourceLogs.0: must be an object."),
+    ("POST", "/hooks/claude", [], 422, "harness", "'gemini'. Nothing"),
 ]
 
 
