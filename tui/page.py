@@ -12,6 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from .commands import help_of
+from .faces import OTHER_KEY, REFUSALS
 from .footer import Keys
 from .painted import Ground, ground
 from .table import LineTable
@@ -135,7 +136,10 @@ class Page(Screen[None]):
 
     def show(self, looked: Looked) -> None:
         """What was found at the last look; the last snapshot stays when there was trouble."""
-        self._show_trouble(looked.trouble or self.trouble, is_seen=looked.snapshot is not None)
+        trouble = looked.trouble or self.trouble
+        if looked.code in REFUSALS:
+            trouble += f" {OTHER_KEY}"  # the meter knows of headers, and not how a dashboard is given its key
+        self._show_trouble(trouble, is_seen=looked.snapshot is not None)
         self.set_class(bool(looked.trouble), "-stale")
         self._show_face(self.face(looked))
         self._show_title(looked)

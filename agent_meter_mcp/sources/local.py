@@ -67,6 +67,7 @@ class LocalSource:
         self._caller = caller
         self._timezone = timezone
         self._ledger: Ledger | None = None
+        self._was_there = False
         self._version: int | None = None
         self._mark: Mark | None = None
         self._crowd, self._used = Crowd(), Used()
@@ -88,18 +89,24 @@ class LocalSource:
             from anyio.to_thread import run_sync
 
             if await run_sync(self._has_not_begun):
-                raise NotFound(
-                    f"There is no ledger at {self._settings.db} yet. The first agent to use the server makes"
-                    " it, and so does: agent-meter record --agent me --service test"
-                )
+                raise self._missing()
             from agent_meter_mcp.runtime import open_ledger
 
             ledger = await open_ledger(self._settings).__aenter__()
             if (other := self._ledger) is not None:  # another look has opened it meanwhile
                 await ledger.__aexit__(None, None, None)
                 return other
-            self._ledger = ledger
+            self._ledger, self._was_there = ledger, True
         return self._ledger
+
+    def _missing(self) -> NotFound:
+        path = self._settings.db
+        if self._was_there:
+            return NotFound(
+                f"The ledger {path} is gone: it was moved or deleted. Put it back; else whoever records next"
+                " begins a new one there, without its usage, limits and keys."
+            )
+        return NotFound(f"There is no ledger at {path} yet. The first agent to use the server makes it.")
 
     def _has_not_begun(self) -> bool:
         """Whether whoever records something would make the file. Without its folder nobody would: then to
@@ -149,6 +156,7 @@ class LocalSource:
             likely, ahead = self._ahead
             found = await ahead.take()
             self._ahead = None
+            self._was_there |= found is not None
             if found is not None and likely == wanted:
                 return found
         return await self._look(lambda looking: self._snapshot(looking, wanted))

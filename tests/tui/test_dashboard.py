@@ -233,6 +233,7 @@ async def test_a_file_that_is_replaced_is_told_and_opened_anew(
             file.unlink()
         await until(pilot, lambda: "STALE" in said(app, "#title"))
         assert agents(app) == ["old"]
+        await until(pilot, lambda: "is gone: it was moved or deleted" in said(app, "#trouble"))
         async with open_ledger(settings) as ledger:
             await use(ledger, "new")
         await until(pilot, lambda: agents(app) == ["new"])

@@ -131,11 +131,11 @@ async def test_picture(
             await see(name, text)
         await pilot.press("1")
         _remove(settings)
-        await settled(pilot, "There is no ledger at meter.db yet")
+        await settled(pilot, "The ledger meter.db is gone")
         # As many digits on a slow machine: what follows them in the title is cut at the edge.
         app.looked = app.looked.replace(at_s=time.monotonic() - 100)
         await until(pilot, lambda: "STALE 10" in said(app, "#title"))
-        await see("stale", "There is no ledger at meter.db yet")
+        await see("stale", "The ledger meter.db is gone")
 
 
 def _remove(settings: Settings) -> None:
