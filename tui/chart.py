@@ -76,9 +76,17 @@ def drawn(bars: Sequence[tuple[int, int]], wanted: Range, zone: tzinfo, width: i
     total = dollars(sum(cost for _, cost in shown))
     title = f"spend per {wanted.chart}, last {wanted.chart_window}"
     title = f"spend per {wanted.chart}" if wanted.chart_window == "total" else title
-    lines = [f"{title}   max {dollars(highest)}   sum {total}"[:width]]
+    lines = [_title(title, width, f"max {dollars(highest)}", f"sum {total}")]
     lines += [f"{marks.get(number, ''):>{scale}}│{row}" for number, row in enumerate(rows)]
     return [*lines, f"{'':>{scale}}╰{_times(shown, wanted, zone, room)}"]
+
+
+def _title(title: str, width: int, highest: str, total: str) -> str:
+    """With what there is room for: an amount that is cut is another one. The bars show the highest, too."""
+    for line in (f"{title}   {highest}   {total}", f"{title}   {total}"):
+        if len(line) <= width:
+            return line
+    return title[:width]
 
 
 def _times(shown: Sequence[tuple[int, int]], wanted: Range, zone: tzinfo, room: int) -> str:

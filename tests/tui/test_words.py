@@ -423,6 +423,15 @@ def test_a_chart_has_a_bar_for_every_period_up_to_now(wanted: Range) -> None:
     assert chart.drawn([], wanted, UTC, 20, 3)
 
 
+@pytest.mark.parametrize("width", range(20, 61))
+def test_a_sum_above_a_chart_is_there_as_a_whole_or_not_at_all(width: int) -> None:
+    title = chart.drawn([(NOW_US, 957 * CENT)], RANGES[0], UTC, width, 7)[0]
+    assert len(title) <= width
+    for word in ("max", "sum"):
+        assert title.endswith(f"{word} $9.57") or f"{word} $9.57 " in title or word not in title
+    assert ("sum $9.57" in title) == (width >= len("spend per hour, last 24h   sum $9.57"))
+
+
 def test_the_limit_for_everybody_says_when_it_resets_and_runs_out() -> None:
     limit = Limit("l", LimitKey(Subject(), None, "cost_usd", "month"), 1000 * CENT)
     hour = 3_600_000_000
