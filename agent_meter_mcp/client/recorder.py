@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import CapacityLimiter, to_thread
 
 from agent_meter_mcp.core.errors import Conflict, MeterError, Overloaded
+from agent_meter_mcp.core.figures import counted
 from agent_meter_mcp.core.text import shown
 from agent_meter_mcp.core.times import time_text
 
@@ -172,7 +173,7 @@ class Recorder:
                 if not one.answer.done():
                     one.answer.set_exception(error)
             return
-        _log.warning("%d records wait on disk for the meter: %s", len(batch), why)
+        _log.warning("%s put on disk for the meter: %s", counted(len(batch), "record"), why)
         for one in batch:
             if not one.answer.done():
                 one.answer.set_result(UsageRecorded(KEPT, one.id, "spooled"))

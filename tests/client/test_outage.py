@@ -93,7 +93,7 @@ async def test_what_cannot_be_sent_is_kept_and_sent_later(
     assert answers[0].outcome is None
     assert spooled_lines(tmp_path) == 5
     assert away.counters["spooled"] == 5
-    assert "wait on disk for the meter" in caplog.text
+    assert "1 record put on disk for the meter" in caplog.text
 
     await anyio.to_thread.run_sync(down.start)
     await until(lambda: away.counters["drained"] == 5)
