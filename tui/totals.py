@@ -39,7 +39,7 @@ def headline(snapshot: Snapshot, range_name: str) -> str:
     total = snapshot.total
     parts = [
         f"{range_name}: {cost_of(total)}",
-        f"{short_count(total.requests)} requests",
+        f"{short_count(total.requests)} request{'' if total.requests == 1 else 's'}",
         f"{short_count(total.tokens)} tokens",
     ]
     return "  ".join(parts)

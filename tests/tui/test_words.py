@@ -423,6 +423,12 @@ def test_a_chart_has_a_bar_for_every_period_up_to_now(wanted: Range) -> None:
     assert chart.drawn([], wanted, UTC, 20, 3)
 
 
+@pytest.mark.parametrize(("requests", "told"), [(0, "0 requests"), (1, "1 request "), (2, "2 requests")])
+def test_the_first_request_is_one(requests: int, told: str) -> None:
+    now = snapshot().replace(total=Totals(events=requests, requests=requests))
+    assert told in totals.headline(now, "today")
+
+
 @pytest.mark.parametrize("width", range(20, 61))
 def test_a_sum_above_a_chart_is_there_as_a_whole_or_not_at_all(width: int) -> None:
     title = chart.drawn([(NOW_US, 957 * CENT)], RANGES[0], UTC, width, 7)[0]
