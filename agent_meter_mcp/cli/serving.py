@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "mcp",
     "agent-meter mcp",
     "agent-meter mcp --agent coder",
-    "claude mcp add agent-meter -- agent-meter mcp",
+    'claude mcp add agent-meter -- "$(which agent-meter)" mcp',
 )
 @options.name_option(
     "--agent", "agent", "Act for this agent and those it spawned, for nobody else. [AGENT_METER_AGENT]"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "agent-meter-mcp"
 FOR_A_PERSON = (
-    f"{PROGRAM} is for an MCP client to start, such as: claude mcp add agent-meter -- agent-meter mcp\n"
+    f"{PROGRAM} is for an MCP client to start, such as: claude mcp add agent-meter -- {{program}}\n"
     "It waits for JSON on stdin. Ctrl-C ends it; `agent-meter summary` is for people.\n"
 )
 
@@ -74,7 +74,7 @@ def serve_stdio(settings: Settings) -> None:
     if sys.platform != "win32":
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while there is nothing to close: no traceback
     if sys.stdin.isatty():
-        sys.stderr.write(FOR_A_PERSON)
+        sys.stderr.write(FOR_A_PERSON.format(program=_in_full()))
     import logging
 
     # Before the SDK does it, whose handler, where `rich` is installed, blocks while it draws tracebacks.
@@ -87,6 +87,14 @@ def serve_stdio(settings: Settings) -> None:
         anyio.run(_serve, settings)
     except* (BrokenPipeError, ConnectionResetError):
         pass  # the client is gone, and nobody else is to be told
+
+
+def _in_full() -> str:
+    """The program as others can start it, who know neither this shell's PATH nor what was activated."""
+    from shlex import quote
+
+    program = os.path.join(os.path.dirname(sys.executable), PROGRAM)
+    return quote(program) if os.path.exists(program) else PROGRAM
 
 
 async def _serve(settings: Settings) -> None:

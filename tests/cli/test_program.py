@@ -348,6 +348,8 @@ def test_who_starts_the_mcp_server_by_hand_is_told_what_it_is_for() -> None:
     shown = in_terminal("mcp", at="Ctrl-C ends it", typed="\x03", columns=120)
     assert shown.code == -signal.SIGINT
     assert "is for an MCP client to start, such as: claude mcp add" in shown.text
+    # By its whole path: who starts it later has another PATH.
+    assert str(Path(sys.executable).with_name("agent-meter-mcp")) in "".join(shown.text.split())
 
 
 def test_a_dashboard_without_a_terminal_says_what_it_needs(home: Path) -> None:
