@@ -5,7 +5,7 @@ Everything that a face wants of the ledger passes here, so that every face has t
 
 from __future__ import annotations
 
-from .core import check, keys
+from .core import check
 from .core.booking import check_occurred
 from .core.commands import (
     Ask,
@@ -241,6 +241,8 @@ class Intake:
         now_us: int,
     ) -> CreateKey:
         """Raises InvalidInput, Forbidden."""
+        from .core import keys  # which a one-shot record does not need
+
         allow(caller, "control")
         keys.check(role, bound_to, title, expires_at_us, now_us)
         return CreateKey(

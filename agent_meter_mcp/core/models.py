@@ -104,11 +104,10 @@ class Usage(Value):
 
     def instead_of(self, estimate: Usage) -> Usage:
         """What was really used: of the estimate's model and unit where it names none."""
-        if self.model is not None and self.unit_type is not None:
+        model, unit_type = self.model or estimate.model, self.unit_type or estimate.unit_type
+        if model == self.model and unit_type == self.unit_type:
             return self
-        return self.replace(
-            model=self.model or estimate.model, unit_type=self.unit_type or estimate.unit_type
-        )
+        return self.replace(model=model, unit_type=unit_type)
 
     @property
     def kept(self) -> Usage:

@@ -27,6 +27,11 @@ from .writer import Replayed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from agent_meter_mcp.core.commands import Result
+
     from .writer import Writer
 
 LATE_US = 15_000_000
@@ -82,7 +87,7 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
         at_us + command.ttl_us,
     )
     try:
-        writer.connection.execute(RESERVATION_INSERT, bound(reservation_columns(held, key)))
+        writer.cursor.execute(RESERVATION_INSERT, bound(reservation_columns(held, key)))
     except IntegrityError:
         if writer.careful:
             raise
@@ -181,3 +186,11 @@ def _fold(writer: Writer, refusal: Refusal) -> None:
         bound((seq, *place, dim, refusal.count, *amount_columns(asked), asked.price_version)),
     )
     writer.rollups.add_refusals(dim, refusal.count, seq)
+
+
+HANDLERS: dict[type, Callable[[Writer, Any], Result]] = {
+    Reserve: reserve,
+    Release: release,
+    Extend: extend,
+    Refuse: refuse,
+}

@@ -6,7 +6,6 @@ from agent_meter_mcp.core.booking import booked_at
 from agent_meter_mcp.core.commands import Record, Recorded, Settle
 from agent_meter_mcp.core.errors import Conflict, NotFound
 from agent_meter_mcp.core.models import Reservation, StoredEvent, Usage, UsageEvent
-from agent_meter_mcp.core.replay import classify
 
 from .configuring import link_parent
 from .rows import AMOUNTS as AMOUNT_COLUMNS
@@ -174,6 +173,8 @@ def find_event(writer: Writer, service: str, key: str | bytes) -> StoredEvent | 
 
 def _replay(writer: Writer, stored: StoredEvent, sent: UsageEvent, want_limits: bool) -> Recorded:
     """Rule 8."""
+    from agent_meter_mcp.core.replay import classify  # which a one-shot record does not need
+
     status, differing = classify(stored.event, sent)
     if status == "conflict":
         raise Conflict(
@@ -305,9 +306,7 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     writer.check_totals(usage.amounts)
     # A counter that is computed now must still find the hold, which is taken off it next.
     writer.ready(writer.book.plan(held.who), at_us)
-    writer.connection.execute(
-        f"UPDATE reservation SET state = {SETTLED} WHERE id = ?", (held.reserved_at_us,)
-    )
+    writer.cursor.execute(f"UPDATE reservation SET state = {SETTLED} WHERE id = ?", (held.reserved_at_us,))
     writer.holds.closed(held, key)
     booked_us = held.reserved_at_us if is_open else at_us
     return _store(

@@ -7,12 +7,8 @@ from _thread import allocate_lock  # `threading` costs 6 ms that a one-shot reco
 
 from agent_meter_mcp.core.commands import (
     Applied,
-    Extend,
     Record,
-    Refuse,
-    Release,
     RemoveLimit,
-    Reserve,
     SetAgent,
     SetLimit,
     SetSwitch,
@@ -20,7 +16,7 @@ from agent_meter_mcp.core.commands import (
 )
 from agent_meter_mcp.core.errors import MeterError, StoreBusy
 
-from . import configuring, driver, holding, recording, schema
+from . import configuring, driver, recording, schema
 from .standing import Standing, check_can_open, keep_open
 from .turnstile import Turnstile
 from .writer import Replayed, Writer
@@ -62,17 +58,13 @@ if TYPE_CHECKING:
 _HANDLERS: dict[type, Handler] = {
     Record: recording.record,
     Settle: recording.settle,
-    Reserve: holding.reserve,
-    Release: holding.release,
-    Extend: holding.extend,
-    Refuse: holding.refuse,
     SetAgent: configuring.set_agent,
     SetLimit: configuring.set_limit,
     RemoveLimit: configuring.remove_limit,
     SetSwitch: configuring.set_switch,
 }
-"""Those of keys are in `keyring.py`, which is imported when a key is made, revoked or used: a one-shot record
-never does that."""
+"""Those of holds and of keys are in `holding.py` and `keyring.py`, imported for the first of them: a one-shot
+record never comes to that."""
 
 
 def open_store(path: str, *, synchronous: str = "FULL", busy_timeout_s: float = 10.0) -> SqliteStore:
@@ -275,7 +267,7 @@ class SqliteStore:
 
 
 def _handle_all(writer: Writer, commands: Sequence[Command]) -> list[Result]:
-    if len(commands) > 1:
+    if len(commands) > 1 and type(commands[0]) is Record:
         from .together import record_together
 
         try:
@@ -292,9 +284,10 @@ def _handle(writer: Writer, command: Command) -> Result:
         writer.expire()
         kind = type(command)
         if kind not in _HANDLERS:
-            from .keyring import HANDLERS
+            from . import holding, keyring
 
-            _HANDLERS.update(HANDLERS)
+            _HANDLERS.update(holding.HANDLERS)
+            _HANDLERS.update(keyring.HANDLERS)
         return _HANDLERS[kind](writer, command)
     except MeterError as error:
         return error

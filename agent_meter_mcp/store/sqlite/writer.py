@@ -14,7 +14,6 @@ from .book import Book, Plan
 from .counters import NEVER, Counter
 from .names import Names
 from .open_holds import OpenHolds
-from .past import Past
 from .rollups import Rollups
 from .rows import CELL_UPSERT, EVENT_INSERT, EXPIRED, HEAD_UPSERT, bound, key_of
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from agent_meter_mcp.core.models import Amounts, Outcome, Reservation
 
     from .driver import Connection
+    from .past import Past
 
 
 class Replayed(Exception):
@@ -168,6 +168,8 @@ class Writer:
         if booked_us >= counter.whole_from and counter.before + counter.used + counter.held <= room:
             return True  # mostly all of that together fits
         if self._past is None:
+            from .past import Past  # which a one-shot record does not need
+
             self._past = Past(self.put_down)
         return self._past.has_room(counter, booked_us, at_us, room)
 
