@@ -77,6 +77,7 @@ class SettleFields(AmountFields, DetailFields):
 
 
 AMOUNTS = frozenset(AmountFields.__annotations__)
+_TOKENS = frozenset(TOKEN_FIELDS)
 
 
 def refuse_unknown(given: Mapping[str, object], kind: type[Any]) -> None:
@@ -97,20 +98,26 @@ def who_of(given: Mapping[str, Any], agent: str | None) -> Who:
         )
     if named == "":
         raise InvalidInput("agent", "must not be empty")
+    if not isinstance(acting, str):
+        raise InvalidInput("agent", "must be text")
     return Who(
-        _text({"agent": acting}, "agent") or "",
-        *(_text(given, field) for field in ("service", "parent", "project", "session")),
+        acting,
+        _text(given, "service"),
+        _text(given, "parent"),
+        _text(given, "project"),
+        _text(given, "session"),
     )
 
 
 def usage_of(given: Mapping[str, Any]) -> Usage:
     """Raises InvalidInput."""
     units, cost_usd, requests = given.get("units"), given.get("cost_usd"), given.get("requests")
+    tokens = () if _TOKENS.isdisjoint(given) else [_optional_whole(given.get(f), f) for f in TOKEN_FIELDS]
     return Usage(
-        _whole(1 if requests is None else requests, "requests"),
+        1 if requests is None else _whole(requests, "requests"),
         None if units is None else micro_units(units),
         _text(given, "unit_type"),
-        *(_optional_whole(given.get(field), field) for field in TOKEN_FIELDS),
+        *tokens,
         model=_text(given, "model"),
         cost_nano_usd=None if cost_usd is None else nano_usd(cost_usd),
         cost_source="unpriced" if cost_usd is None else "reported",
@@ -137,7 +144,7 @@ def settle_of(given: Mapping[str, Any], reservation_id: str, *, want_limits: boo
     """Without any amount: as estimated. Raises InvalidInput."""
     return Settle(
         reservation_id,
-        usage_of(given) if any(given.get(field) is not None for field in AMOUNTS) else None,
+        usage_of(given) if any(given[field] is not None for field in AMOUNTS.intersection(given)) else None,
         _optional_whole(given.get("status_code"), "status_code"),
         _optional_whole(given.get("duration_ms"), "duration_ms"),
         check.metadata_text(given.get("metadata")),

@@ -54,8 +54,9 @@ def reserve(writer: Writer, command: Reserve) -> Reserved:
             raise Conflict(
                 f"id {command.event_id!r} is usage that was recorded already at {service}: use a new id"
             )
-    writer.check_totals(usage.amounts)
-    writer.holds.check_room(usage.amounts)
+    amounts = usage.amounts
+    writer.check_totals(amounts)
+    writer.holds.check_room(amounts)
     if command.who.parent is not None:
         link_parent(writer, command.who)
     at_us = writer.at_us

@@ -267,6 +267,9 @@ def _rollup_row(dim: int, usage: Usage) -> tuple[int, ...]:
 # -- settling ------------------------------------------------------------------------------------------------
 
 
+_SETTLE = f"UPDATE reservation SET state = {SETTLED} WHERE id = ?"
+
+
 def find_reservation(writer: Writer, reservation_id: str, at_us: int) -> Reservation:
     """Raises NotFound."""
     held = writer.holds.newest.get(reservation_id)
@@ -306,7 +309,7 @@ def settle(writer: Writer, command: Settle) -> Recorded:
     writer.check_totals(usage.amounts)
     # A counter that is computed now must still find the hold, which is taken off it next.
     writer.ready(writer.book.plan(held.who), at_us)
-    writer.cursor.execute(f"UPDATE reservation SET state = {SETTLED} WHERE id = ?", (held.reserved_at_us,))
+    writer.cursor.execute(_SETTLE, (held.reserved_at_us,))
     writer.holds.closed(held, key)
     booked_us = held.reserved_at_us if is_open else at_us
     return _store(
