@@ -344,6 +344,8 @@ def test_it_says_its_version_and_how_it_is_called(tmp_path: Path) -> None:
             "hex escape",
         ),
         ('{"jsonrpc":"2.0","id":"a","method":"tools/list","params":[1]}', "a", INVALID_REQUEST, "params"),
+        ('{"jsonrpc":"2.0","id":"\\ud83d","method":"tools/list"}', None, PARSE_ERROR, "hex escape"),
+        ('{"jsonrpc":"2.0","id":true,"method":5}', None, INVALID_REQUEST, "id"),
         ("this is no JSON", None, PARSE_ERROR, "expected"),
         ("[]", None, INVALID_REQUEST, "object"),
     ],

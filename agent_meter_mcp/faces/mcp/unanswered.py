@@ -182,6 +182,17 @@ def _refusal(error: ValidationError) -> JSONRPCError | None:
             return None
     return JSONRPCError(
         jsonrpc="2.0",
-        id=number if isinstance(number, str | int) else None,
+        id=number if _can_be_told(number) else None,
         error=ErrorData(code=code, message=f"{told}. Nothing was changed."),
     )
+
+
+def _can_be_told(number: Any) -> bool:
+    """Whether an answer can have it for its id: it is a whole number, or text without half a character."""
+    if not isinstance(number, str):
+        return type(number) is int
+    try:
+        number.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

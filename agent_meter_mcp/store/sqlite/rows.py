@@ -231,7 +231,7 @@ def check_zone_of(limit: Limit) -> None:
     except InvalidInput:
         raise StoreUnusable(
             f"the limit of {limit.key} counts in the time zone {limit.zone!r}, which is not known here."
-            " Nothing was written; install a newer tzdata, or set the limit in another zone."
+            " Nothing was changed; install a newer tzdata, or set the limit in another zone."
         ) from None
 
 

@@ -7,7 +7,7 @@ Commands see each other because counters are changed in memory at once; events a
 from __future__ import annotations
 
 from agent_meter_mcp.core.decide import reached
-from agent_meter_mcp.core.errors import InvalidInput
+from agent_meter_mcp.core.errors import InvalidInput, StoreUnusable
 from agent_meter_mcp.core.models import LEDGER_MAX, METRICS, Alert
 
 from .book import Book, Plan
@@ -216,7 +216,10 @@ class Writer:
             return
         overdue = self.book.overdue(at_us)
         for held in overdue:
-            self.hold(held, -1, at_us)
+            try:
+                self.hold(held, -1, at_us)
+            except StoreUnusable:  # a limit that binds it cannot be counted here: that stops nobody else
+                continue
             self.connection.execute(
                 f"UPDATE reservation SET state = {EXPIRED} WHERE reservation_id = ?", (held.reservation_id,)
             )

@@ -438,10 +438,13 @@ def test_a_limit_in_a_time_zone_that_is_not_known_here_spoils_no_other_usage(tmp
     input: whoever keeps it until the meter takes it is to go on doing so."""
     path = tmp_path / "usage.db"
     with closing(open_store(str(path))) as store:
-        Desk(store).limit(5, "day", subject=subject("agent", "ann"), zone="Europe/Kyiv")
+        desk = Desk(store)
+        desk.limit(5, "day", subject=subject("agent", "ann"), zone="Europe/Kyiv")
+        desk.reserve(used(2), ttl=10)
     run_sql(path, "UPDATE quota SET zone = 'Europe/Newtown'")
     with closing(open_store(str(path))) as store:
         desk = Desk(store)
+        desk.now = 60  # the hold has expired, and cannot be taken off the limit
         stopped, recorded = desk.apply(*[desk.recording(agent=agent, want=False) for agent in ("ann", "bob")])
         assert isinstance(recorded, Recorded)
         assert isinstance(stopped, StoreUnusable)
