@@ -97,7 +97,9 @@ class Book:
         puts down what it has not written yet."""
         self.put_down: Callable[[], None] = lambda: None
         """Writes all that is pending, before a counter is read from the file again."""
-        self.schema: int = -1
+        self.replaced: Callable[[], None] = lambda: None
+        """Called when the content may be another: whatever was read of the one before is to be forgotten."""
+        self._schema = -1
         """SQLite's number of the schema: a backup that is restored into the file counts it up, too."""
         self._version = -1
         self._epoch = -1
@@ -129,9 +131,10 @@ class Book:
         self._version = version
         self.generation += 1
         [(schema,)] = self.cursor.execute("PRAGMA schema_version").fetchall()
-        if schema != self.schema:  # it may be another content, and all that is cached be of the one before
+        if schema != self._schema:
             self._epoch = self._known_changed = -1
-            self._by_scope, self.schema = None, schema
+            self._by_scope, self._schema = None, schema
+            self.replaced()
         [(self.last, epoch, self.next_expiry_us)] = self.cursor.execute(_LOOK).fetchall()
         if epoch != self._epoch:
             self._check_format()

@@ -21,7 +21,7 @@ class Names:
         self._agents: set[str] = set()
 
     def forget(self) -> None:
-        """After a ROLLBACK: what was made may not exist."""
+        """After a ROLLBACK what was made may not exist, and in a backup a number be another name's."""
         self._dims.clear()
         self._broad.clear()
         self._services.clear()

@@ -140,7 +140,7 @@ class Reader:
     def __init__(self, connection: driver.Connection) -> None:
         self.connection = connection
         self.book = Book(connection)
-        self._schema = -1
+        self.book.replaced = self._forget
         self.remembered = Remembered(connection)
         self.told = Told()
         self.listed: dict[Row, StoredEvent] = {}
@@ -149,7 +149,7 @@ class Reader:
     def look(self, now_us: int) -> int:
         """Brings the book up to date; answers the time at which this snapshot decides."""
         book = self.book
-        self._refresh()
+        book.refresh()
         at_us = max(now_us, book.last + 1)
         is_overdue = book.next_expiry_us is not None and book.next_expiry_us <= at_us
         expired = book.overdue(at_us) if is_overdue else []
@@ -157,19 +157,15 @@ class Reader:
             book.take_off(expired)
         return at_us
 
-    def _refresh(self) -> None:
-        book = self.book
-        book.refresh()
-        if book.schema != self._schema:  # a backup, perhaps: sums of what was there before are not its own
-            self._schema = book.schema
-            self.remembered, self.told = Remembered(self.connection), Told()
+    def _forget(self) -> None:
+        self.remembered, self.told = Remembered(self.connection), Told()
 
     def peek(self, asks: Sequence[Ask], now_us: int) -> list[Decision]:
         at_us = self.look(now_us)
         return [self.book.decide(ask.who, ask.usage, at_us) for ask in asks]
 
     def policy(self) -> Policy:
-        self._refresh()
+        self.book.refresh()
         return self.book.policy
 
     def event(self, service: str, event_id: str) -> StoredEvent | None:
@@ -240,7 +236,7 @@ class Reader:
         return summarising.summary(self, query)
 
     def events(self, query: EventsQuery) -> EventsPage:
-        self._refresh()
+        self.book.refresh()
         return listing.events(self, query)
 
     def agents(self, query: AgentsQuery, now_us: int) -> AgentsPage:

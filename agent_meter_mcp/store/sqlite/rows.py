@@ -31,7 +31,7 @@ RESERVATION_COLUMNS = (
     "id, reservation_id, key, service, agent, project, session, operation, source, model, unit_type, "
     f"{AMOUNTS}, price, expires, state"
 )
-_NULLABLE = frozenset((AMOUNTS + ", price, booked, occurred, status, duration, metadata").split(", ")[1:])
+_NULLABLE = {*f"{AMOUNTS}, price, booked, occurred, status, duration, metadata".split(", ")} - {"requests"}
 
 
 def _insert(table: str, columns: str) -> str:

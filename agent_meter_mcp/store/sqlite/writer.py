@@ -42,8 +42,8 @@ class Writer:
         self.cursor = self.book.cursor
         self.book.settle_events = self._put_down_before
         self.book.put_down = self.put_down
+        self.book.replaced = self._forget_content
         self.names = Names(connection)
-        self._schema: int = -1
         self.rollups = Rollups(connection, self.names)
         self.now_us = 0
         self.careful = True
@@ -71,10 +71,6 @@ class Writer:
         self.careful = careful
         self.alerts = []
         if self.book.refresh():
-            if self.book.schema != self._schema:  # a backup, perhaps: its numbers stand for other names
-                self._schema = self.book.schema
-                self.names.forget()
-                self.holds.forget()
             self.holds.refresh(self.book.last)
             next_us = self.book.next_expiry_us
             self.next_expiry_us = NEVER - 1 if next_us is None else next_us
@@ -90,15 +86,18 @@ class Writer:
     def forget(self) -> None:
         """Call after ROLLBACK: what was interned or counted may not exist."""
         self.book.forget()
-        self.holds.forget()
+        self._forget_content()
         self._events.clear()
         self._keys.clear()
         self._pending_from = NEVER
         for counter in self._touched:
             counter.dirty.clear()
         self._touched.clear()
-        self.names.forget()
         self._past = None
+
+    def _forget_content(self) -> None:
+        self.names.forget()
+        self.holds.forget()
 
     def reload(self, policy: Policy | None) -> None:
         """The configuration was changed by this transaction, into `policy` if that is known."""
