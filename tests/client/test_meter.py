@@ -109,10 +109,13 @@ async def test_the_same_id_counts_once_and_other_content_is_a_conflict(
     [
         ("agent", "a\nb"),
         ("agent", ""),
+        ("agent", 5),
         ("service", ""),
+        ("service", b"s"),
         ("cost_usd", "much"),
         ("units", -1),
         ("input_tokens", 1.5),
+        ("cache_write_1h_tokens", "7"),
         ("requests", True),
         ("metadata", {"x": float("nan")}),
         ("metadata", {"x": "y" * 9000}),
