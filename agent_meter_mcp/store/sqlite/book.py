@@ -18,11 +18,11 @@ from agent_meter_mcp.core.decide import (
 )
 from agent_meter_mcp.core.errors import StoreTooNew
 from agent_meter_mcp.core.limits import Policy
-from agent_meter_mcp.core.models import Agent, KillSwitch, Limit, Usage, Who
+from agent_meter_mcp.core.models import KillSwitch, Limit, Usage, Who
 from agent_meter_mcp.core.windows import bucket
 
 from .counters import Counter, heads_of
-from .rows import RESERVATION_COLUMNS, limit_of, reservation_of
+from .rows import RESERVATION_COLUMNS, agents_since, reservation_of, stored_policy
 from .schema import VERSION
 from .sums import FAR_US
 
@@ -47,10 +47,6 @@ NEW_AGENTS = "new_agents"
 """The row of `meta` that counts how many of the changes of the configuration were no more than an agent that
 nobody had heard of before. Whatever else changes raises the epoch alone, and so does an older version."""
 _NEW_AGENTS = f"SELECT coalesce((SELECT v FROM meta WHERE k = '{NEW_AGENTS}'), 0)"
-_AGENTS = (
-    "SELECT agent_id, name, tier, owner, parent FROM agent"
-    " WHERE created > ? AND (tier IS NOT NULL OR parent IS NOT NULL)"
-)
 COUNTERS_MAX = 20_000
 PLANS_MAX = 20_000
 
@@ -128,13 +124,13 @@ class Book:
         [(version,)] = self.cursor.execute("PRAGMA data_version").fetchall()
         if version == self._version:
             return False
-        self._version = version
-        self.generation += 1
         [(schema,)] = self.cursor.execute("PRAGMA schema_version").fetchall()
         if schema != self._schema:
-            self._epoch = self._known_changed = -1
-            self._by_scope, self._schema = None, schema
+            self._schema = schema
+            self.forget()
             self.replaced()
+        self._version = version
+        self.generation += 1
         [(self.last, epoch, self.next_expiry_us)] = self.cursor.execute(_LOOK).fetchall()
         if epoch != self._epoch:
             self._check_format()
@@ -147,7 +143,7 @@ class Book:
         (new_agents,) = self.connection.execute(_NEW_AGENTS).fetchone()
         known_changed = epoch - new_agents
         if known_changed == self._known_changed:
-            self.load_policy(self.policy.with_agents(self._agents_since(self._looked_upto)))
+            self.load_policy(self.policy.with_agents(agents_since(self.connection, self._looked_upto)))
         else:
             self.load_policy()
         self._epoch, self._known_changed = epoch, known_changed
@@ -163,32 +159,11 @@ class Book:
 
     def load_policy(self, policy: Policy | None = None) -> None:
         """Takes the configuration, or reads it; plans and counters are made anew."""
-        self.policy = policy or self._read_policy()
+        self.policy = policy or stored_policy(self.connection)
         self._plans.clear()
         self._counters.clear()
         newest = self.cursor.execute("SELECT coalesce(max(id), 0) FROM counter").fetchall()
         [(self._newest_counter,)] = newest
-
-    def _read_policy(self) -> Policy:
-        execute = self.connection.execute
-        limits: list[Limit] = [
-            limit_of(row)
-            for row in execute(
-                "SELECT limit_id, subject, name, service, metric, window, max, action, zone, thresholds,"
-                " created FROM quota ORDER BY created, limit_id"
-            )
-        ]
-        switches = [
-            KillSwitch(kind, name or None, reason, by, at)
-            for kind, name, reason, by, at in execute(
-                "SELECT kind, name, reason, engaged_by, engaged_at FROM switch"
-            )
-        ]
-        return Policy(self._agents_since(-1), limits, switches)
-
-    def _agents_since(self, seq: int) -> list[Agent]:
-        """Those with a tier or a parent that nobody had heard of before or at that seq."""
-        return [Agent(*row) for row in self.connection.execute(_AGENTS, (seq,))]
 
     def plan(self, who: Who) -> Plan:
         key = (who.agent, who.service, who.project, who.session)

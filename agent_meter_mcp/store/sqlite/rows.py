@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from agent_meter_mcp.core.errors import InvalidInput, StoreUnusable
+from agent_meter_mcp.core.limits import Policy
 from agent_meter_mcp.core.models import (
+    Agent,
+    KillSwitch,
     Limit,
     LimitKey,
     Reservation,
@@ -221,6 +224,34 @@ def limit_of(row: Row) -> Limit:
     key = LimitKey(Subject(kind, name or None), service or None, metric, window)
     percents = tuple(int(part) for part in thresholds.split(",") if part)
     return Limit(limit_id, key, maximum, action, zone, percents, created)
+
+
+def stored_policy(connection: Connection) -> Policy:
+    """The configuration."""
+    limits = [
+        limit_of(row)
+        for row in connection.execute(
+            "SELECT limit_id, subject, name, service, metric, window, max, action, zone, thresholds,"
+            " created FROM quota ORDER BY created, limit_id"
+        )
+    ]
+    switches = [
+        KillSwitch(kind, name or None, reason, by, at)
+        for kind, name, reason, by, at in connection.execute(
+            "SELECT kind, name, reason, engaged_by, engaged_at FROM switch"
+        )
+    ]
+    return Policy(agents_since(connection, -1), limits, switches)
+
+
+def agents_since(connection: Connection, seq: int) -> list[Agent]:
+    """Those with a tier or a parent that nobody had heard of before or at that seq."""
+    rows = connection.execute(
+        "SELECT agent_id, name, tier, owner, parent FROM agent"
+        " WHERE created > ? AND (tier IS NOT NULL OR parent IS NOT NULL)",
+        (seq,),
+    )
+    return [Agent(*row) for row in rows]
 
 
 def check_zone_of(limit: Limit) -> None:

@@ -22,7 +22,7 @@ from agent_meter_mcp.core.commands import (
 )
 from agent_meter_mcp.core.models import Agent, LimitKey, Subject, Usage, UsageEvent, Who
 from agent_meter_mcp.core.queries import AgentsQuery, EventsQuery, SummaryQuery, UsageFilter
-from agent_meter_mcp.store.sqlite import SqliteStore, book, driver, open_store
+from agent_meter_mcp.store.sqlite import SqliteStore, driver, open_store, rows
 from agent_meter_mcp.store.sqlite.filters import FEW, is_among
 
 from .steps import applied_in
@@ -139,13 +139,13 @@ def test_a_new_child_is_all_that_other_processes_read(
     spawn(store, 50)
     theirs = open_store(store.path, synchronous="NORMAL")
     theirs.apply([usage_of("root", "first")], NOW_US)
-    monkeypatch.setattr(book, "Agent", counted)
+    monkeypatch.setattr(rows, "Agent", counted)
     for number in range(3):
         store.apply([usage_of(f"new-{number}", f"e{number}", parent="root")], NOW_US + 10 * number)
         theirs.apply([usage_of("child-1", f"theirs-{number}")], NOW_US + 10 * number)
         theirs.apply([SetAgent(f"theirs-{number}", (("tier", "gold"),), "olga")], NOW_US + 10 * number)
         store.apply([usage_of("child-2", f"ours-{number}")], NOW_US + 10 * number)
-    assert len(read) <= 50 + 3 * 2 * 3, "the first look reads all, each other one what is new"
+    assert 0 < len(read) <= 50 + 3 * 2 * 3, "the first look reads all, each other one what is new"
     everybody = {f"child-{number}" for number in range(50)} | {f"new-{number}" for number in range(3)}
     for one in (store, theirs):
         assert one.policy().tree("root") == everybody | {"root"}
